@@ -1,0 +1,306 @@
+"""Where documents come from: the running interpreter's sources, installed packages, text files, the Hugging Face hub.
+
+`find_source` turns a corpus name into a `Source`, cheaply: it lists files and looks at none but their sizes.
+`read_documents` then yields the documents, each as valid UTF-8 bytes.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib import metadata
+from itertools import islice
+from pathlib import Path
+
+import scaling_lib
+from scaling_lib.errors import InputError
+
+# A file of text longer than two of these (in characters) is cut at blank lines into documents of at least one, so that
+# a single file can have a validation part. 4,096 makes 270 documents of a megabyte.
+PIECE = 4096
+# A dataset of the hub is read from its beginning until this many bytes: about one epoch of the largest `full` run.
+HUB_BYTES = 10**9
+# Raise this when the reading below changes, so that what older versions noted about the same files is not believed.
+READER_VERSION = 1
+
+# Test packages are left out (some distributions do not ship them), and so is what differs between machines with the
+# same Python: build settings and local customisation.
+_NOT_LIBRARY = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
+_NOT_SOURCE = re.compile(r"_sysconfigdata|sitecustomize\.py|usercustomize\.py")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Documents that have been found but not read.
+
+    Attributes
+    ----------
+    kind : "python-stdlib", "python-env", "text" or "hub".
+    label : the corpus name for a record: of a path only the last part.
+    files : the files to read, in order; empty for a dataset on the hub.
+    dataset, config, column : what to read of the hub.
+    """
+
+    kind: str
+    label: str
+    files: tuple[Path, ...] = ()
+    dataset: str = ""
+    config: str | None = None
+    column: str = "text"
+
+
+def find_source(kind: str, argument: str) -> Source:
+    """List the files of a corpus, or check that a dataset can be asked for.
+
+    Raises
+    ------
+    InputError : nothing is there, or an argument is missing or not wanted.
+    """
+    if kind in ("python-stdlib", "python-env"):
+        if argument:
+            raise InputError(f"corpus {kind}:{argument}: {kind} takes no argument; write {kind}")
+        files = stdlib_files() if kind == "python-stdlib" else stdlib_files() + package_files()
+        return Source(kind, kind, tuple(files))
+    if not argument:
+        example = "text:book.txt" if kind == "text" else "hub:owner/dataset"
+        raise InputError(f"corpus {kind}: says not which; write for example {example}")
+    return _text_source(argument) if kind == "text" else _hub_source(argument)
+
+
+def read_documents(source: Source) -> Iterator[bytes]:
+    """Yield the documents of a source as UTF-8 bytes, none of them blank.
+
+    Raises
+    ------
+    InputError : a text is not UTF-8 or is a binary file; the hub, or a column of its dataset, is not there.
+    """
+    if source.kind == "hub":
+        yield from _read_hub(source)
+        return
+    for path in source.files:
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"corpus {source.label}: cannot read {path}: {error.strerror}") from None
+        if source.kind == "text":
+            pieces = cut(_decode(content, path))
+            yield from (piece.encode() for piece in pieces if piece.strip())
+        elif content.strip() and _is_utf8(content):  # the few sources in other encodings are skipped
+            yield content
+
+
+def state(source: Source) -> str:
+    """A SHA-256 over the paths, sizes and modification times of a source's files: has anything changed?
+
+    A dataset of the hub has no such state here: its name stands for it, and once read it is not read again.
+    """
+    stats = [(str(path), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in source.files]
+    options = (source.kind, source.dataset, source.config, source.column, HUB_BYTES)
+    return sha256(json.dumps([READER_VERSION, options, stats]).encode()).hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------- Python sources
+
+
+def stdlib_files() -> list[Path]:
+    """The .py files of the running interpreter's standard library, without its test packages; sorted."""
+    root = Path(sysconfig.get_path("stdlib"))
+    files = []
+    for folder, below, names in os.walk(root):
+        below[:] = [name for name in below if name not in _NOT_LIBRARY and not name.startswith("config-")]
+        files += [Path(folder, n) for n in names if n.endswith(".py") and not _NOT_SOURCE.match(n)]
+    if not files:
+        raise InputError(
+            f"corpus python-stdlib: no .py files in {root} (a zipped or frozen Python?); "
+            "use a Python with its library as files, or text:PATH"
+        )
+    return sorted(files)
+
+
+def package_files() -> list[Path]:
+    """The .py files of the installed packages that `package_names` lists, never outside the packages' own folder."""
+    files = set()
+    for name in package_names():
+        try:
+            distribution = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            continue  # constraints also name what other platforms need
+        site = Path(os.path.realpath(str(distribution.locate_file(""))))
+        for entry in distribution.files or []:
+            if entry.suffix == ".py" and ".." not in entry.parts and not entry.is_absolute():
+                path = site / entry
+                # A link may lead elsewhere: the real place decides.
+                if path.is_file() and Path(os.path.realpath(path)).is_relative_to(site):
+                    files.add(path)
+    return sorted(files)
+
+
+def package_names() -> list[str]:
+    """The packages of `python-env`: those in the repository's constraints.txt.
+
+    Where there is no such file (an installed wheel), those that scaling_lib's own metadata requires, and what they
+    require in turn.
+    """
+    constraints = Path(scaling_lib.__path__[0]).parent / "constraints.txt"
+    if constraints.is_file():
+        lines = constraints.read_text(encoding="utf-8").splitlines()
+        return sorted({name for line in lines if (name := _requirement_name(line))})
+    names: set[str] = set()
+    waiting = ["scaling-lib"]
+    while waiting:
+        try:
+            requires = metadata.requires(waiting.pop()) or []
+        except metadata.PackageNotFoundError:
+            continue
+        new = {name for line in requires if (name := _requirement_name(line))} - names
+        names |= new
+        waiting += sorted(new)
+    if not names:
+        raise InputError(
+            "corpus python-env: neither a constraints.txt beside the package nor its metadata says which packages; "
+            "install scaling_lib with pip, or use python-stdlib"
+        )
+    return sorted(names)
+
+
+def _requirement_name(line: str) -> str | None:
+    """The normal form (PEP 503) of the name that starts a requirement, or None."""
+    match = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", line)
+    return re.sub(r"[-_.]+", "-", match[1]).lower() if match else None
+
+
+# ---------------------------------------------------------------------------------------------- text
+
+
+def _text_source(argument: str) -> Source:
+    path = Path(argument).expanduser()
+    if not path.exists():
+        raise InputError(f"corpus text: {path} does not exist; give a file or a folder of UTF-8 text")
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.is_file() and not _is_hidden(p.relative_to(path)))
+    else:
+        files = [path]
+    files = [file for file in files if file.stat().st_size]
+    if not files:
+        raise InputError(f"corpus text: {path} is empty; give a file or a folder of UTF-8 text")
+    for file in files[:100]:  # a look at the beginnings finds most mistakes before anything is planned
+        try:
+            with file.open("rb") as handle:
+                beginning = handle.read(4096)
+        except OSError as error:
+            raise InputError(f"corpus text: cannot read {file}: {error.strerror}") from None
+        # The cut may have split a character: only what stands before the last newline or space is judged.
+        _decode(beginning if len(beginning) < 4096 else re.sub(rb"[\x80-\xff]{1,4}\Z", b"", beginning), file)
+    return Source("text", f"text:{path.resolve().name}", tuple(files))
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _decode(content: bytes, path: Path) -> str:
+    if b"\0" in content:
+        raise InputError(f"corpus text: {path} is a binary file (it has zero bytes); give UTF-8 text only")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"corpus text: {path} is not UTF-8 (byte {error.start}); convert it, for example with iconv -t utf-8"
+        ) from None
+
+
+def cut(text: str, piece: int = PIECE) -> list[str]:
+    """Cut a text at blank lines into pieces of at least `piece` characters; joined they give the text again.
+
+    Where no blank line comes within 16 pieces the cut is made at a line's end, and where there is none either, at
+    `piece` characters. What would remain as less than one piece stays with the last.
+    """
+    pieces, begin = [], 0
+    while len(text) - begin >= 2 * piece:
+        low, high = begin + piece, min(begin + 16 * piece, len(text) - piece)
+        blank = re.compile(r"\n[ \t\r]*\n").search(text, low, high)
+        line = text.find("\n", low, high)
+        end = blank.end() if blank else line + 1 if line >= 0 else low
+        pieces.append(text[begin:end])
+        begin = end
+    return [*pieces, text[begin:]]
+
+
+# ---------------------------------------------------------------------------------------------- the hub
+
+
+def _hub_source(argument: str) -> Source:
+    """`ID`, `ID@CONFIG`, either with `:COLUMN`; or the path of a local .parquet, .json or .jsonl file instead."""
+    name, column = argument, "text"
+    if not Path(name).expanduser().is_file() and ":" in name:
+        name, column = name.rsplit(":", 1)
+    path = Path(name).expanduser()
+    if importlib.util.find_spec("datasets") is None:
+        raise InputError(f"corpus hub:{argument}: needs the datasets library; pip install 'scaling-lib[hub]'")
+    if _loader(path):
+        if not path.is_file():
+            raise InputError(f"corpus hub: {path} does not exist; give a file, or a dataset as owner/name")
+        return Source("hub", f"hub:{path.name}:{column}", (path,), column=column)
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?(@[\w.-]+)?", name):
+        raise InputError(f"corpus hub: {name!r} is no dataset's name; write owner/name or owner/name@config")
+    dataset, _, config = name.partition("@")
+    return Source("hub", f"hub:{name}:{column}", dataset=dataset, config=config or None, column=column)
+
+
+def _loader(path: Path) -> str | None:
+    """Which of the loaders that `datasets` has for files reads this one, by its suffix."""
+    return {".parquet": "parquet", ".json": "json", ".jsonl": "json"}.get(path.suffix.lower())
+
+
+def _read_hub(source: Source) -> Iterator[bytes]:
+    """Stream the rows of the dataset's training split until `HUB_BYTES`."""
+    import datasets
+
+    def say(error: BaseException) -> InputError:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        return InputError(
+            f"corpus {source.label}: cannot be read: {reason[0]}; check its name and the network"
+        )
+
+    try:
+        if source.files:
+            path = source.files[0]
+            rows = datasets.load_dataset(_loader(path), data_files=str(path), split="train", streaming=True)
+        else:
+            rows = datasets.load_dataset(source.dataset, source.config, split="train", streaming=True)
+        rows = iter(rows)
+        head = list(islice(rows, 1))
+    except Exception as error:  # the library raises its own, the network's and the file formats' errors
+        raise say(error) from error
+    if head and source.column not in head[0]:
+        raise InputError(
+            f"corpus {source.label}: there is no column {source.column!r}; "
+            f"write hub:ID:COLUMN with one of {', '.join(sorted(head[0]))}"
+        )
+    n_bytes = 0
+    while head and n_bytes < HUB_BYTES:
+        text = head[0][source.column]
+        if text is not None and not isinstance(text, str):
+            raise InputError(f"corpus {source.label}: column {source.column!r} holds no text; name another")
+        if text and text.strip():
+            document = text.encode(errors="replace")  # a JSON string may hold half a surrogate pair
+            n_bytes += len(document)
+            yield document
+        try:
+            head = list(islice(rows, 1))
+        except Exception as error:
+            raise say(error) from error
