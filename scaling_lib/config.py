@@ -1,0 +1,166 @@
+"""What is trained: the frozen configuration of one run, checked once where it is made, and the run's name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from scaling_lib.errors import InputError
+
+# A byte-level vocabulary needs the 256 bytes and an end-of-document token; token ids are stored as uint16.
+MIN_VOCAB, MAX_VOCAB = 257, 65_535
+SCHEDULES = ("constant", "cosine", "wsd")
+
+
+def _require(ok: bool, message: str) -> None:
+    if not ok:
+        raise InputError(message)
+
+
+def _positive_int(owner: str, name: str, value: Any, least: int = 1) -> None:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    _require(
+        whole and value >= least, f"{owner}: {name} must be a whole number of at least {least}, not {value!r}"
+    )
+
+
+def _number(owner: str, name: str, value: Any, *, zero: bool) -> None:
+    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    kind = "at least 0" if zero else "above 0"
+    _require(
+        good and (value > 0 or (zero and value == 0)),
+        f"{owner}: {name} must be a finite number {kind}, not {value!r}",
+    )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The shape of a GPT with tied embeddings.
+
+    Raises
+    ------
+    InputError
+        When a value is not a positive whole number, ``n_head`` does not divide ``d_model``, or ``vocab_size``
+        is outside 257..65,535.
+    """
+
+    n_layer: int
+    n_head: int
+    d_model: int
+    vocab_size: int
+    seq_len: int
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            _positive_int("model", field.name, getattr(self, field.name))
+        _require(
+            self.d_model % self.n_head == 0,
+            f"model: n_head {self.n_head} does not divide d_model {self.d_model}; choose a divisor",
+        )
+        _require(
+            MIN_VOCAB <= self.vocab_size <= MAX_VOCAB,
+            f"model: vocab_size {self.vocab_size:,} is outside {MIN_VOCAB}..{MAX_VOCAB:,} "
+            "(256 bytes and one end-of-document token at least; ids must fit 16 bits)",
+        )
+
+    @property
+    def name(self) -> str:
+        return f"{self.n_layer}x{self.d_model}"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a model is trained. ``recipe`` is a label; the other fields say what it means.
+
+    ``lr`` is the peak rate. ``schedule`` is ``constant``, ``cosine`` (to zero at ``max_steps``) or ``wsd``
+    (constant, then linear to zero over the last ``decay_steps``); all begin with ``warmup_steps`` of linear
+    warm-up, 0 for none. ``weight_decay`` acts on matrices only, as is usual. The final loss is measured on
+    ``eval_tokens`` validation tokens. ``seed`` sets the initial weights and the order of the data.
+    """
+
+    recipe: str
+    max_steps: int
+    batch_size: int
+    lr: float
+    schedule: str
+    warmup_steps: int = 0
+    decay_steps: int = 0
+    weight_decay: float = 0.0
+    seed: int = 0
+    beta1: float = 0.9
+    beta2: float = 0.95  # 0.999 averages over 1,000 steps: longer than some of our runs
+    grad_clip: float = 1.0
+    eval_tokens: int = 65_536
+
+    def __post_init__(self) -> None:
+        _require(
+            bool(self.recipe) and self.recipe.replace("-", "").replace("_", "").isalnum(),
+            f"training: recipe must be a word of letters, digits, - and _, not {self.recipe!r}",
+        )
+        for name in ("max_steps", "batch_size", "eval_tokens"):
+            _positive_int("training", name, getattr(self, name))
+        for name in ("warmup_steps", "decay_steps", "seed"):
+            _positive_int("training", name, getattr(self, name), least=0)
+        _number("training", "lr", self.lr, zero=False)
+        _number("training", "weight_decay", self.weight_decay, zero=True)
+        _number("training", "grad_clip", self.grad_clip, zero=False)
+        for name in ("beta1", "beta2"):
+            value = getattr(self, name)
+            _number("training", name, value, zero=True)
+            _require(value < 1, f"training: {name} must be below 1, not {value!r}")
+        _require(
+            self.schedule in SCHEDULES,
+            f"training: unknown schedule {self.schedule!r}; choose from {', '.join(SCHEDULES)}",
+        )
+        _require(
+            self.warmup_steps + self.decay_steps <= self.max_steps,
+            f"training: warmup_steps {self.warmup_steps} + decay_steps {self.decay_steps} exceed "
+            f"max_steps {self.max_steps}; train longer or shorten them",
+        )
+
+    @property
+    def decay_start(self) -> int:
+        """The step at which ``wsd`` begins to decay: up to here, runs of one model share one trunk."""
+        return self.max_steps - self.decay_steps
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One cell of a sweep: a model, its training, and the corpus it reads (such as ``python-stdlib``)."""
+
+    model: ModelConfig
+    train: TrainConfig
+    corpus: str
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens processed in training: steps x batch x sequence length."""
+        return self.train.max_steps * self.train.batch_size * self.model.seq_len
+
+
+def digest(data: Any, length: int = 64) -> str:
+    """SHA-256 in hex of plain JSON data, independent of the order of keys."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def run_id(config: RunConfig, fingerprint: str) -> str:
+    """Name a run: a readable slug and a hash of model, training, vocabulary and corpus fingerprint.
+
+    Device, dtype and threads are recorded but do not name a run: the same experiment elsewhere is that run.
+    """
+    identity = {"model": asdict(config.model), "train": asdict(config.train), "corpus": fingerprint}
+    train = config.train
+    return f"{train.recipe}-{config.model.name}-s{train.max_steps}-r{train.seed}-{digest(identity, 10)}"
+
+
+def trunk_id(config: RunConfig, fingerprint: str) -> str:
+    """Name the trunk of a ``wsd`` run: what it shares with longer and shorter runs of the same model."""
+    train = {
+        k: v for k, v in asdict(config.train).items() if k not in ("max_steps", "decay_steps", "eval_tokens")
+    }
+    identity = {"model": asdict(config.model), "train": train, "corpus": fingerprint}
+    return f"trunk-{config.model.name}-r{config.train.seed}-{digest(identity, 10)}"

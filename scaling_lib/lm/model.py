@@ -1,0 +1,120 @@
+"""A small GPT: pre-norm decoder with learned positions, tied embeddings and no biases.
+
+The architecture of GPT-2 (Radford et al. 2019) less its biases, so that the counts in
+``scaling_lib.counting`` are short formulas. One file, to be read from top to bottom.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from scaling_lib.config import ModelConfig
+from scaling_lib.counting import count_parameters
+
+INIT_STD = 0.02  # GPT-2's; small enough that a fresh model's loss is ln(vocab_size)
+
+
+class Norm(nn.Module):
+    """Layer normalisation with a gain and no bias."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.weight.shape, self.weight, None, 1e-5)
+
+
+class Attention(nn.Module):
+    """Causal multi-head self-attention."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.n_head = config.n_head
+        self.query_key_value = nn.Linear(config.d_model, 3 * config.d_model, bias=False)
+        self.output = nn.Linear(config.d_model, config.d_model, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, seq, d = x.shape  # (B, T, d)
+        heads = self.query_key_value(x).view(batch, seq, 3, self.n_head, d // self.n_head)
+        q, k, v = heads.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, h, T, d/h)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # (B, h, T, d/h)
+        return cast(Tensor, self.output(y.transpose(1, 2).reshape(batch, seq, d)))
+
+
+class FeedForward(nn.Module):
+    """d -> 4 d, GELU, 4 d -> d."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.expand = nn.Linear(config.d_model, 4 * config.d_model, bias=False)
+        self.contract = nn.Linear(4 * config.d_model, config.d_model, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.contract(F.gelu(self.expand(x))))
+
+
+class Block(nn.Module):
+    """Attention, then feed-forward, each on a normalised input and added to the residual stream."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.norm_attention = Norm(config.d_model)
+        self.attention = Attention(config)
+        self.norm_feed_forward = Norm(config.d_model)
+        self.feed_forward = FeedForward(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(self.norm_attention(x))
+        return cast(Tensor, x + self.feed_forward(self.norm_feed_forward(x)))
+
+
+class GPT(nn.Module):
+    """The language model. Build it under a fixed seed: ``GPT(config, seed=0)``."""
+
+    def __init__(self, config: ModelConfig, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
+        self.position_embedding = nn.Embedding(config.seq_len, config.d_model)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.norm = Norm(config.d_model)
+        self._initialise(seed)
+        expected = count_parameters(config).total
+        actual = sum(p.numel() for p in self.parameters())
+        assert actual == expected, f"counting.py says {expected} parameters, the model has {actual}"
+
+    def _initialise(self, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        for name, p in self.named_parameters():
+            if p.dim() < 2:
+                continue  # gains start at 1
+            # Each block adds twice to the residual stream: keep its variance from growing with depth (GPT-2).
+            residual = name.endswith(("output.weight", "contract.weight"))
+            std = INIT_STD / math.sqrt(2 * self.config.n_layer) if residual else INIT_STD
+            with torch.no_grad():
+                p.normal_(0.0, std, generator=generator)
+
+    def hidden(self, tokens: Tensor) -> Tensor:
+        """Final normalised states. ``tokens``: int64 (B, T), T at most ``seq_len``. Returns (B, T, d)."""
+        positions = torch.arange(tokens.shape[1], device=tokens.device)
+        x = self.token_embedding(tokens) + self.position_embedding(positions)  # (B, T, d)
+        for block in self.blocks:
+            x = block(x)
+        return cast(Tensor, self.norm(x))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Next-token logits, (B, T, V). The output head is the token embedding, transposed."""
+        return F.linear(self.hidden(tokens), self.token_embedding.weight)
+
+    def loss(self, tokens: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
+        """Cross-entropy in nats: the mean per token, or with ``reduction="none"`` one per token, (B, T)."""
+        logits = self(tokens)
+        # float32 before the soft-max: bf16 has 8 bits of precision, too few for a sum over the vocabulary.
+        flat = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction=reduction)
+        return flat if reduction == "mean" else flat.view_as(targets)
