@@ -96,7 +96,7 @@ def train(
     diverged = False
     for step in range(start_step, config.train.max_steps):
         if step in curve_steps and (not val or val[-1][0] < step):
-            val.append((step, clustered_mean(token_losses(model, *curve[:2], runtime), curve[2])[0]))
+            val.append((step, _measure(model, curve, runtime)[0]))
         if step == config.train.decay_start and config.train.schedule == "wsd" and checkpoint_dir:
             save_state(_trunk_path(checkpoint_dir, config, corpus, step), capture(step), runtime)
 
@@ -128,11 +128,9 @@ def train(
     trained_seconds = time.perf_counter() - began
     val_loss = val_loss_se = None
     if not diverged:
-        x, y, document = _windows(corpus, config, config.train.eval_tokens)
-        val_loss, val_loss_se = clustered_mean(token_losses(model, x, y, runtime), document)
-        val.append(
-            (config.train.max_steps, clustered_mean(token_losses(model, *curve[:2], runtime), curve[2])[0])
-        )
+        final = _windows(corpus, config, config.train.eval_tokens)
+        val_loss, val_loss_se = _measure(model, final, runtime)
+        val.append((config.train.max_steps, _measure(model, curve, runtime)[0]))
         diverged = not math.isfinite(val_loss)
     run = Run(
         run_id=name,
@@ -198,8 +196,16 @@ def _batch(corpus: Corpus, config: RunConfig, step: int, device: str) -> tuple[t
     return torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
 
 
-def _windows(corpus: Corpus, config: RunConfig, tokens: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+Windows = tuple[np.ndarray, np.ndarray, np.ndarray]  # inputs, targets, document of each target
+
+
+def _windows(corpus: Corpus, config: RunConfig, tokens: int) -> Windows:
     return val_windows(corpus, config.model.seq_len, min(tokens, config.train.eval_tokens))
+
+
+def _measure(model: GPT, windows: Windows, runtime: Runtime) -> tuple[float, float]:
+    x, y, document = windows
+    return clustered_mean(token_losses(model, x, y, runtime), document)
 
 
 def _curve_steps(max_steps: int) -> list[int]:
