@@ -1,0 +1,344 @@
+"""Compute-optimal sizes straight from runs: IsoFLOP parabolas (approach 2), envelope of curves (approach 1).
+
+Both give N*(C) ~ C^a and D*(C) = C / (6 N*) ~ C^b without a law for L(N, D) [Hoffmann et al. 2022, section
+3]. A parabola is only the loss's local shape: where alpha and beta differ, wide or off-centre grids of
+sizes bias D* by percents to tens of percents at 1e24 FLOP [arXiv 2603.22339]. The interval holds the
+scatter of the minima, never that bias: compare with the joint fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from scaling_lib.errors import InputError
+from scaling_lib.fit._line import Floats, Line, Optimum, check_level, exponent_lines, fit_line
+from scaling_lib.fit.table import table_from_arrays
+
+OK, EDGE, OUTSIDE, FLAT, FEW = "ok", "edge", "outside", "flat", "too few sizes"
+# Webb's six-point weights: mean 0, variance 1, and enough distinct draws with few clusters [Webb 2023].
+_WEBB = np.sqrt(np.array([0.5, 1.0, 1.5, 0.5, 1.0, 1.5])) * np.array([1, 1, 1, -1, -1, -1])
+
+
+@dataclass(frozen=True)
+class IsoFlopResult(Optimum):
+    """Approach 2: one parabola in ln N for each budget.
+
+    Attributes
+    ----------
+    budgets : (b,) FLOP, the geometric mean of each group, rising.
+    n_opt, d_opt, loss_opt : (b,) the parabola's minimum; 0 where there is none.
+    n_stderr : (b,) standard error of ln N* from the parabola's own residuals; 0 where it has no spare point.
+    coefficients : (b, 3) of loss = c0 + c1 u + c2 u^2 with u = ln N - ``centre``, for drawing.
+    centre : (b,) mean ln N of each budget.
+    n_range : (b, 2) smallest and largest size tried.
+    flags : (b,) "ok"; "edge" (the lowest measured loss is at the smallest or largest size); "outside" (the
+        minimum lies beyond the sizes tried); "flat" (no curvature beyond the noise); "too few sizes" (fewer
+        than three).
+    used : (b,) bool, the budgets whose minima enter the exponent.
+    a_with_edges : the exponent when "edge" minima count as well; equals ``a`` where there are none.
+    line, level, flops_per : the line ln N*(ln C), the level of intervals, FLOP per parameter and token.
+    diagnostics : counts, the kind of interval, the width of the budgets.
+    """
+
+    budgets: Floats
+    n_opt: Floats
+    d_opt: Floats
+    loss_opt: Floats
+    n_stderr: Floats
+    coefficients: Floats
+    centre: Floats
+    n_range: Floats
+    flags: tuple[str, ...]
+    used: NDArray[np.bool_]
+    a_with_edges: float
+    diagnostics: Mapping[str, Any]
+
+    def summary(self) -> str:
+        """Return a text of a line per budget and the exponents."""
+        rows = [f"{'C, FLOP':>10} {'N*':>10} {'D*':>10} {'loss':>8}  minimum"]
+        for i, flag in enumerate(self.flags):
+            found = f"{self.n_opt[i]:10.3g} {self.d_opt[i]:10.3g} {self.loss_opt[i]:8.4f}"
+            rows.append(f"{self.budgets[i]:10.3g} {found if self.n_opt[i] else ' ' * 30}  {flag}")
+        return "\n".join([*rows, *exponent_lines(self)])
+
+
+@dataclass(frozen=True)
+class EnvelopeResult(Optimum):
+    """Approach 1: for each FLOP the size whose training curve is lowest.
+
+    Attributes
+    ----------
+    flops, n_best, loss_best : (m,) the envelope on a grid of FLOP.
+    sizes : (s,) the sizes that win somewhere strictly inside, one point of the line each.
+    centres : (s,) FLOP, geometric middle of the stretch where that size wins.
+    edge_sizes : the smallest and largest winners, left out because nothing bounds their stretch on one side.
+    line, level, flops_per : as in :class:`IsoFlopResult`.
+    """
+
+    flops: Floats
+    n_best: Floats
+    loss_best: Floats
+    sizes: Floats
+    centres: Floats
+    edge_sizes: tuple[float, ...]
+
+    def summary(self) -> str:
+        """Return a text of the exponents and of what was left out."""
+        left_out = ", ".join(f"{n:.3g}" for n in self.edge_sizes)
+        return "\n".join(
+            [f"{self.sizes.size} sizes on the envelope; at its ends: {left_out}", *exponent_lines(self)]
+        )
+
+
+def isoflop(
+    n_params: ArrayLike,
+    flops: ArrayLike,
+    loss: ArrayLike,
+    *,
+    budgets: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
+    rtol: float = 0.15,
+    use_edges: bool = False,
+    level: float = 0.9,
+    bootstrap: int = 0,
+    seed: int = 0,
+    flops_per: float = 6.0,
+) -> IsoFlopResult:
+    """Fit a parabola in ln N to each budget's losses and a power law to the minima (approach 2).
+
+    Parameters
+    ----------
+    n_params, flops, loss : (n,) one entry per run.
+    budgets : (n,) labels of the budgets. Default: runs belong together while neighbours in FLOP differ by
+        less than the factor 1 + ``rtol``.
+    groups : (n,) labels of runs whose errors go together (one trunk, one seed). Used by the bootstrap.
+    use_edges : whether minima flagged "edge" enter the exponent.
+    level : of the intervals, 0 < level < 1.
+    bootstrap : draws of a wild bootstrap of the parabolas' residuals (by group where ``groups`` is given).
+        With 0 the interval comes from the minima's scatter about the line, by Student's t with b - 2
+        degrees of freedom.
+    flops_per : FLOP per parameter and token; D* = C / (flops_per N*).
+
+    Raises
+    ------
+    InputError : for bad arrays, budgets that run into each other, or fewer than two budgets with a minimum.
+    """
+    table = table_from_arrays(loss, n_params=n_params, flops=flops, source="isoflop")
+    check_level(level)
+    n, c, y = np.log(table.get("N")), np.log(table.get("C")), table.loss
+    which = _budgets(c, budgets, rtol)
+    size = int(which.max()) + 1
+    ln_c = np.array([c[which == i].mean() for i in range(size)])
+    parabolas = [_parabola(n[which == i], y[which == i]) for i in range(size)]
+    flags = tuple(p.flag for p in parabolas)
+    ok = np.array([f == OK or (use_edges and f == EDGE) for f in flags])
+    if ok.sum() < 2:
+        told = "; ".join(f"{np.exp(x):.3g} FLOP {f}" for x, f in zip(ln_c, flags, strict=True))
+        raise InputError(
+            f"isoflop: {ok.sum()} of {size} budgets have a usable minimum, 2 are needed ({told}); "
+            "widen the range of sizes"
+        )
+    ln_n = np.array([p.vertex for p in parabolas])
+    se = np.array([p.stderr for p in parabolas])
+    line = fit_line(ln_c[ok], ln_n[ok], se[ok])
+    kind = "Student's t of the minima's scatter" if line.dof else "the parabolas' residuals"
+    if bootstrap:
+        draws = _bootstrap(parabolas, which, ln_c, ok, groups, bootstrap, seed)
+        spare = int(np.isin(which, np.flatnonzero(ok)).sum() - 3 * ok.sum())
+        dof = max(1, spare if groups is None else np.unique(np.asarray(groups)).size - 1)
+        line = Line(line.slope, line.height, line.centre, np.cov(draws), dof)
+        kind = f"wild bootstrap, {bootstrap} draws" + (" by group" if groups is not None else "")
+    bounded = np.array([f in (OK, EDGE) for f in flags])
+    found = np.array([f not in (FLAT, FEW) for f in flags])
+    n_opt = np.where(found, np.exp(np.clip(ln_n, -50, 150)), 0.0)
+    return IsoFlopResult(
+        line=line,
+        level=level,
+        flops_per=flops_per,
+        budgets=np.exp(ln_c),
+        n_opt=n_opt,
+        d_opt=np.where(found, np.exp(ln_c) / (flops_per * np.where(found, n_opt, 1.0)), 0.0),
+        loss_opt=np.where(found, [p.loss for p in parabolas], 0.0),
+        n_stderr=se,
+        coefficients=np.array([p.coefficients for p in parabolas]),
+        centre=np.array([p.centre for p in parabolas]),
+        n_range=np.exp([[n[which == i].min(), n[which == i].max()] for i in range(size)]),
+        flags=flags,
+        used=ok,
+        a_with_edges=fit_line(ln_c[bounded], ln_n[bounded], se[bounded]).slope,
+        diagnostics={
+            "n_runs": [int((which == i).sum()) for i in range(size)],
+            "interval": kind,
+            "budget_spread": [float(np.exp(np.ptp(c[which == i]))) for i in range(size)],
+        },
+    )
+
+
+def envelope(
+    n_params: ArrayLike,
+    flops: ArrayLike,
+    loss: ArrayLike,
+    *,
+    level: float = 0.9,
+    points: int = 1500,
+    flops_per: float = 6.0,
+) -> EnvelopeResult:
+    """Fit N*(C) to the lower envelope of training curves (Chinchilla's approach 1).
+
+    Points along a curve whose learning rate has not yet decayed lie too high; where that matters give only
+    annealed end points, at least two per size. Curves are joined by straight lines in (ln C, ln loss) and
+    never extrapolated.
+
+    Parameters
+    ----------
+    n_params, flops, loss : (n,) points of training curves; points of one size form one curve.
+    points : number of FLOP values at which the curves are compared; the paper's 1,500.
+
+    Raises
+    ------
+    InputError : for bad arrays, or fewer than two sizes that win strictly inside the envelope.
+    """
+    table = table_from_arrays(loss, n_params=n_params, flops=flops, source="envelope")
+    check_level(level)
+    n, c, y = np.log(table.get("N")), np.log(table.get("C")), np.log(table.loss)
+    sizes = np.unique(n)
+    grid = np.linspace(c.min(), c.max(), points)
+    curves = np.full((sizes.size, points), np.inf)
+    for i, size in enumerate(sizes):
+        order = np.flatnonzero(n == size)[np.argsort(c[n == size])]
+        inside = (grid >= c[order[0]]) & (grid <= c[order[-1]])
+        curves[i, inside] = np.interp(grid[inside], c[order], y[order])
+    covered = np.isfinite(curves).any(axis=0)
+    grid, curves = grid[covered], curves[:, covered]
+    best = curves.argmin(axis=0)
+    winners = np.unique(best)
+    inner = winners[(winners != best[0]) & (winners != best[-1])]
+    if inner.size < 2:
+        raise InputError(
+            f"envelope: {inner.size} sizes are best strictly inside the range of FLOP, 2 are needed; "
+            "give more sizes, or curves that overlap in FLOP"
+        )
+    centres = np.array([(grid[best == i].min() + grid[best == i].max()) / 2 for i in inner])
+    return EnvelopeResult(
+        line=fit_line(centres, sizes[inner], np.zeros(inner.size)),
+        level=level,
+        flops_per=flops_per,
+        flops=np.exp(grid),
+        n_best=np.exp(sizes[best]),
+        loss_best=np.exp(curves[best, np.arange(grid.size)]),
+        sizes=np.exp(sizes[inner]),
+        centres=np.exp(centres),
+        edge_sizes=tuple(float(np.exp(sizes[i])) for i in np.setdiff1d(winners, inner)),
+    )
+
+
+@dataclass(frozen=True)
+class _Parabola:
+    centre: float
+    coefficients: Floats
+    vertex: float
+    loss: float
+    stderr: float
+    flag: str
+    hat: Floats  # (3, n): coefficients of any losses at the same sizes
+    fitted: Floats
+    residuals: Floats  # widened to the noise's size, n / (n - 3)
+
+
+def _parabola(n: Floats, y: Floats) -> _Parabola:
+    """Fit loss ``y`` at log sizes ``n`` and judge the minimum."""
+    centre = float(n.mean())
+    u = n - centre
+    if np.unique(n).size < 3:
+        zero = np.zeros(y.size)
+        return _Parabola(
+            centre,
+            np.array([y.mean(), 0.0, 0.0]),
+            centre,
+            float(y.mean()),
+            0.0,
+            FEW,
+            np.zeros((3, y.size)),
+            zero,
+            zero,
+        )
+    hat = np.linalg.pinv(np.stack([np.ones_like(u), u, u**2], axis=1))
+    c = hat @ y
+    fitted = c[0] + c[1] * u + c[2] * u**2
+    spare = y.size - 3
+    residuals = (y - fitted) * np.sqrt(y.size / spare) if spare else y - fitted
+    variance = float(np.mean(residuals**2)) if spare else 0.0
+    cov = variance * hat @ hat.T
+    # Twice its standard error, and a trace above rounding: less curvature than that is no minimum.
+    if c[2] <= max(2 * np.sqrt(cov[2, 2]), 1e-12 * float(np.abs(y).max())):
+        return _Parabola(centre, c, centre, float(y.mean()), 0.0, FLAT, hat, fitted, residuals)
+    vertex = -c[1] / (2 * c[2])
+    slope = np.array([0.0, -1 / (2 * c[2]), c[1] / (2 * c[2] ** 2)])
+    lowest = n[np.argmin(y)]
+    flag = EDGE if lowest in (n.min(), n.max()) else OK
+    if not u.min() <= vertex <= u.max():
+        flag = OUTSIDE
+    stderr = float(np.sqrt(slope @ cov @ slope))
+    loss = float(c[0] - c[1] ** 2 / (4 * c[2]))
+    return _Parabola(centre, c, centre + float(vertex), loss, stderr, flag, hat, fitted, residuals)
+
+
+def _bootstrap(
+    parabolas: list[_Parabola],
+    which: NDArray[np.intp],
+    ln_c: Floats,
+    ok: NDArray[np.bool_],
+    groups: ArrayLike | None,
+    draws: int,
+    seed: int,
+) -> Floats:
+    """Return (2, draws) heights and slopes of the line, each from losses with re-signed residuals."""
+    rng = np.random.default_rng(seed)
+    if groups is None:
+        cluster = np.arange(which.size)
+    else:
+        labels = np.asarray(groups)
+        if labels.shape != which.shape:
+            raise InputError(
+                f"isoflop: groups has shape {labels.shape}; give one label per run, ({which.size},)"
+            )
+        cluster = np.unique(labels, return_inverse=True)[1]
+        if cluster.max() == 0:
+            raise InputError("isoflop: groups holds one label only; a bootstrap by group needs two or more")
+    weights = rng.choice(_WEBB, size=(draws, int(cluster.max()) + 1))[:, cluster]
+    minima = []
+    for i in np.flatnonzero(ok):
+        p = parabolas[i]
+        c = (p.fitted + p.residuals * weights[:, which == i]) @ p.hat.T  # (draws, 3)
+        # A draw whose curve opens downwards has no minimum: it counts as far off as the curvature allows.
+        minima.append(p.centre - c[:, 1] / (2 * np.maximum(c[:, 2], 0.05 * p.coefficients[2])))
+    x = ln_c[ok] - ln_c[ok].mean()
+    return np.linalg.pinv(np.stack([np.ones_like(x), x], axis=1)) @ np.array(minima)
+
+
+def _budgets(c: Floats, labels: ArrayLike | None, rtol: float) -> NDArray[np.intp]:
+    """Return (n,) the number of each run's budget, rising in FLOP."""
+    if labels is not None:
+        given = np.asarray(labels)
+        if given.shape != c.shape:
+            raise InputError(f"isoflop: budgets has shape {given.shape}; give one label per run, ({c.size},)")
+        first = np.unique(given, return_inverse=True)[1]
+        means = np.array([c[first == i].mean() for i in range(int(first.max()) + 1)])
+        return np.argsort(np.argsort(means))[first]
+    order = np.argsort(c)
+    steps = np.diff(c[order]) > np.log1p(rtol)
+    which = np.empty(c.size, dtype=np.intp)
+    which[order] = np.concatenate([[0], np.cumsum(steps)])
+    for i in range(int(which.max()) + 1):
+        if np.ptp(c[which == i]) > 3 * np.log1p(rtol):
+            low, high = np.exp(c[which == i].min()), np.exp(c[which == i].max())
+            raise InputError(
+                f"isoflop: budgets run into each other between {low:.3g} and {high:.3g} FLOP; "
+                "label them with budgets=, or lower rtol"
+            )
+    return which

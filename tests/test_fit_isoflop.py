@@ -1,0 +1,162 @@
+"""IsoFLOP parabolas and envelopes, against published bias figures, closed forms and simulations of known exponents."""
+
+import numpy as np
+import pytest
+
+from scaling_lib.errors import InputError
+from scaling_lib.fit.isoflop import envelope, isoflop
+
+E, A, B = 1.69, 406.4, 410.7
+
+
+def optimum(c, alpha, beta):
+    """N*(C) of E + A/N^alpha + B/D^beta with C = 6 N D, in closed form [Hoffmann et al. 2022, equation 4]."""
+    g = (alpha * A / (beta * B)) ** (1 / (alpha + beta))
+    return g * (c / 6) ** (beta / (alpha + beta))
+
+
+def sweep(alpha, beta, width, points=15, budgets=5, offset=1.0):
+    """Return N, C and noise-free losses: ``points`` sizes from N*/width to N* width at each of 1e17 .. 1e21 FLOP."""
+    c = np.repeat(np.logspace(17, 21, budgets), points)
+    n = optimum(c, alpha, beta) * offset * np.tile(width ** np.linspace(-1, 1, points), budgets)
+    return n, c, E + A / n**alpha + B / (c / 6 / n) ** beta
+
+
+# Percent error of D* at 1e24 FLOP, from the study of the bias [arXiv 2603.22339].
+BIAS = [
+    (0.31, 0.31, (0.0, 0.0, 0.0, 0.0)),
+    (0.34, 0.28, (-0.327, -1.301, -2.903, -5.100)),
+    (0.465, 0.155, (-1.675, -6.498, -13.910, -23.116)),
+]
+
+
+@pytest.mark.parametrize(("alpha", "beta", "percent"), BIAS)
+def test_the_published_bias_of_the_parabolas_is_reproduced_to_three_decimals(alpha, beta, percent):
+    for width, expected in zip((2, 4, 8, 16), percent, strict=True):
+        result = isoflop(*sweep(alpha, beta, width))
+        assert result.flags == ("ok",) * 5
+        _, d = result.optimal(1e24)
+        error = 100 * (d * 6 * optimum(1e24, alpha, beta) / 1e24 - 1)
+        assert abs(error - expected) <= 5.1e-4, (width, error)
+
+
+def test_the_exponents_of_a_symmetric_law_are_exact_and_add_to_one():
+    result = isoflop(*sweep(0.31, 0.31, 4))
+    assert result.a == pytest.approx(0.5, abs=1e-9)
+    assert result.a + result.b == pytest.approx(1, abs=1e-12)
+    assert np.allclose(result.n_opt, optimum(result.budgets, 0.31, 0.31), rtol=1e-6)
+    assert np.allclose(6 * result.n_opt * result.d_opt, result.budgets)
+    u = np.log(result.n_opt) - result.centre
+    assert np.allclose(
+        np.sum(result.coefficients * np.stack([u**0, u, u**2], axis=1), axis=1), result.loss_opt
+    )
+
+
+@pytest.mark.parametrize("kind", ["scatter", "bootstrap"])
+def test_the_interval_of_the_exponent_covers(kind):
+    """400 noisy sweeps with a known exponent of 1/2: a nominal 90% interval covers 86 to 94%."""
+    n, c, clean = sweep(0.31, 0.31, 4, points=9)
+    rng = np.random.default_rng(1)
+    hits = 0
+    for draw in range(400):
+        noisy = clean * np.exp(0.003 * rng.standard_normal(n.size))
+        r = isoflop(n, c, noisy, use_edges=True, bootstrap=200 if kind == "bootstrap" else 0, seed=draw)
+        hits += r.a_interval[0] <= 0.5 <= r.a_interval[1]
+    assert 0.86 <= hits / 400 <= 0.94, hits / 400
+
+
+def test_errors_that_go_together_widen_the_interval_by_group():
+    """Each size index is a trunk whose error is shared by every budget and grows with C: the minima move together."""
+    n, c, clean = sweep(0.31, 0.31, 4, points=9)
+    trunk = np.tile(np.arange(9), 5)
+    rng = np.random.default_rng(3)
+    noisy = (
+        clean + 0.004 * rng.standard_normal(9)[trunk] * np.log(c / 1e16) + 1e-4 * rng.standard_normal(n.size)
+    )
+    single = isoflop(n, c, noisy, bootstrap=500, use_edges=True)
+    grouped = isoflop(n, c, noisy, bootstrap=500, groups=trunk, use_edges=True)
+    assert np.ptp(grouped.interval(1e24)) > np.ptp(single.interval(1e24))
+
+
+def test_minima_at_an_edge_are_flagged_and_left_out():
+    n, c, loss = sweep(0.34, 0.28, 4)
+    shifted = np.where(c < 2e17, n * 3.9, n)  # the smallest budget: sizes from just below N* up
+    shifted = np.where(c > 5e20, n * 6, shifted)  # the largest budget: all sizes above N*
+    loss = E + A / shifted**0.34 + B / (c / 6 / shifted) ** 0.28
+    result = isoflop(shifted, c, loss)
+    assert result.flags[-1] in ("outside", "edge", "flat")
+    assert result.flags[1:-1] == ("ok",) * 3
+    assert not result.used[-1]
+    assert list(result.used) == [f == "ok" for f in result.flags]
+    wide = isoflop(shifted, c, loss, use_edges=True)
+    assert wide.a == pytest.approx(wide.a_with_edges)
+    assert "ok" in result.summary()
+
+
+def test_losses_without_a_minimum_are_refused_with_the_reason():
+    n, c, _ = sweep(0.34, 0.28, 4)
+    with pytest.raises(InputError, match=r"0 of 5 budgets .* flat") as caught:
+        isoflop(n, c, np.full(n.size, 9.21))
+    assert "\n" not in str(caught.value)
+    rng = np.random.default_rng(0)
+    with pytest.raises(InputError, match="flat"):
+        isoflop(n, c, 9.21 + 1e-3 * rng.standard_normal(n.size))
+
+
+def test_two_budgets_take_their_interval_from_the_parabolas():
+    n, c, clean = sweep(0.34, 0.28, 4, budgets=2)
+    noisy = clean * np.exp(0.002 * np.random.default_rng(0).standard_normal(n.size))
+    low, high = isoflop(n, c, noisy).a_interval
+    assert 0 < high - low < 0.2
+
+
+def test_budgets_are_found_by_their_gaps_or_by_label():
+    n, c, loss = sweep(0.34, 0.28, 4)
+    jitter = c * np.exp(0.02 * np.random.default_rng(0).standard_normal(c.size))
+    assert isoflop(n, jitter, loss).budgets.size == 5
+    labels = np.array([f"{x:.0e}" for x in c])
+    assert isoflop(n, c, loss, budgets=labels).a == pytest.approx(isoflop(n, c, loss).a)
+    with pytest.raises(InputError, match="run into each other"):
+        isoflop(n, np.geomspace(1e17, 1e21, n.size), loss)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (dict(loss=[2.0, 3.0]), "shape"),
+        (dict(loss="x"), "numbers"),
+        (dict(flops=np.r_[np.nan, np.full(74, 1e18)]), "row 1, column C"),
+        (dict(n_params=np.r_[-1.0, np.full(74, 1e6)]), "above zero"),
+        (dict(level=1.0), "level"),
+        (dict(budgets=[1, 2]), "one label per run"),
+        (dict(groups=[1, 2], bootstrap=10), "one label per run"),
+        (dict(groups=np.zeros(75), bootstrap=10), "two or more"),
+    ],
+)
+def test_bad_input_is_one_line(change, words):
+    n, c, loss = sweep(0.34, 0.28, 4)
+    with pytest.raises(InputError, match=words) as caught:
+        isoflop(**{"n_params": n, "flops": c, "loss": loss, **change})
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="above zero"):
+        isoflop(n, c, loss).optimal(0.0)
+
+
+def test_the_envelope_finds_the_exponent_of_a_known_law():
+    """Curves of many sizes whose envelope is the compute-optimal frontier, N* ~ C^(beta / (alpha + beta))."""
+    alpha, beta = 0.34, 0.28
+    sizes = np.geomspace(1e6, 1e9, 25)
+    n = np.repeat(sizes, 60)
+    c = 6 * n * np.tile(np.geomspace(1e7, 1e12, 60), 25)
+    result = envelope(n, c, E + A / n**alpha + B / (c / 6 / n) ** beta)
+    assert result.a == pytest.approx(beta / (alpha + beta), abs=0.01)
+    n_star, d_star = result.optimal(1e19)
+    assert n_star == pytest.approx(optimum(1e19, alpha, beta), rel=0.1)
+    assert 6 * n_star * d_star == pytest.approx(1e19)
+    assert len(result.edge_sizes) == 2
+    assert np.all(np.diff(result.n_best) >= 0)
+
+
+def test_an_envelope_needs_curves_that_overlap():
+    with pytest.raises(InputError, match="best strictly inside"):
+        envelope([1e6, 1e7, 1e8], [1e15, 1e16, 1e17], [4.0, 3.0, 2.0])
