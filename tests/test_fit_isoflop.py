@@ -1,4 +1,4 @@
-"""IsoFLOP parabolas and envelopes, against published bias figures, closed forms and simulations of known exponents."""
+"""IsoFLOP parabolas and envelopes against published bias figures, closed forms and simulated truth."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def optimum(c, alpha, beta):
 
 
 def sweep(alpha, beta, width, points=15, budgets=5, offset=1.0):
-    """Return N, C and noise-free losses: ``points`` sizes from N*/width to N* width at each of 1e17 .. 1e21 FLOP."""
+    """Return N, C and noise-free losses: sizes from N*/width to N* width at each of 1e17 .. 1e21 FLOP."""
     c = np.repeat(np.logspace(17, 21, budgets), points)
     n = optimum(c, alpha, beta) * offset * np.tile(width ** np.linspace(-1, 1, points), budgets)
     return n, c, E + A / n**alpha + B / (c / 6 / n) ** beta
@@ -66,7 +66,7 @@ def test_the_interval_of_the_exponent_covers(kind):
 
 
 def test_errors_that_go_together_widen_the_interval_by_group():
-    """Each size index is a trunk whose error is shared by every budget and grows with C: the minima move together."""
+    """Each size is a trunk whose error every budget shares, growing with C: the minima move together."""
     n, c, clean = sweep(0.31, 0.31, 4, points=9)
     trunk = np.tile(np.arange(9), 5)
     rng = np.random.default_rng(3)
@@ -123,14 +123,14 @@ def test_budgets_are_found_by_their_gaps_or_by_label():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (dict(loss=[2.0, 3.0]), "shape"),
-        (dict(loss="x"), "numbers"),
-        (dict(flops=np.r_[np.nan, np.full(74, 1e18)]), "row 1, column C"),
-        (dict(n_params=np.r_[-1.0, np.full(74, 1e6)]), "above zero"),
-        (dict(level=1.0), "level"),
-        (dict(budgets=[1, 2]), "one label per run"),
-        (dict(groups=[1, 2], bootstrap=10), "one label per run"),
-        (dict(groups=np.zeros(75), bootstrap=10), "two or more"),
+        ({"loss": [2.0, 3.0]}, "shape"),
+        ({"loss": "x"}, "numbers"),
+        ({"flops": np.r_[np.nan, np.full(74, 1e18)]}, "row 1, column C"),
+        ({"n_params": np.r_[-1.0, np.full(74, 1e6)]}, "above zero"),
+        ({"level": 1.0}, "level"),
+        ({"budgets": [1, 2]}, "one label per run"),
+        ({"groups": [1, 2], "bootstrap": 10}, "one label per run"),
+        ({"groups": np.zeros(75), "bootstrap": 10}, "two or more"),
     ],
 )
 def test_bad_input_is_one_line(change, words):
