@@ -1,4 +1,4 @@
-"""A power law through compute-optimal sizes: what both of ``fit.isoflop``'s approaches end in."""
+"""A power law through compute-optimal sizes: what both of ``fit.isoflops``'s approaches end in."""
 
 from __future__ import annotations
 
