@@ -17,7 +17,7 @@ MOST_POINTS = (
 
 
 def positive(name: str, values: Any) -> Array:
-    """``values`` as a float array (n,), every entry finite and above 0. Raises `InputError` that names the entry."""
+    """``values`` as a float array (n,), finite and above 0. Raises `InputError` that names the entry."""
     given = np.asarray(values)
     if given.ndim != 1:
         raise InputError(

@@ -38,12 +38,14 @@ def fit_power_law(
 
     Parameters
     ----------
-    x, loss : (n,) model sizes (parameters) or training tokens, and final losses (nats per token, or any one unit).
+    x, loss : (n,) model sizes (parameters) or training tokens, and final losses (nats per token, or any
+        one unit).
     floor : ``"free"`` estimates E >= 0; a number holds it there (a known entropy); None or 0 leaves it out.
-    objective : ``"log_mse"`` (half the sum of squared log residuals), ``"huber"`` (sum of Huber terms with ``delta``)
-        or ``"lad"`` (sum of absolute log residuals).
+    objective : ``"log_mse"`` (half the sum of squared log residuals), ``"huber"`` (sum of Huber terms with
+        ``delta``) or ``"lad"`` (sum of absolute log residuals).
     groups : (n,) labels of runs that share a trunk, a seed or a budget, and with it part of their noise.
-    bootstrap : number of draws; ``bootstrap_kind`` is ``"auto"``, ``"parametric"``, ``"residual"``, ``"case"`` or ``"wild"``.
+    bootstrap : number of draws; ``bootstrap_kind`` is ``"auto"``, ``"parametric"``, ``"residual"``,
+        ``"case"`` or ``"wild"``.
     labels : (n,) names of the runs, for messages. starts : starting points of the first route.
 
     Returns
@@ -114,11 +116,12 @@ def fit_joint(
     Parameters
     ----------
     n_params, n_tokens, loss : (n,) parameters, training tokens, final losses.
-    law : ``"chinchilla"``, ``"kaplan"``, ``"power_mean"``, ``"over_training"``, ``"data_constrained"`` (which also needs
-        ``unique_tokens``), or a `Law`.
+    law : ``"chinchilla"``, ``"kaplan"``, ``"power_mean"``, ``"over_training"``, ``"data_constrained"``
+        (which also needs ``unique_tokens``), or a `Law`.
     fixed : parameters held at a natural value: the floor, an exponent, q.
     starts : number of starting points of the first route, or an array (S, k) of natural parameters.
-    The other arguments are those of `fit_power_law`; the default objective is the sum of Huber terms with delta 1e-3.
+    The other arguments are those of `fit_power_law`; the default objective is the sum of Huber terms with
+    delta 1e-3.
 
     Raises
     ------
@@ -166,7 +169,7 @@ def fit_law(
     seed: int = 0,
     starts: int | Any = 48,
 ) -> FitResult:
-    """Fit any law; ``x`` holds one array (n,) per variable of the law. See `fit_power_law` and `fit_joint`."""
+    """Fit any law; ``x`` holds one array (n,) per variable. See `fit_power_law` and `fit_joint`."""
     from scaling_lib.fit import uncertainty
 
     law = get_law(law)
@@ -207,8 +210,9 @@ def _threshold(objective: str, delta: float) -> float:
 def certify(work: Setup, starts: int | Any) -> tuple[Array, float, dict[str, object]]:
     """The best parameters by two routes that share no start, and whether the routes agree.
 
-    Route 1 descends from many points. Route 2 walks a dense grid of exponents, solves for the linear parameters there
-    (closed form, then descent with the exponents held), and frees everything at the grid's best points.
+    Route 1 descends from many points. Route 2 walks a dense grid of exponents, solves for the linear
+    parameters there (closed form, then descent with the exponents held), and frees everything at the
+    grid's best points.
     """
     first = _starts(work, starts)
     y = work.y[None, :]
@@ -270,7 +274,7 @@ def exponent_grid(work: Setup) -> Array:
 
 
 def _linear_start(work: Setup, grid: Array) -> Array:
-    """Floor and amplitudes of an additive law at held exponents, by least squares on relative error: no start needed."""
+    """Floor and amplitudes of an additive law at held exponents, by relative least squares: no start."""
     law = work.law
     amplitudes = [i for i, n in enumerate(law.param_names) if n in ("A", "B", "a", "b")]
     if law.name in ("kaplan", "power_mean", "data_constrained"):
@@ -292,7 +296,7 @@ def _linear_start(work: Setup, grid: Array) -> Array:
 
 
 def profile_route(work: Setup, grid: Array, *, polish: int = 6) -> tuple[Array, float, bool]:
-    """Descend on a grid with its exponents held, then set the best ``polish`` cells free: (theta (k,), objective, done)."""
+    """Descend with exponents held, then free the best cells: (theta (k,), objective, converged)."""
     law = work.law
     held = np.array([n in law.nonlinear for n in law.param_names])
     y = work.y[None, :]

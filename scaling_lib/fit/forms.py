@@ -1,7 +1,8 @@
 """The arithmetic of the laws: for each form its value and gradient, its change of units, and its seed points.
 
-Every ``core`` function takes working parameters (..., k) (logarithms of amplitudes) and a tuple of logarithms of the
-variables, each (n,) or (..., n), and returns the value (..., n) and its gradient (..., k, n). See `laws` for the meaning.
+Every ``core`` function takes working parameters (..., k) (logarithms of amplitudes) and a tuple of
+logarithms of the variables, each (n,) or (..., n), and returns the value (..., n) and its gradient (...,
+k, n). See `laws` for the meaning.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def power_units(p: Array, log_x0: tuple[float, ...], log_l0: float) -> Array:
 
 
 def power_seed(cube: Array, low: float) -> Array:
-    """Floor from 0 to 95% of the least loss; the rest is the term's value at the centre; exponents .03 to 1.2."""
+    """Floor 0 to 95% of the least loss; the rest is the term at the centre; exponents .03 to 1.2."""
     floor = 0.95 * low * cube[..., 0]
     out = np.empty_like(cube)
     out[..., 0] = floor
@@ -170,10 +171,10 @@ def power_mean_seed(cube: Array, low: float) -> Array:
 
 
 def _worth(log_x: Array, log_unique: Array, log_r: Array) -> tuple[Array, Array, Array]:
-    """Logarithm of the effective amount when ``x`` is used and ``unique`` is distinct, and its two derivatives.
+    """Log of the effective amount when ``x`` is used and ``unique`` is distinct, and its two derivatives.
 
-    worth = unique (1 + R (1 - exp(-(x/unique - 1)/R))) where x > unique, else x [Muennighoff et al. 2023, equation 5].
-    Derivatives of ln worth: by ln unique, and by ln R.
+    worth = unique (1 + R (1 - exp(-(x/unique - 1)/R))) where x > unique, else x [Muennighoff et al. 2023,
+    equation 5]. Derivatives of ln worth: by ln unique, and by ln R.
     """
     r = np.exp(log_r)
     excess = np.expm1(np.clip(log_x - log_unique, 0.0, 50.0))
@@ -226,7 +227,7 @@ def data_constrained_seed(cube: Array, low: float) -> Array:
 
 
 def over_training(p: Array, x: tuple[Array, ...]) -> tuple[Array, Array]:
-    """E + (a M^eta + b M^-eta) C^-eta = E + 6^-eta (a N^(-2 eta) + b D^(-2 eta)): Chinchilla's law with one exponent."""
+    """E + (a M^eta + b M^-eta) C^-eta = E + 6^-eta (a N^(-2 eta) + b D^(-2 eta)): one exponent for both."""
     floor, a, b, eta = _columns(p)
     u, v = x
     log6 = np.log(6.0)

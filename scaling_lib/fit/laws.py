@@ -1,11 +1,13 @@
 """The scaling laws: value, analytic gradient, names, units and source of each.
 
-A law is evaluated in two parametrisations. The *natural* one is what papers print (``E``, ``A``, ``alpha``). The
-*working* one, used by the solver, takes the logarithm of every positive amplitude (``ln A``) and leaves the floor ``E``
-and the exponents as they are: the floor may then reach its bound 0 in a finite number of steps, which ``ln E`` never can.
+A law is evaluated in two parametrisations. The *natural* one is what papers print (``E``, ``A``,
+``alpha``). The *working* one, used by the solver, takes the logarithm of every positive amplitude (``ln
+A``) and leaves the floor ``E`` and the exponents as they are: the floor may then reach its bound 0 in a
+finite number of steps, which ``ln E`` never can.
 
-Shapes: ``params`` is (..., k); each variable is an array of one common shape (n,) or broadcastable to it. A value has
-shape (..., n), a gradient (..., k, n). N in parameters, D and U in tokens, losses in the unit of the data.
+Shapes: ``params`` is (..., k); each variable is an array of one common shape (n,) or broadcastable to it.
+A value has shape (..., n), a gradient (..., k, n). N in parameters, D and U in tokens, losses in the unit
+of the data.
 """
 
 from __future__ import annotations
@@ -36,10 +38,12 @@ class Law:
     bounds : (low, high) of each natural parameter.
     units : unit of each parameter.
     nonlinear : parameters held on a grid by the second route of the certificate (the exponents).
-    core : ``core(working, log_x) -> (value, gradient)`` with ``working`` (..., k), ``log_x`` a tuple of natural logarithms.
-    to_units : ``to_units(working, log_x0, log_l0)``: working parameters for x and L from those for x/x0 and L/L0.
-    seed_point : ``seed_point(cube, low)``: map points of the unit cube (..., k) to working parameters for data scaled to
-        geometric mean 1 in every variable and in the loss, whose least loss is ``low``.
+    core : ``core(working, log_x) -> (value, gradient)`` with ``working`` (..., k), ``log_x`` a tuple of
+        natural logarithms.
+    to_units : ``to_units(working, log_x0, log_l0)``: working parameters for x and L from those for x/x0
+        and L/L0.
+    seed_point : ``seed_point(cube, low)``: map points of the unit cube (..., k) to working parameters for
+        data scaled to geometric mean 1 in every variable and in the loss, whose least loss is ``low``.
     """
 
     name: str
@@ -75,14 +79,14 @@ class Law:
         return working
 
     def value(self, params: Array, *x: Array | float) -> Array:
-        """Loss of natural parameters ``params`` (..., k) at ``x``, one array per variable: shape (...) + shape of x."""
+        """Loss of natural parameters (..., k) at ``x``, one array per variable: shape (...) + shape of x."""
         flat, shape = self._logs(x)
         working = self.to_working(np.asarray(params, dtype=float))
         out = self.core(working, flat)[0]
         return out.reshape(working.shape[:-1] + shape)
 
     def gradient(self, params: Array, *x: Array | float, working: bool = False) -> Array:
-        """Derivative of the value by each natural (or, with ``working=True``, working) parameter: (..., k) + shape of x."""
+        """Derivative by each natural (``working=True``: working) parameter: (..., k) + shape of x."""
         flat, shape = self._logs(x)
         params = np.asarray(params, dtype=float)
         out = self.core(self.to_working(params), flat)[1]
@@ -171,7 +175,9 @@ POWER_MEAN = Law(
 
 DATA_CONSTRAINED = Law(
     name="data_constrained",
-    formula="L = E + A / N'^alpha + B / D'^beta, D' = U (1 + R_D (1 - exp(-(D/U - 1)/R_D))), N' likewise with U_N",
+    formula=(
+        "L = E + A / N'^alpha + B / D'^beta, D' = U (1 + R_D (1 - exp(-(D/U - 1)/R_D))), N' likewise with U_N"
+    ),
     param_names=("E", "A", "B", "alpha", "beta", "R_N", "R_D"),
     variables=("N", "D", "U"),
     logged=(False, True, True, False, False, True, True),

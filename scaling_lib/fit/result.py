@@ -21,7 +21,8 @@ METHODS = ("auto", "profile", "delta", "bootstrap")
 class Verdict:
     """May this fit be believed at the target?
 
-    level : ``"supported"``, ``"weak"``, ``"not identifiable"`` or ``"no trend"``. reasons : plain sentences with numbers.
+    level : ``"supported"``, ``"weak"``, ``"not identifiable"`` or ``"no trend"``. reasons : plain
+        sentences with numbers.
     """
 
     level: str
@@ -52,7 +53,8 @@ class FitResult:
     success : whether both routes reached one optimum. message : in words.
     sigma : run-to-run noise of the log loss. scale : factor from the objective's curvature to the covariance.
     diagnostics : rank, condition, at_bound, leverage, certificate, counts and more.
-    data : {"N": ..., "loss": ...}, each (n,). groups : (n,) cluster codes or None. labels : names of the runs.
+    data : {"N": ..., "loss": ...}, each (n,). groups : (n,) cluster codes or None. labels : names of the
+        runs.
     draws : (R, k) natural parameters of bootstrap draws, or None; bootstrap_kind : how they were made.
     """
 
@@ -105,9 +107,10 @@ class FitResult:
         ----------
         target : as for `predict`.
         level : confidence, between 0 and 1.
-        kind : ``"mean"``: where the law itself may lie. ``"new_run"``: where one more run would land, noise included.
-        method : ``"profile"`` (likelihood, with t quantiles), ``"delta"`` (linear, fast), ``"bootstrap"`` (the draws);
-            ``"auto"`` takes the draws where there are some, else the profile.
+        kind : ``"mean"``: where the law itself may lie. ``"new_run"``: where one more run would land,
+            noise included.
+        method : ``"profile"`` (likelihood, with t quantiles), ``"delta"`` (linear, fast), ``"bootstrap"``
+            (the draws); ``"auto"`` takes the draws where there are some, else the profile.
 
         An end may be 0 or inf: then the data set no limit there.
         """

@@ -1,7 +1,8 @@
 """From data to a solver's problem and back: scaling, bounds, starts, the objective's stages.
 
-Variables and losses are divided by their geometric means before solving. A law's constants at the centre of the data are
-nearly independent of its exponents; at N = 1 parameter, where the natural ``A`` lives, they are almost collinear.
+Variables and losses are divided by their geometric means before solving. A law's constants at the centre
+of the data are nearly independent of its exponents; at N = 1 parameter, where the natural ``A`` lives,
+they are almost collinear.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ LAST_DELTA = 1e-9  # least absolute deviation stops here: the sum is exact to n 
 class Setup:
     """Scaled data and settings of one fit; see `make`.
 
-    log_x : tuple of (n,); y : (n,); log_x0, log_l0 : the scales taken out; free : (k,) bool; held : (k,) scaled working
-    values of the parameters that are not free; lower, upper : (k,); delta : inf for least squares.
+    log_x : tuple of (n,); y : (n,); log_x0, log_l0 : the scales taken out; free : (k,) bool;
+    held : (k,) scaled working values of the parameters that are not free; lower, upper : (k,);
+    delta : inf for least squares.
     """
 
     law: Law
@@ -149,7 +151,7 @@ def halton(n: int, k: int) -> Array:
 
 
 def seeds(setup: Setup, n: int) -> Array:
-    """``n`` starting points (n, k) spread over the law's plausible box; parameters that are held stand at their values."""
+    """``n`` starting points (n, k) over the law's plausible box; held parameters stand at their values."""
     start = setup.law.seed_point(halton(n, setup.law.n_params), float(np.exp(setup.y.min())))
     start = np.where(setup.free, start, setup.held)
     return np.clip(start, setup.lower, setup.upper)

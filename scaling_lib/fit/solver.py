@@ -1,13 +1,15 @@
 """Batched Levenberg-Marquardt: many small fits of one law at once, in NumPy.
 
-Minimises, for every member b of a batch, the sum over data points of ``w_i rho(log m_i(theta_b) - y_i)`` plus an
-optional quadratic "pin". ``rho`` is Huber's function: r^2/2 within delta, delta |r| - delta^2/2 outside; delta = inf is
-least squares. Least absolute deviation is reached by lowering delta (Madsen and Nielsen 1993): see `estimate`.
+Minimises, for every member b of a batch, the sum over data points of ``w_i rho(log m_i(theta_b) - y_i)``
+plus an optional quadratic "pin". ``rho`` is Huber's function: r^2/2 within delta, delta |r| - delta^2/2
+outside; delta = inf is least squares. Least absolute deviation is reached by lowering delta (Madsen and
+Nielsen 1993): see `estimate`.
 
-The step solves ``(H + lambda (S + diag S)) step = -g``. S is the normal matrix with the weights of iteratively
-reweighted least squares, which majorises the objective, H the one with the true second derivative of rho (0 or 1). With a
-small lambda the step is a Newton step, which converges quadratically even where most residuals lie outside delta; with a
-large one it is a damped reweighted step, which always descends. Members that have converged leave the batch.
+The step solves ``(H + lambda (S + diag S)) step = -g``. S is the normal matrix with the weights of
+iteratively reweighted least squares, which majorises the objective, H the one with the true second
+derivative of rho (0 or 1). With a small lambda the step is a Newton step, which converges quadratically
+even where most residuals lie outside delta; with a large one it is a damped reweighted step, which always
+descends. Members that have converged leave the batch.
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ CHUNK = 400_000  # residuals evaluated at once: about 30 MB of temporaries for f
 class Pin:
     """A quadratic that holds one linear function of the working parameters, or the prediction at one point.
 
-    Adds ``weight/2 (f(theta) - value)^2`` where f is ``vector . theta`` or, with ``log_x``, the logarithm of the law there.
-    Each array has one entry per member of the batch.
+    Adds ``weight/2 (f(theta) - value)^2`` where f is ``vector . theta`` or, with ``log_x``, the logarithm
+    of the law there. Each array has one entry per member of the batch.
     """
 
     value: Array  # (B,)
@@ -53,9 +55,10 @@ class Pin:
 
 @dataclass(frozen=True)
 class Problem:
-    """Data and settings of a batch. Arrays with a leading axis B hold one row per member; (1, n) and (1, k) are shared.
+    """Data and settings of a batch: one row per member, or one row that all share.
 
-    log_x : one (n,) or (B, n) array per variable. y : log losses, (1, n) or (B, n). weight : the same, or None for 1.
+    log_x : one (n,) or (B, n) array per variable. y : log losses, (1, n) or (B, n). weight : the same, or
+        None for 1.
     free : (1, k) or (B, k) of bool. lower, upper : (k,) bounds of the working parameters.
     """
 
@@ -90,7 +93,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Solution:
-    """End points of a batch: theta (B, k), objective (B,) with the pin, converged (B,) bool, iterations used."""
+    """End points: theta (B, k), objective (B,) with the pin, converged (B,) bool, iterations used."""
 
     theta: Array
     cost: Array
@@ -158,7 +161,8 @@ def _step(
 def minimise(problem: Problem, start: Array, *, max_iter: int = 120, tol: float = 1e-11) -> Solution:
     """Minimise from each row of ``start`` (B, k); see the module's docstring.
 
-    ``tol``: a member has converged when an undamped step promises to lower its objective by less than this fraction.
+    ``tol``: a member has converged when an undamped step promises to lower its objective by less than this
+    fraction.
     """
     size = max(1, CHUNK // max(1, problem.log_x[0].shape[-1]))
     parts = [
@@ -210,7 +214,7 @@ def _minimise(problem: Problem, start: Array, max_iter: int, tol: float) -> Solu
 
 
 def merge(cost: Array, theta: Array, keep: int) -> tuple[Array, Array]:
-    """Of S end points per problem, the ``keep`` best that differ: (R, S), (R, S, k) -> costs (R, keep), points (R, keep, k).
+    """The ``keep`` best end points that differ: costs (R, S), points (R, S, k) -> (R, keep), (R, keep, k).
 
     Two end points are one when their objectives agree to 1e-6; the best stands in for a missing one.
     """

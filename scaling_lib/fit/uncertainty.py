@@ -44,7 +44,8 @@ def assemble(
     cov_work, rank, condition, leverage = _curvature(jac[:, moving])
     scale = float(np.sum(residuals**2) / dof) if dof > 0 else 0.0
     natural = work.natural(theta)
-    # Scaled working -> natural working is linear in theta given theta: its Jacobian by differences of an exact map.
+    # Scaled working -> natural working is linear in theta given theta: its Jacobian by differences of an
+    # exact map.
     to_nat = _units_jacobian(work, theta)
     full = np.zeros((law.n_params, law.n_params))
     full[np.ix_(moving, moving)] = cov_work * scale
