@@ -1,0 +1,345 @@
+"""Spend a budget: compute-optimal N and D, the price of leaving them, and what repeated data are worth.
+
+Everything takes a fit of a joint law (:class:`FitResult`) or a published one (:class:`PublishedLaw`) and C
+= 6 N D. The optimum is found on the line of constant C by a grid and golden sections, for every draw of the
+parameters at once, so that any joint law has intervals; for E + A/N^alpha + B/D^beta it agrees with the
+closed form N* = G (C/6)^(beta/(alpha+beta)), G = (alpha A / (beta B))^(1/(alpha+beta)) [Hoffmann et al.
+2022, equation 4].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scaling_lib.errors import InputError
+from scaling_lib.fit import published
+from scaling_lib.fit._line import check_level, positive_flops
+from scaling_lib.fit.laws import DATA_CONSTRAINED, Law
+from scaling_lib.fit.published import PublishedLaw
+from scaling_lib.fit.result import FitResult, Verdict
+
+Floats: TypeAlias = NDArray[np.float64]
+Fit: TypeAlias = FitResult | PublishedLaw
+_GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
+_FAR = np.log(1e40)  # the largest count that the laws accept
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """How to spend ``flops``. Numbers are floats for a scalar budget, else arrays of its shape.
+
+    Attributes
+    ----------
+    flops : FLOP. n_params, n_tokens : the optimum, with flops = flops_per n_params n_tokens.
+    loss : predicted there, in the unit of the fit. tokens_per_param : n_tokens / n_params.
+    n_interval, d_interval, loss_interval : (low, high) of the optimum and of the law's mean there, at
+        ``level``; None where the law has neither draws nor a covariance.
+    epochs : passes over the data; 1 where data are not limited. unique_tokens : their number, or None.
+    verdict : the fit's verdict at the optimum (the worst of several), None for a published law.
+    at_edge : whether the optimum ran into the end of what was searched (1 parameter, or 1 token): no true
+        optimum.
+    """
+
+    flops: Any
+    n_params: Any
+    n_tokens: Any
+    loss: Any
+    tokens_per_param: Any
+    level: float
+    n_interval: tuple[Any, Any] | None = None
+    d_interval: tuple[Any, Any] | None = None
+    loss_interval: tuple[Any, Any] | None = None
+    epochs: Any = 1.0
+    unique_tokens: float | None = None
+    verdict: Verdict | None = None
+    at_edge: bool = False
+
+
+@dataclass(frozen=True)
+class Detour:
+    """A model away from the optimum, and what it costs.
+
+    Attributes
+    ----------
+    n_params, n_tokens, flops, loss : the model.
+    optimal : the compute-optimal allocation that it is compared with.
+    extra_loss : ``loss`` less the optimum's loss at the same FLOP.
+    flops_equivalent : FLOP at which an optimal model reaches ``loss``.
+    flops_ratio : ``flops / flops_equivalent``: how many times too much training costs for this loss.
+    size_ratio : ``n_params`` over the optimal model's: what each token of inference costs in comparison.
+    """
+
+    n_params: float
+    n_tokens: float
+    flops: float
+    loss: float
+    optimal: Allocation
+    extra_loss: float
+    flops_equivalent: float
+    flops_ratio: float
+    size_ratio: float
+
+
+def compute_optimal(
+    fit: Fit,
+    flops: float | Floats,
+    *,
+    flops_per: float = 6.0,
+    level: float = 0.9,
+    draws: int = 2000,
+    seed: int = 0,
+    judge: bool = True,
+) -> Allocation:
+    """Return the N and D that minimise the loss at a budget of ``flops`` (float or array, FLOP).
+
+    Parameters
+    ----------
+    fit : of a law in N and D.
+    flops_per : FLOP per parameter and token: C = flops_per N D.
+    level : of the intervals. They come from the fit's bootstrap draws; without those from ``draws`` normal
+        draws of its working parameters by the covariance.
+    judge : whether to ask the fit for its verdict at the optimum (the slowest part).
+
+    Raises
+    ------
+    InputError : for a law of one variable, or of unique tokens (use :func:`data_constrained`), or a bad
+        budget.
+    """
+    if fit.law.variables != ("N", "D"):
+        wanted = (
+            "data_constrained" if "U" in fit.law.variables else "a law of N and D, such as fit_joint gives"
+        )
+        raise InputError(
+            f"compute_optimal: law {fit.law.name!r} has {', '.join(fit.law.variables)}; use {wanted}"
+        )
+    return _allocate(
+        fit, fit.law, fit.values, _sample(fit, draws, seed), flops, None, flops_per, level, judge
+    )
+
+
+def data_constrained(
+    fit: Fit,
+    flops: float | Floats,
+    unique_tokens: float,
+    *,
+    flops_per: float = 6.0,
+    level: float = 0.9,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Allocation:
+    """Return the N and D that minimise the loss when only ``unique_tokens`` distinct tokens exist.
+
+    Repeats are worth less and less: D' = U (1 + R_D (1 - exp(-(D/U - 1)/R_D))), and N' likewise beyond the
+    size that U tokens can feed [Muennighoff et al. 2023, equations 5 and 6].
+
+    Parameters
+    ----------
+    fit : of the data-constrained law, or of Chinchilla's form: then R_N and R_D are Muennighoff's (C4),
+        taken over.
+    unique_tokens : U, tokens.
+
+    Returns
+    -------
+    Allocation, with ``epochs`` = D / U (1 where the data suffice).
+    """
+    unique = _scalar("unique_tokens", unique_tokens)
+    sample = _sample(fit, draws, seed)
+    if fit.law.name == DATA_CONSTRAINED.name:
+        values = fit.values
+    elif fit.law.name == "chinchilla":
+        source = published.laws["muennighoff"].params
+        tail = np.array([source["R_N"], source["R_D"]])
+        values = np.concatenate([fit.values, tail])
+        if sample is not None:
+            sample = np.hstack([sample, np.broadcast_to(tail, (len(sample), 2))])
+    else:
+        raise InputError(
+            f"data_constrained: law {fit.law.name!r} is neither Chinchilla's nor the data-constrained form"
+        )
+    return _allocate(fit, DATA_CONSTRAINED, values, sample, flops, unique, flops_per, level, False)
+
+
+def overtraining_cost(fit: Fit, flops: float, tokens_per_param: float, *, flops_per: float = 6.0) -> Detour:
+    """Return what it costs to train at ``tokens_per_param`` tokens per parameter, not at the optimum.
+
+    The model has the same training FLOP: N = sqrt(C / (flops_per ratio)). See :class:`Detour`.
+    """
+    c, ratio = _scalar("flops", flops), _scalar("tokens_per_param", tokens_per_param)
+    n = float(np.sqrt(c / (flops_per * ratio)))
+    return _detour(
+        fit, n, c / (flops_per * n), compute_optimal(fit, c, flops_per=flops_per, judge=False), flops_per
+    )
+
+
+def same_loss_smaller_model(fit: Fit, flops: float, n_params: float, *, flops_per: float = 6.0) -> Detour:
+    """Return the training that brings a model of ``n_params`` to the loss of the optimal model of ``flops``.
+
+    The returned ``flops`` are what that takes, ``size_ratio`` what is saved on each token of inference.
+
+    Raises
+    ------
+    InputError : where no amount of data suffices; it names the smallest size that can.
+    """
+    best = compute_optimal(fit, _scalar("flops", flops), flops_per=flops_per, judge=False)
+    n = _scalar("n_params", n_params)
+    working = fit.law.to_working(fit.values)[None]
+
+    def loss(u: float, v: float) -> float:
+        return float(fit.law.core(working, (np.array([[u]]), np.array([[v]])))[0][0, 0])
+
+    target = float(best.loss)
+    if loss(np.log(n), _FAR) >= target:
+        least = _root(lambda u: loss(u, _FAR) - target, np.log(n), _FAR)
+        raise InputError(
+            f"{n:.3g} parameters never reach the loss {target:.4g} of {flops:.3g} FLOP, whatever the data; "
+            f"take more than {np.exp(least):.3g}"
+        )
+    d = float(np.exp(_root(lambda v: loss(np.log(n), v) - target, 0.0, _FAR)))
+    return _detour(fit, n, d, best, flops_per)
+
+
+def _detour(fit: Fit, n: float, d: float, best: Allocation, flops_per: float) -> Detour:
+    c = flops_per * n * d
+    loss = float(fit.predict(n, d))
+
+    def short(ln_c: float) -> float:
+        return (
+            float(compute_optimal(fit, float(np.exp(ln_c)), flops_per=flops_per, draws=0, judge=False).loss)
+            - loss
+        )
+
+    equivalent = float(np.exp(_root(short, np.log(5 * flops_per), np.log(c) + 1e-6)))
+    same = best.loss if np.isclose(c, best.flops, rtol=1e-12) else short(float(np.log(c))) + loss
+    return Detour(
+        n, d, c, loss, best, loss - float(same), equivalent, c / equivalent, n / float(best.n_params)
+    )
+
+
+def _allocate(
+    fit: Fit,
+    law: Law,
+    values: Floats,
+    sample: Floats | None,
+    flops: float | Floats,
+    unique: float | None,
+    flops_per: float,
+    level: float,
+    judge: bool,
+) -> Allocation:
+    check_level(level)
+    c = positive_flops(flops)
+    if not np.all(c > 4 * flops_per):
+        raise InputError(f"flops must exceed {4 * flops_per:g}: less trains nothing")
+    budget = np.log(c.ravel() / flops_per)
+    u, loss, edge = _search(law, values[None], budget, unique)
+    n = np.exp(u[0])
+    d = c.ravel() / (flops_per * n)
+
+    def shaped(a: Floats) -> Any:
+        return float(a[0]) if c.ndim == 0 else a.reshape(c.shape)
+
+    bounds: dict[str, tuple[Any, Any]] = {}
+    if sample is not None:
+        us, losses, _ = _search(law, sample, budget, unique)
+        tails = [0.5 - level / 2, 0.5 + level / 2]
+        for name, a in (("n", np.exp(us)), ("d", np.exp(budget - us)), ("loss", losses)):
+            low, high = np.quantile(a, tails, axis=0)
+            bounds[name] = (shaped(low), shaped(high))
+    return Allocation(
+        flops=shaped(c.ravel()),
+        n_params=shaped(n),
+        n_tokens=shaped(d),
+        loss=shaped(loss[0]),
+        tokens_per_param=shaped(d / n),
+        level=level,
+        n_interval=bounds.get("n"),
+        d_interval=bounds.get("d"),
+        loss_interval=bounds.get("loss"),
+        epochs=1.0 if unique is None else shaped(np.maximum(d / unique, 1.0)),
+        unique_tokens=unique,
+        verdict=fit.verdict(n, d) if judge and isinstance(fit, FitResult) else None,
+        at_edge=bool(edge.any()),
+    )
+
+
+def _search(
+    law: Law, params: Floats, budget: Floats, unique: float | None
+) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """Return (ln N*, loss, at an edge), each (R, m): R rows of natural ``params``, m budgets ln(N D)."""
+    working = law.to_working(params)
+    extra = () if unique is None else (np.full((len(params), budget.size), np.log(unique)),)
+
+    def loss(u: Floats) -> Floats:
+        out: Floats = law.core(working, (u, budget - u, *extra))[0]
+        return out
+
+    # N from 1 parameter to all but 1 token, coarsely; then golden sections round the least.
+    # least.
+    steps = 65
+    parts = np.linspace(0.0, 1.0, steps)
+    best = np.full((len(params), budget.size), np.inf)
+    where = np.zeros(best.shape, dtype=int)
+    for i, part in enumerate(parts):
+        value = loss(np.broadcast_to(part * budget, best.shape))
+        better = value < best
+        best, where = np.where(better, value, best), np.where(better, i, where)
+    edge = (where == 0) | (where == steps - 1)
+    low = parts[np.maximum(where - 1, 0)] * budget
+    high = parts[np.minimum(where + 1, steps - 1)] * budget
+    a, b = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+    fa, fb = loss(a), loss(b)
+    for _ in range(45):  # the cell shrinks by 4e-10
+        left = fa < fb
+        low, high = np.where(left, low, a), np.where(left, b, high)
+        new = np.where(left, high - _GOLDEN * (high - low), low + _GOLDEN * (high - low))
+        value = loss(new)
+        a, b = np.where(left, new, b), np.where(left, a, new)
+        fa, fb = np.where(left, value, fb), np.where(left, fa, value)
+    u = (low + high) / 2
+    return u, loss(u), edge
+
+
+def _sample(fit: Fit, draws: int, seed: int) -> Floats | None:
+    """Return (R, k) natural parameters that stand for the fit's uncertainty, or None where it has none."""
+    law = fit.law
+    if isinstance(fit, FitResult) and fit.draws is not None:
+        return np.asarray(fit.draws)
+    if draws < 1:
+        return None
+    if isinstance(fit, PublishedLaw):
+        if fit.cov is None:
+            return None
+        cov = fit.cov
+    else:
+        scale = np.where(law.logged, np.maximum(fit.values, 1e-300), 1.0)
+        cov = fit.cov / np.outer(scale, scale)
+    if not np.all(np.isfinite(cov)):
+        return None
+    values, vectors = np.linalg.eigh(cov)
+    half = vectors * np.sqrt(np.maximum(values, 0.0))
+    normal = np.random.default_rng(seed).standard_normal((draws, len(cov)))
+    sample = law.to_natural(law.to_working(fit.values) + normal @ half.T)
+    low, high = np.array(law.bounds).T
+    return np.clip(sample, low, np.where(np.isfinite(high), high, 1e290))
+
+
+def _root(f: Any, low: float, high: float) -> float:
+    """Return the zero of ``f``, which falls from ``low`` to ``high``, by bisection to rounding."""
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if f(middle) > 0 else (low, middle)
+    return (low + high) / 2
+
+
+def _scalar(name: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"{name}={value!r} must be one number") from None
+    if not 0 < number < np.inf:
+        raise InputError(f"{name}={value!r} must be finite and above zero")
+    return number

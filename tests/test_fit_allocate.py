@@ -1,0 +1,198 @@
+"""Allocation against Chinchilla's closed form, SciPy, and published data-constrained numbers."""
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize_scalar
+
+from scaling_lib.errors import InputError
+from scaling_lib.fit import published
+from scaling_lib.fit.allocate import (
+    compute_optimal,
+    data_constrained,
+    overtraining_cost,
+    same_loss_smaller_model,
+)
+from scaling_lib.fit.estimate import fit_joint, fit_power_law
+from scaling_lib.fit.laws import get_law
+
+EPOCH = published.laws["chinchilla-epoch"]
+
+
+def closed_form(p, c):
+    """N*(C) of E + A/N^alpha + B/D^beta on C = 6 N D [Hoffmann et al. 2022, equation 4]."""
+    g = (p["alpha"] * p["A"] / (p["beta"] * p["B"])) ** (1 / (p["alpha"] + p["beta"]))
+    return g * (c / 6) ** (p["beta"] / (p["alpha"] + p["beta"]))
+
+
+def simulated(noise=0.004, seed=0, bootstrap=0):
+    """Fit Chinchilla's law to a grid of 40 runs with known parameters."""
+    rng = np.random.default_rng(seed)
+    n, d = (a.ravel() for a in np.meshgrid(np.geomspace(1e7, 1e9, 8), np.geomspace(2e8, 2e10, 5)))
+    truth = published.laws["chinchilla"]
+    loss = truth.predict(n, d) * np.exp(noise * rng.standard_normal(n.size))
+    return fit_joint(n, d, loss, bootstrap=bootstrap, objective="log_mse")
+
+
+@pytest.mark.parametrize(
+    "name", ["chinchilla", "chinchilla-printed", "chinchilla-epoch", "chinchilla-epoch-printed"]
+)
+def test_the_optimum_is_chinchilla_s_closed_form(name):
+    law = published.laws[name]
+    budgets = np.geomspace(1e15, 1e27, 13)
+    best = compute_optimal(law, budgets)
+    assert best.n_params == pytest.approx(closed_form(law.params, budgets), rel=1e-6)
+    assert best.n_params * best.n_tokens * 6 == pytest.approx(budgets)
+    assert best.tokens_per_param == pytest.approx(best.n_tokens / best.n_params)
+    assert best.loss == pytest.approx(law.predict(best.n_params, best.n_tokens))
+    assert not best.at_edge
+
+
+def test_chinchilla_s_budget_gives_59_tokens_per_parameter_by_the_source_and_93_as_printed():
+    assert round(compute_optimal(published.laws["chinchilla"], 5.76e23).tokens_per_param) == 59
+    assert round(compute_optimal(published.laws["chinchilla-printed"], 5.76e23).tokens_per_param) == 93
+    # Besiroglu et al. 2024 find about 20 tokens per parameter, as Chinchilla was trained.
+    assert compute_optimal(EPOCH, 5.76e23).tokens_per_param == pytest.approx(20, abs=6)
+
+
+@pytest.mark.parametrize("name", ["kaplan-joint"])
+def test_any_other_joint_law_agrees_with_scipy(name):
+    law = published.laws[name]
+    best = compute_optimal(law, 1e21)
+    found = minimize_scalar(
+        lambda u: law.predict(np.exp(u), 1e21 / 6 / np.exp(u)),
+        bounds=(5, 40),
+        method="bounded",
+        options={"xatol": 1e-9},
+    )
+    assert np.log(best.n_params) == pytest.approx(found.x, abs=1e-4)
+    assert best.loss <= found.fun + 1e-12
+    assert best.n_interval is None
+
+
+def test_power_mean_and_over_training_laws_have_an_optimum_too():
+    p = EPOCH.params
+    mean = dataclasses.replace(EPOCH, law=get_law("power_mean"), params={**p, "q": 1.0}, cov=None)
+    assert compute_optimal(mean, 1e22).n_params == pytest.approx(
+        compute_optimal(EPOCH, 1e22).n_params, rel=1e-5
+    )
+    gadre = dataclasses.replace(
+        EPOCH, law=get_law("over_training"), params={"E": 1.8, "a": 100.0, "b": 200.0, "eta": 0.16}, cov=None
+    )
+    # d/dM of (a M^eta + b M^-eta) vanishes at M = (b/a)^(1/(2 eta)).
+    assert compute_optimal(gadre, 1e22).tokens_per_param == pytest.approx(2 ** (1 / 0.32), rel=1e-5)
+
+
+def test_intervals_come_from_the_published_covariance():
+    best = compute_optimal(EPOCH, 5.76e23)
+    assert best.n_interval[0] < best.n_params < best.n_interval[1]
+    assert best.d_interval[0] < best.n_tokens < best.d_interval[1]
+    assert best.loss_interval[0] < best.loss < best.loss_interval[1]
+    # The loss's interval is close to the delta method's at fixed N and D: the optimum is flat.
+    low, high = EPOCH.interval(best.n_params, best.n_tokens)
+    assert best.loss_interval == pytest.approx((low, high), abs=0.15 * (high - low))
+    assert compute_optimal(EPOCH, 5.76e23, level=0.5).n_interval[1] < best.n_interval[1]
+    assert compute_optimal(EPOCH, 5.76e23) == best  # the draws are seeded
+
+
+def test_intervals_of_a_fit_cover_the_known_optimum():
+    """60 simulated fits: the nominal 90% interval of N* at 1e22 covers the true one in 80 to 98%."""
+    truth = compute_optimal(published.laws["chinchilla"], 1e22).n_params
+    hits = 0
+    for seed in range(60):
+        low, high = compute_optimal(simulated(seed=seed), 1e22, judge=False).n_interval
+        hits += low <= truth <= high
+    assert 0.8 <= hits / 60 <= 0.98, hits / 60
+
+
+def test_a_fit_brings_its_verdict():
+    assert compute_optimal(simulated(), 1e21).verdict.level == "supported"
+    far = compute_optimal(simulated(), 1e40)
+    assert far.verdict.refused
+    assert compute_optimal(EPOCH, 1e21).verdict is None
+    n = np.geomspace(1e7, 1e9, 9)
+    collinear = fit_joint(n, 20 * n, EPOCH.predict(n, 20 * n))
+    assert compute_optimal(collinear, 1e20).verdict.level == "not identifiable"
+
+
+def test_over_training_costs_what_the_loss_surface_says():
+    best = compute_optimal(EPOCH, 1e22)
+    none = overtraining_cost(EPOCH, 1e22, best.tokens_per_param)
+    assert none.extra_loss == pytest.approx(0, abs=1e-9)
+    assert none.flops_ratio == pytest.approx(1, abs=1e-5)
+    much = overtraining_cost(EPOCH, 1e22, 2000)
+    assert much.n_tokens / much.n_params == pytest.approx(2000)
+    assert 6 * much.n_params * much.n_tokens == pytest.approx(1e22)
+    assert much.extra_loss > 0.01
+    assert much.flops_ratio > 1.5
+    assert compute_optimal(EPOCH, much.flops_equivalent).loss == pytest.approx(much.loss, abs=1e-9)
+    assert much.extra_loss == pytest.approx(EPOCH.predict(much.n_params, much.n_tokens) - best.loss)
+
+
+def test_the_same_loss_from_a_smaller_model_takes_more_training():
+    best = compute_optimal(EPOCH, 1e22)
+    half = same_loss_smaller_model(EPOCH, 1e22, best.n_params / 2)
+    assert half.loss == pytest.approx(best.loss, abs=1e-9)
+    assert half.size_ratio == pytest.approx(0.5)
+    p = EPOCH.params  # solved by hand for D
+    room = best.loss - p["E"] - p["A"] / half.n_params ** p["alpha"]
+    assert half.n_tokens == pytest.approx((p["B"] / room) ** (1 / p["beta"]), rel=1e-6)
+    assert half.flops_ratio == pytest.approx(half.flops / 1e22, rel=1e-5)
+    assert half.flops_ratio > 1
+    least = (p["A"] / (best.loss - p["E"])) ** (1 / p["alpha"])
+    with pytest.raises(InputError, match=re.escape(f"more than {least:.3g}")):
+        same_loss_smaller_model(EPOCH, 1e22, 0.9 * least)
+
+
+def test_muennighoff_s_data_constrained_optimum():
+    """At the paper's 9.2e21 FLOP and 25B unique tokens: smaller and longer than Chinchilla's rule."""
+    law = published.laws["muennighoff"]
+    c = 6 * 6.34e9 * 242e9
+    best = data_constrained(law, c, 25e9)
+    found = minimize_scalar(
+        lambda u: law.predict(np.exp(u), c / 6 / np.exp(u), 25e9), bounds=(20, 26), method="bounded",
+        options={"xatol": 1e-9},
+    )  # fmt: skip
+    assert np.log(best.n_params) == pytest.approx(found.x, abs=1e-4)
+    assert best.loss <= 2.2256440889984477 <= 2.2269634075087867  # the paper's pick, and Chinchilla's rule
+    assert best.n_params == pytest.approx(6.34e9, rel=0.1)
+    assert best.epochs == pytest.approx(best.n_tokens / 25e9)
+    assert best.epochs > 8
+    assert best.unique_tokens == 25e9
+
+
+def test_with_data_enough_the_constraint_does_nothing():
+    free = compute_optimal(EPOCH, 1e21)
+    held = data_constrained(EPOCH, 1e21, 1e13)
+    assert held.n_params == pytest.approx(free.n_params, rel=1e-5)
+    assert held.loss == pytest.approx(free.loss)
+    assert held.epochs == 1
+    scarce = data_constrained(EPOCH, 1e21, 1e9)
+    assert scarce.loss > free.loss
+    assert scarce.epochs > 1
+    assert scarce.n_interval[0] < scarce.n_params < scarce.n_interval[1]
+    assert data_constrained(EPOCH, np.array([1e20, 1e21]), 1e9).epochs.shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: compute_optimal(EPOCH, -1), "above zero"),
+        (lambda: compute_optimal(EPOCH, np.nan), "finite"),
+        (lambda: compute_optimal(EPOCH, 3.0), "exceed 24"),
+        (lambda: compute_optimal(EPOCH, 1e20, level=1.5), "level"),
+        (lambda: compute_optimal(published.laws["kaplan-n"], 1e20), "a law of N and D"),
+        (lambda: compute_optimal(published.laws["muennighoff"], 1e20), "data_constrained"),
+        (lambda: data_constrained(EPOCH, 1e20, 0), "unique_tokens"),
+        (lambda: data_constrained(published.laws["kaplan-joint"], 1e20, 1e9), "neither"),
+        (lambda: overtraining_cost(EPOCH, 1e20, "x"), "one number"),
+        (lambda: same_loss_smaller_model(EPOCH, 1e20, np.inf), "finite"),
+        (lambda: compute_optimal(fit_power_law([1e6, 1e7, 1e8, 1e9], [5, 4, 3.5, 3.2]), 1e20), "fit_joint"),
+    ],
+)
+def test_bad_input_is_one_line(call, words):
+    with pytest.raises(InputError, match=words) as caught:
+        call()
+    assert "\n" not in str(caught.value)

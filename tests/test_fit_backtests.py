@@ -1,0 +1,171 @@
+"""Back-tests: the published held-out errors, hiding rules, and simulated tables of known truth."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scaling_lib.errors import InputError
+from scaling_lib.fit import published
+from scaling_lib.fit.backtests import backtest, cerebras, epoch, error_by_span, pythia
+from scaling_lib.fit.table import table_from_arrays
+
+DATA = os.environ.get("SCALING_LIB_DATA")
+needs_epoch = pytest.mark.skipif(
+    not DATA or not (Path(DATA or ".") / "chinchilla_epoch.csv").is_file(),
+    reason="no chinchilla_epoch.csv under SCALING_LIB_DATA: the held-out errors on Epoch's data are lost",
+)
+
+
+def like_epoch(noise=0.009, seed=0):
+    """Return 240 runs of Epoch's design (1.4e18 to 1.3e22 FLOP, 57M to 16B) from its certified law."""
+    rng = np.random.default_rng(seed)
+    c = np.repeat(np.geomspace(1.4e18, 1.3e22, 24), 10)
+    best = 0.35 * np.sqrt(c / 120)
+    n = np.clip(best * np.tile(np.geomspace(1 / 6, 6, 10), 24), 57e6, 16e9)
+    loss = published.laws["chinchilla-epoch"].predict(n, c / 6 / n) * np.exp(noise * rng.standard_normal(240))
+    return table_from_arrays(loss, n_params=n, flops=c, source="like Epoch's")
+
+
+def test_cerebras_13b_moves_with_the_number_of_models_as_published():
+    results = cerebras()
+    assert [round(100 * results[k].error[-1], 1) for k in (4, 5, 6)] == [4.5, -1.6, 1.6]
+    six = results[6]
+    assert six.labels == ("13B",)
+    assert abs(six.error[0]) < 0.02
+    assert six.covered.all()
+    assert six.span[0] == pytest.approx(2.3e22 / 6.3e21)
+    assert results[4].verdict.refused  # four sizes for three parameters
+    assert np.all(np.abs(six.line_error) > abs(six.error[0]))
+    assert np.all(np.abs(six.nearest_error) > abs(six.error[0]))
+
+
+def test_the_model_cards_losses_give_another_answer():
+    paper, card = cerebras()[6].error[-1], cerebras("model_card")[6].error[-1]
+    assert round(100 * paper, 1) == 1.6
+    assert round(100 * card, 1) == 1.3
+
+
+def test_pythia_needs_the_non_embedding_count():
+    results = pythia()
+    assert [round(100 * e, 1) for e in results["non_embedding"].error] == [0.5, 0.5]
+    assert [round(100 * e, 1) for e in results["total"].error] == [2.7, 4.0]
+    assert results["non_embedding"].labels == ("6.9B", "12B")
+    assert results["non_embedding"].covered.all()
+    assert abs(results["non_embedding"].error[1]) < 0.01
+
+
+@needs_epoch
+def test_epoch_s_runs_above_a_cut_are_predicted():
+    near = epoch(cut=1e21, method="delta")
+    assert near.mean_abs_error < 0.012
+    far = epoch(cut=3e19, method="delta")
+    assert far.mean_abs_error < 0.010
+    assert round(far.span.max()) == 443
+    assert far.mean_abs_error < np.abs(far.line_error).mean() / 5
+    assert far.mean_abs_error < np.abs(far.nearest_error).mean() / 5
+
+
+@needs_epoch
+def test_the_error_against_span_reaches_400x():
+    curve = error_by_span(published.epoch_runs(), method="delta")
+    assert curve.span.max() > 400
+    assert curve.bin_low[0] == 1
+    assert curve.bin_high[-1] == 512
+    assert curve.bin_count.sum() == curve.span.size == sum(r.error.size for r in curve.results.values())
+    assert np.all(curve.bin_mean_abs <= curve.bin_max_abs)
+    assert np.all(curve.bin_mean_abs < 0.035)
+    assert curve.bin_mean_abs[-1] > 3 * curve.bin_mean_abs[0]  # the error grows with the distance
+    last = curve.span >= 256
+    assert curve.bin_mean_abs[-1] == pytest.approx(np.abs(curve.error[last]).mean())
+    assert curve.bin_bias[-1] == pytest.approx(curve.error[last].mean())
+
+
+def test_a_table_of_epoch_s_design_behaves_alike_where_the_data_are_absent():
+    table = like_epoch()
+    far = epoch(table, cut=3e19, method="delta")
+    assert far.mean_abs_error < 0.03
+    near = epoch(table, cut=1e21, method="delta")
+    assert near.mean_abs_error < 0.012
+    curve = error_by_span(table, cuts=(3e19, 1e21), method="delta")
+    assert set(curve.results) == {3e19, 1e21}
+    assert curve.span.max() > 400
+    assert set(np.unique(curve.cut)) == {3e19, 1e21}
+
+
+def test_without_noise_the_hidden_runs_are_hit_exactly():
+    result = backtest(like_epoch(noise=0), hide="C>1e21", method="delta")
+    assert result.fit.law.name == "chinchilla"
+    assert result.mean_abs_error < 1e-5
+
+
+def test_intervals_of_new_runs_hold_as_often_as_they_say():
+    """40 simulated back-tests, 2,400 hidden runs: nominal 90% intervals of new runs hold in 85 to 95%."""
+    covered = [
+        backtest(like_epoch(seed=s), hide="C>3e20", method="delta", objective="log_mse").covered
+        for s in range(40)
+    ]
+    assert 0.85 <= np.mean(covered) <= 0.95, np.mean(covered)
+
+
+def test_three_ways_to_hide_agree():
+    t = published.cerebras_gpt()
+    mask = np.array([False] * 5 + [True] * 2)
+    by_mask = backtest(t, hide=mask, law="power_c")
+    assert backtest(t, hide=2, law="power_c").error.tolist() == by_mask.error.tolist()
+    assert backtest(t, hide=" C > 2e21 ", law="power_c").error.tolist() == by_mask.error.tolist()
+    assert backtest(t, hide="N>=6.7e9", law="power_c").labels == ("6.7B", "13B")
+    assert "13B" in by_mask.summary()
+    assert "missed" not in by_mask.summary()
+
+
+def test_the_form_follows_from_what_varies():
+    assert backtest(published.cerebras_gpt(), hide=1).fit.law.variables == ("C",)  # D = 20 N throughout
+    assert backtest(published.pythia(), hide=1).fit.law.variables == ("N",)  # one D
+    d = np.geomspace(1e9, 1e11, 8)
+    only_d = table_from_arrays(2 + 300 / d**0.3, n_params=np.full(8, 1e8), n_tokens=d)
+    assert backtest(only_d, hide=2).fit.law.variables == ("D",)
+    bare = table_from_arrays(2 + 300 / d**0.3, n_tokens=d)
+    result = backtest(bare, hide=2)
+    assert result.fit.law.variables == ("D",)
+    assert result.span[-1] == pytest.approx(1e11 / d[5])
+    assert result.labels == ("row 7", "row 8")
+
+
+def test_baselines_by_hand():
+    n = np.array([1e6, 1e7, 1e8, 1e9, 1e10, 1e11])
+    loss = 12 - np.log10(n)  # a straight line in ln N: the line must be exact, the nearest run one off
+    result = backtest(table_from_arrays(loss, n_params=n), hide=1)
+    assert result.line_error[0] == pytest.approx(0, abs=1e-12)
+    assert result.nearest_error[0] == pytest.approx(2 / 1 - 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"hide": 0}, "hides 0 of 7"),
+        ({"hide": 7}, "hides 7 of 7"),
+        ({"hide": -3}, "hides 0 of 7"),
+        ({"hide": "C>1e99"}, "hides 0"),
+        ({"hide": "big"}, "no condition"),
+        ({"hide": "C>1e"}, "no condition"),
+        ({"hide": np.zeros(3, dtype=bool)}, "7 booleans"),
+        ({"hide": np.zeros(7)}, "7 booleans"),
+        ({"hide": np.zeros(7, dtype=bool)}, "the mask hides 0"),
+        ({"hide": 1, "level": 0}, "level"),
+        ({"hide": 1, "law": "x"}, "unknown law"),
+        ({"hide": 5, "law": "power_c"}, "2 runs"),
+    ],
+)
+def test_bad_input_is_one_line(options, words):
+    with pytest.raises(InputError, match=words) as caught:
+        backtest(published.cerebras_gpt(), **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_spans():
+    with pytest.raises(InputError, match="rising"):
+        error_by_span(like_epoch(), bins=(2, 1))
+    with pytest.raises(InputError, match="cuts is empty"):
+        error_by_span(like_epoch(), cuts=())

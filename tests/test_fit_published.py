@@ -1,0 +1,233 @@
+"""Published numbers: sources and tags, known values, and the file that is fetched."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scaling_lib.errors import InputError
+from scaling_lib.fit import published
+
+TABLES = [
+    "laws",
+    "law_parameters",
+    "models",
+    "optima",
+    "conversions",
+    "cerebras_gpt",
+    "pythia",
+    "epoch_intervals",
+]
+TABLES += ["chinchilla_epoch_covariance"]
+DATA = os.environ.get("SCALING_LIB_DATA")
+needs_epoch = pytest.mark.skipif(
+    not DATA or not (Path(DATA or ".") / "chinchilla_epoch.csv").is_file(),
+    reason="no chinchilla_epoch.csv under SCALING_LIB_DATA: the check against Epoch's own data is lost",
+)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_row_has_its_source_and_a_known_tag(name):
+    rows = published.read(name)
+    assert rows
+    for row in rows:
+        assert None not in row, row  # a comma too many
+        assert None not in row.values(), row  # a comma too few
+        assert row["source"].strip()
+        assert row["tag"] in {"P", "T", "S", "C", "rumour"}, row
+
+
+def test_all_tables_are_listed_here_and_no_other_is_asked_for():
+    folder = Path(published.__file__).parent / "tables"
+    assert sorted(p.stem for p in folder.glob("*.csv")) == sorted(TABLES)
+    with pytest.raises(InputError, match=r"no published table 'x': choose one of cerebras_gpt"):
+        published.read("x")
+
+
+def test_gpt4_is_a_rumour_wherever_it_shows():
+    tagged = [m for m in published.models() if m.tag == "rumour"]
+    assert [m.name for m in tagged] == ["GPT-4 (rumour)"]
+    for name in TABLES:
+        for row in published.read(name):
+            if any("GPT-4" in v for v in row.values()):
+                assert row["tag"] == "rumour"
+                assert "rumour" in row["model"]
+
+
+# (law, point, loss, digits): the values that the sources print or that FACTS computed from them.
+KNOWN = [
+    ("chinchilla-epoch", (175e9, 300e9), 2.01, 2),
+    ("chinchilla-epoch", (1.8e12, 13e12), 1.88, 2),
+    ("chinchilla-epoch", (405e9, 15.6e12), 1.89, 2),
+    ("gpt3-compute", (3640 * published.PF_DAY,), 1.734, 3),
+    ("kaplan-n", (8.8e13,), 1.0, 9),
+    ("kaplan-d", (5.4e13,), 1.0, 9),
+    ("kaplan-c", (3.1e8 * 8.64e19,), 1.0, 9),
+    ("cerebras-gpt", (5.984e22,), 1.5066, 9),
+    ("chinchilla-printed", (70e9, 1.4e12), 1.69 + 406.4 / 70e9**0.34 + 410.7 / 1.4e12**0.28, 12),
+    ("kaplan-joint", (6.4e13, 1.8e13), 2**0.103, 12),
+    ("muennighoff", (6.34e9, 242e9, 25e9), 2.2256440889984477, 9),
+    ("muennighoff", (8.67e9, 178e9, 25e9), 2.2269634075087867, 9),
+]
+
+
+@pytest.mark.parametrize(("name", "point", "loss", "digits"), KNOWN)
+def test_known_values(name, point, loss, digits):
+    assert round(published.laws[name].predict(*point) - loss, digits) == 0
+
+
+def test_the_paper_s_source_rounds_to_what_the_paper_prints():
+    exact, printed = published.laws["chinchilla"].params, published.laws["chinchilla-printed"].params
+    for name in exact:
+        digits = {"A": 1, "B": 1}.get(name, 2)
+        assert round(exact[name], digits) == pytest.approx(printed[name], abs=1e-9)
+
+
+def test_rounded_exponents_move_the_optimum_as_reported():
+    """D/N at 5.76e23 FLOP goes from 59 to 93 when the exponents are rounded (closed form)."""
+
+    def ratio(law):
+        p = law.params
+        g = (p["alpha"] * p["A"] / (p["beta"] * p["B"])) ** (1 / (p["alpha"] + p["beta"]))
+        n = g * (5.76e23 / 6) ** (p["beta"] / (p["alpha"] + p["beta"]))
+        return 5.76e23 / 6 / n**2
+
+    assert round(ratio(published.laws["chinchilla"])) == 59
+    assert round(ratio(published.laws["chinchilla-printed"])) == 93
+
+
+def test_what_the_optima_say():
+    o = published.optima
+    assert o["llama3-printed-D"].at(3.8e25) == pytest.approx(10.5e12, rel=0.01)
+    assert o["llama3-figure-D"].at(3.8e25) == pytest.approx(16.3e12, rel=0.01)
+    assert o["kaplan-N"].at(published.PF_DAY) == pytest.approx(1.3e9)
+    assert o["deepseek-M"].at(1e20) * o["deepseek-D"].at(1e20) == pytest.approx(1e20, rel=2e-3)
+    assert [round(o[f"chinchilla-approach-{i}-N"].exponent, 2) for i in (1, 2, 3)] == [0.50, 0.49, 0.46]
+    porian = [p.exponent for n, p in o.items() if n.startswith("porian-refinedweb")]
+    assert porian == [0.835, 0.706, 0.602, 0.571, 0.497]
+    with pytest.raises(InputError, match="exponent only"):
+        o["chinchilla-approach-1-N"].at(1e20)
+    with pytest.raises(InputError, match="above zero"):
+        o["kaplan-N"].at([-1.0])
+
+
+def test_models_hold_together():
+    models = {m.name: m for m in published.models()}
+    assert models["GPT-3 175B"].n_params == 174.6e9
+    assert len([m for m in models.values() if m.family == "GPT-3"]) == 8
+    for name in ("GPT-3 175B", "GPT-3 13B", "Chinchilla", "Llama 3 405B"):
+        m = models[name]
+        assert m.flops == pytest.approx(6 * m.n_params * m.n_tokens, rel=0.15)
+    assert models["LLaMA 6.7B"].flops is None
+    assert models["OLMo 2 7B"].n_params == 6_887_575_552
+
+
+def test_runs_of_cerebras_and_pythia():
+    t = published.cerebras_gpt()
+    assert t.n_tokens / t.n_params == pytest.approx(np.full(7, 20), rel=0.02)
+    assert t.loss[-1] == 1.572
+    assert published.cerebras_gpt("model_card").loss[-1] == 1.575
+    ne, total = published.pythia(), published.pythia("total")
+    assert np.all(ne.n_params < total.n_params)
+    assert ne.loss.tolist() == total.loss.tolist()
+    for call in (published.cerebras_gpt, published.pythia):
+        with pytest.raises(InputError, match="choose"):
+            call("x")
+
+
+def test_the_conversion_of_pearce_and_song():
+    assert published.total_params(1e9) == pytest.approx(1e9 + 47491e3)
+    assert published.total_params(np.array([1e6, 1e9])).shape == (2,)
+    with pytest.raises(InputError):
+        published.total_params(0)
+
+
+def test_a_band_only_where_a_covariance_is_published():
+    law = published.laws["chinchilla-epoch"]
+    low, high = law.interval(175e9, 300e9)
+    assert low < law.predict(175e9, 300e9) < high
+    narrow = law.interval(np.array([1e9, 1e10]), np.array([2e10, 2e11]), level=0.5)
+    assert narrow[0].shape == (2,)
+    with pytest.raises(InputError, match="without a covariance"):
+        published.laws["chinchilla"].interval(1e9, 2e10)
+    with pytest.raises(InputError, match="level"):
+        law.interval(1e9, 2e10, level=2)
+    assert "2203" not in str(law)
+    assert "[C;" in str(law)
+
+
+def test_the_band_agrees_with_draws_from_the_covariance():
+    law = published.laws["chinchilla-epoch"]
+    rng = np.random.default_rng(0)
+    draws = law.law.to_natural(rng.multivariate_normal(law.law.to_working(law.values), law.cov, 20_000))
+    losses = law.law.value(draws, 1e10, 2e11)
+    low, high = law.interval(1e10, 2e11)
+    assert np.quantile(losses, [0.05, 0.95]) == pytest.approx([low, high], abs=0.15 * (high - low))
+
+
+def test_certified_parameters_meet_the_known_vector():
+    p = published.laws["chinchilla-epoch"].params
+    known = {"E": 1.81722, "A": 477.83, "B": 2143.4, "alpha": 0.34731, "beta": 0.36717}
+    for name, value in known.items():
+        assert p[name] == pytest.approx(value, rel=1e-4)
+    printed = published.laws["chinchilla-epoch-printed"]
+    for row in published.read("epoch_intervals"):
+        assert float(row["low"]) < p[row["parameter"]] < float(row["high"])
+        assert float(row["low"]) < printed.params[row["parameter"]] < float(row["high"])
+
+
+@needs_epoch
+def test_epoch_s_table_is_read_and_cut_as_in_the_study():
+    t = published.epoch_runs()
+    assert len(t) == 240
+    assert len(published.epoch_runs(all_runs=True)) == 245
+    assert t.derived == ("D",)
+    law = published.laws["chinchilla-epoch"]
+    r = np.log(law.law.value(law.values, t.n_params, t.n_tokens) / t.loss)
+    huber = np.where(np.abs(r) <= 1e-3, r**2 / 2, 1e-3 * (np.abs(r) - 5e-4)).sum()
+    assert huber <= 1.018275e-3
+
+
+def test_another_file_is_not_taken_for_epoch_s(tmp_path, monkeypatch):
+    (tmp_path / "chinchilla_epoch.csv").write_text("N,D,loss\n1,2,3\n")
+    with pytest.raises(InputError, match="another file than expected"):
+        published.epoch_runs(tmp_path / "chinchilla_epoch.csv")
+    monkeypatch.setenv("SCALING_LIB_DATA", str(tmp_path))
+    with pytest.raises(InputError, match="another file than expected"):
+        published.epoch_runs()
+    with pytest.raises(InputError, match="cannot be read"):
+        published.epoch_runs(tmp_path / "none.csv")
+
+
+def test_epoch_s_table_is_fetched_once_and_checked(tmp_path, monkeypatch):
+    """pooch is played: once as a machine without a network, once as one that has fetched the file."""
+    import platformdirs
+    import pooch
+
+    monkeypatch.delenv("SCALING_LIB_DATA", raising=False)
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda *a, **k: tmp_path / "cache")
+    calls = []
+
+    def retrieve(url, known_hash, fname, path):
+        calls.append((url, known_hash))
+        raise OSError("no network\nhere")
+
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    with pytest.raises(InputError, match="SCALING_LIB_DATA") as caught:
+        published.epoch_runs()
+    assert "\n" not in str(caught.value)
+    assert published.EPOCH_URL in str(caught.value)
+    assert calls == [(published.EPOCH_URL, f"sha256:{published.EPOCH_SHA256}")]
+    if DATA and (Path(DATA) / "chinchilla_epoch.csv").is_file():
+        real = (Path(DATA) / "chinchilla_epoch.csv").read_bytes()
+        assert hashlib.sha256(real).hexdigest() == published.EPOCH_SHA256
+        (tmp_path / "x.csv").write_bytes(real)
+        monkeypatch.setattr(pooch, "retrieve", lambda *a, **k: str(tmp_path / "x.csv"))
+        assert len(published.epoch_runs()) == 240
+
+
+def test_unknown_attributes_are_refused_as_ever():
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = published.nothing
