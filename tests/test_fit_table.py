@@ -206,7 +206,7 @@ def trusted(text):
     return t
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, derandomize=True)
 @given(st.text(max_size=200))
 @example("N,loss\n١,٢\n")
 @example("N,loss\n1\u2028,2\n")
@@ -227,7 +227,7 @@ HEAD = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, derandomize=True)
 @given(
     st.lists(HEAD, min_size=1, max_size=5),
     st.lists(st.lists(CELL, max_size=5), max_size=4),
@@ -237,10 +237,10 @@ def test_any_table_is_read_or_refused(heads, rows, mark):
     trusted("\n".join([mark.join(heads), *(mark.join(r) for r in rows)]))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(
     st.lists(
-        st.tuples(*[st.floats(1e-6, 1e20)] * 2, st.floats(1e-3, 1e3)),
+        st.tuples(*[st.floats(1e-6, 1e19)] * 2, st.floats(1e-3, 1e3)),
         min_size=1,
         max_size=8,
     )
