@@ -15,9 +15,9 @@ def batch(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The inputs and targets of one training step.
 
-    An epoch cuts the tokens into windows of `seq_len` at a fresh phase and visits them in a fresh order, so within
-    an epoch no target is seen twice, and a second epoch does not repeat the first one's windows. A batch that reaches
-    the end of an epoch takes the rest of its windows from the next.
+    An epoch cuts the tokens into windows of `seq_len` at a fresh phase and visits them in a fresh order, so
+    within an epoch no target is seen twice, and a second epoch does not repeat the first one's windows. A
+    batch that reaches the end of an epoch takes the rest of its windows from the next.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def batch(
 
 
 def windows_per_epoch(n_tokens: int, seq_len: int) -> int:
-    """Number of windows in an epoch: the same whichever phase the epoch draws, hence one less than would fit."""
+    """Windows in an epoch: the same number whichever phase it draws, hence one less than would fit."""
     if n_tokens < seq_len + 1:
         raise InputError(
             f"the training text has {n_tokens} tokens, fewer than one window of seq_len + 1 = {seq_len + 1}; "
@@ -64,7 +64,7 @@ def _epoch(seed: int, epoch: int, n_windows: int, n_tokens: int, seq_len: int) -
 
 
 def epochs_seen(n_train_tokens: int, n_tokens: int, seq_len: int) -> float:
-    """How often a run of `n_tokens` training tokens went through a text of `n_train_tokens`, as a fraction."""
+    """How often a run of `n_tokens` tokens goes through a text of `n_train_tokens`; below 1, a part of it."""
     return n_tokens / (windows_per_epoch(n_train_tokens, seq_len) * seq_len)
 
 
@@ -75,14 +75,14 @@ def val_windows(
 
     Parameters
     ----------
-    max_tokens : keep about this many tokens (at least one window). The windows kept are spread evenly over the whole
-        set, because neighbouring ones come from the same document and are alike.
+    max_tokens : keep about this many tokens (at least one window). The windows kept are spread evenly over
+        the whole set, because neighbouring ones come from the same document and are alike.
 
     Returns
     -------
     x, y : int64 (n_windows, seq_len); y is x one token later.
-    document : int32 (n_windows, seq_len), the index of the validation document that each y belongs to: the clusters
-        of the loss's standard error.
+    document : int32 (n_windows, seq_len), the index of the validation document that each y belongs to: the
+        clusters of the loss's standard error.
 
     Raises
     ------

@@ -1,19 +1,13 @@
-"""Corpora: documents -> byte-level BPE -> 16-bit tokens in memory maps, made once and kept in the user's cache folder.
+"""Corpora: documents -> byte-level BPE -> 16-bit tokens in memory maps, made once and kept in a cache.
 
-Documents are ordered by their own SHA-256, which is a random order that no file name or machine decides: the same
-documents give the same tokens anywhere. The first of that order are the validation set.
+Documents are ordered by their own SHA-256, which is a random order that no file name or machine decides: the
+same documents give the same tokens anywhere. The first of that order are the validation set.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
-import time
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib import metadata
@@ -24,6 +18,8 @@ import numpy as np
 
 from scaling_lib.errors import InputError
 from scaling_lib.lm import synthetic
+from scaling_lib.lm.bpe import open_tokenizer, train_tokenizer, write_tokens
+from scaling_lib.lm.cache import building, cache_folder, publish, read_folder, remove_leftovers, write_whole
 from scaling_lib.lm.documents import Source, find_source, read_documents, state
 
 if TYPE_CHECKING:
@@ -32,13 +28,10 @@ if TYPE_CHECKING:
 KINDS = ("python-stdlib", "python-env", "random-walk", "uniform", "text:PATH", "hub:ID")
 SMALLEST_VOCABULARY = 257  # 256 bytes and the token that starts a document
 LARGEST_VOCABULARY = 65_535  # tokens are stored in 16 bits
-END_OF_DOCUMENT = "<|endofdocument|>"  # token 0; it starts every document, and so also ends the one before
-VAL_FRACTION = 0.05
+VAL_FRACTION = 0.05  # of the documents
 SMALLEST_VAL_SHARE = 0.02  # of the bytes: with few documents, 5% of them may be none
 BPE_BYTES = 2**25  # the tokenizer learns from this much of the training text; more changes it little
 FORMAT = 1  # of what is kept in the cache; raise it when the split, the tokenizer or the files change
-_BATCH_BYTES = 2**20  # encoded at a time: the library's results take some 50 times their text in memory
-_FILES = ("train.bin", "val.bin", "val_document.npy", "tokenizer.json")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,16 +41,16 @@ class Corpus:
     Attributes
     ----------
     name : the corpus as asked for, such as "python-stdlib" or "text:PATH".
-    fingerprint : SHA-256 (hex) of the sorted SHA-256s of the documents, whatever the vocabulary; of the tokens for a
-        synthetic language.
+    fingerprint : SHA-256 (hex) of the sorted SHA-256s of the documents, whatever the vocabulary; of the
+        tokens for a synthetic language.
     vocab_size : tokens are below it. The tokenizer may have learnt fewer: ``details["tokenizer_size"]``.
     train, val : uint16 memory maps (n_train_tokens,), (n_val_tokens,).
     val_document : int64 (n_val_documents + 1,), where each validation document begins in `val`, and its end.
-    val_bytes_per_token : bytes of UTF-8 per validation token, counting the token that starts a document, so that
-        ``loss / ln 2 / val_bytes_per_token`` is bits per byte; None for a synthetic language.
+    val_bytes_per_token : bytes of UTF-8 per validation token, counting the token that starts a document, so
+        that ``loss / ln 2 / val_bytes_per_token`` is bits per byte; None for a synthetic language.
     entropy_rate : nats per token, exact, for a synthetic language; else None.
-    n_documents, n_bytes : of the distinct documents, both parts together; for a synthetic language stretches of
-        validation tokens, and 0.
+    n_documents, n_bytes : of the distinct documents, both parts together; for a synthetic language stretches
+        of validation tokens, and 0.
     details : more for a record, as plain JSON data.
     folder : where the cache keeps it.
     """
@@ -78,7 +71,7 @@ class Corpus:
     def describe(self) -> dict[str, Any]:
         """What a run record keeps of the corpus: plain JSON data, and of a path only the last part."""
         return {
-            "name": self.details["label"],
+            "name": self.details.get("label", self.name),
             "fingerprint": self.fingerprint,
             "vocab_size": self.vocab_size,
             "n_train_tokens": len(self.train),
@@ -97,8 +90,8 @@ def check_spec(spec: str, vocab_size: int) -> None:
 
     Raises
     ------
-    InputError : an unknown kind or option, a text that is missing, empty or evidently not UTF-8, a library that is
-        not installed, or a vocabulary outside 257 to 65,535.
+    InputError : an unknown kind or option, a text that is missing, empty or evidently not UTF-8, a library
+        that is not installed, or a vocabulary outside 257 to 65,535.
     """
     _find(spec, vocab_size)
 
@@ -110,8 +103,8 @@ def load_corpus(
 
     Parameters
     ----------
-    spec : "python-stdlib", "python-env", "text:PATH", "hub:ID[@CONFIG][:COLUMN]", "uniform", or "random-walk"; the last
-        two take options, such as "random-walk:degree=16,spread=0.5,train_tokens=1000000,val_tokens=50000".
+    spec : "python-stdlib", "python-env", "text:PATH", "hub:ID", "uniform" or "random-walk". The hub's may be
+        "hub:ID@CONFIG:COLUMN"; the last two take options, "random-walk:degree=16,spread=0.5,val_tokens=50000".
     vocab_size : 257 to 65,535.
     seed : of a synthetic language. Texts do not depend on it.
     cache_dir : default `cache_folder()`.
@@ -119,13 +112,14 @@ def load_corpus(
 
     Raises
     ------
-    InputError : as in `check_spec`; a text that is not UTF-8 or too small to be split; a cache that cannot be written.
+    InputError : as in `check_spec`; a text that is not UTF-8 or too small to be split; a cache that cannot be
+        written.
     """
     found = _find(spec, vocab_size)
     root = Path(cache_dir) if cache_dir is not None else cache_folder()
     try:
         root.mkdir(parents=True, exist_ok=True)
-        _sweep(root)
+        remove_leftovers(root)
         if isinstance(found, Source):
             return _load_text(spec, found, vocab_size, root, progress)
         return _load_synthetic(spec, *found, vocab_size, seed, root)
@@ -136,26 +130,13 @@ def load_corpus(
         ) from error
 
 
-def cache_folder() -> Path:
-    """``$SCALING_LIB_CACHE``, or the user's cache folder of the platform."""
-    if chosen := os.environ.get("SCALING_LIB_CACHE"):
-        return Path(chosen).expanduser()
-    from platformdirs import user_cache_dir
-
-    return Path(user_cache_dir("scaling_lib", appauthor=False))
-
-
 def load_tokenizer(corpus: Corpus) -> Tokenizer:
     """The tokenizer of a corpus of text: ``load_tokenizer(corpus).decode(corpus.val[:50].tolist())``."""
-    from tokenizers import Tokenizer
-
     if corpus.entropy_rate is not None:
         raise InputError(
             f"{corpus.name} is a synthetic language: its tokens are numbers, there is no tokenizer"
         )
-    tokenizer = Tokenizer.from_file(str(corpus.folder / "tokenizer.json"))
-    tokenizer.encode_special_tokens = True  # a text that spells the marker out does not get the marker
-    return tokenizer
+    return open_tokenizer(corpus.folder / "tokenizer.json")
 
 
 def _find(spec: str, vocab_size: int) -> Source | tuple[str, dict[str, float]]:
@@ -177,49 +158,64 @@ def _find(spec: str, vocab_size: int) -> Source | tuple[str, dict[str, float]]:
     return find_source(kind, argument)
 
 
-# ------------------------------------------------------------------------------------------------ texts
+# ---------------------------------------------------------------------------------------------- texts
+
+
+@dataclass(frozen=True, eq=False)
+class _Spool:
+    """Distinct documents in one file, so that they are read from their source once only.
+
+    Attributes
+    ----------
+    digests : their SHA-256s (hex), sorted.
+    spans : int64 (n_documents, 2), where each begins and ends in the file, in the same order.
+    """
+
+    path: Path
+    digests: list[str]
+    spans: np.ndarray
+
+    @property
+    def sizes(self) -> np.ndarray:
+        return self.spans[:, 1] - self.spans[:, 0]
+
+    def texts(self, first: int, last: int) -> Iterator[str]:
+        with self.path.open("rb") as file:
+            for begin, end in self.spans[first:last].tolist():
+                file.seek(begin)
+                yield file.read(end - begin).decode()
 
 
 def _load_text(spec: str, source: Source, vocab_size: int, root: Path, progress: bool) -> Corpus:
+    version = metadata.version("tokenizers")
+
     def folder_of(fingerprint: str) -> Path:
-        version = metadata.version("tokenizers")
         return root / f"{fingerprint[:20]}-{vocab_size}-bpe{version}-{FORMAT}"
 
     # A note from files (paths, sizes, times) to a fingerprint spares reading the documents again.
     note = root / f"files-{state(source)[:20]}.json"
     try:
         fingerprint = json.loads(note.read_text(encoding="utf-8"))["fingerprint"]
-        corpus = _open(folder_of(fingerprint), spec, source.label)
+        content = read_folder(folder_of(fingerprint))
     except (OSError, ValueError, KeyError, TypeError):
-        corpus = None
-    if corpus is not None:
-        return corpus
-
-    with _building(root) as build:
-        spool = build / "documents"
-        digests, spans = _gather(source, spool, progress)
-        fingerprint = sha256("".join(digests).encode()).hexdigest()
-        folder = folder_of(fingerprint)
-        corpus = _open(folder, spec, source.label)
-        if corpus is None:
-            meta = _tokenize(spool, digests, spans, vocab_size, build, source.label, progress)
-            spool.unlink()
-            corpus = _publish(build, folder, {**meta, "fingerprint": fingerprint}, spec, source.label)
-    _write_whole(note, json.dumps({"fingerprint": fingerprint}))
-    return corpus
+        content = None
+    if content is None:
+        with building(root) as aside, building(root) as build:
+            spool = _gather(source, aside / "documents", progress)
+            fingerprint = sha256("".join(spool.digests).encode()).hexdigest()
+            content = read_folder(folder_of(fingerprint))  # made before, from files that have moved since
+            if content is None:
+                content = {"fingerprint": fingerprint, **_tokenize(spool, vocab_size, build, progress)}
+                content = publish(build, folder_of(fingerprint), content)
+        write_whole(note, json.dumps({"fingerprint": fingerprint}))
+    return _corpus(folder_of(fingerprint), content, spec, source.label)
 
 
-def _gather(source: Source, spool: Path, progress: bool) -> tuple[list[str], np.ndarray]:
-    """Copy the distinct documents into one file.
-
-    Returns
-    -------
-    digests : their SHA-256s, sorted.
-    spans : int64 (n_documents, 2), begin and end of each in the file, in the same order.
-    """
+def _gather(source: Source, path: Path, progress: bool) -> _Spool:
     where: dict[str, tuple[int, int]] = {}
     end = 0
-    with spool.open("wb") as out, _bar("reading", None, progress) as bar:
+    total = sum(file.stat().st_size for file in source.files) or None
+    with path.open("wb") as out, _bar("reading", total, progress) as bar:
         for document in read_documents(source):
             bar.update(len(document))
             digest = sha256(document).hexdigest()
@@ -227,251 +223,107 @@ def _gather(source: Source, spool: Path, progress: bool) -> tuple[list[str], np.
                 out.write(document)
                 where[digest] = (end, end + len(document))
                 end += len(document)
-    digests = sorted(where)
-    if len(digests) < 2:
+    if len(where) < 2:
         raise InputError(
-            f"corpus {source.label}: {len(digests)} distinct document(s) of text in {end} bytes, too small to be split "
-            "into training and validation; give several files, or one of more than 8 kB"
+            f"corpus {source.label}: {end} bytes in {len(where)} distinct document(s), too small to be split "
+            "into training and validation; give a text of 8 kB or more, or several files"
         )
-    return digests, np.array([where[digest] for digest in digests], np.int64)
+    digests = sorted(where)
+    return _Spool(path, digests, np.array([where[digest] for digest in digests], np.int64))
 
 
 def n_validation(digests: list[str], sizes: np.ndarray) -> int:
-    """How many documents, in the order of their hashes, are for validation.
+    """How many documents, the first in the order of their hashes, are for validation.
 
-    Those whose hash lies in the first `VAL_FRACTION` of all hashes, so that a document stays where it is when others
-    come or go; more in the same order if these make less than `SMALLEST_VAL_SHARE` of the bytes, which
-    happens when documents are few. At least one, and one is left for training.
+    Those whose hash lies in the first `VAL_FRACTION` of all hashes, so that a document stays where it is when
+    others come or go. Where these hold less than `SMALLEST_VAL_SHARE` of the bytes, which happens when
+    documents are few, the next ones too. At least one is left for training.
+
+    Parameters
+    ----------
+    digests : SHA-256s in hex, sorted; at least two.
+    sizes : (n_documents,) bytes of each.
     """
-    bound = sum(int(digest[:12], 16) < VAL_FRACTION * 16**12 for digest in digests)
+    by_hash = sum(int(digest[:12], 16) < VAL_FRACTION * 16**12 for digest in digests)
     share = np.cumsum(sizes) / np.sum(sizes)
     enough = 1 + int(np.searchsorted(share, SMALLEST_VAL_SHARE))
-    return min(max(bound, enough), len(digests) - 1)
+    return min(max(by_hash, enough), len(digests) - 1)
 
 
-def _tokenize(
-    spool: Path,
-    digests: list[str],
-    spans: np.ndarray,
-    vocab_size: int,
-    build: Path,
-    label: str,
-    progress: bool,
-) -> dict[str, Any]:
-    """Train the tokenizer on training documents, write both parts as tokens, and return the meta data."""
-    text = np.memmap(spool, np.uint8, mode="r")
-    sizes = spans[:, 1] - spans[:, 0]
-    n_val = n_validation(digests, sizes)
-
-    def documents(first: int, last: int) -> Iterator[str]:
-        return (bytes(text[begin:end]).decode() for begin, end in spans[first:last])
-
-    learn = n_val + max(1, int(np.searchsorted(np.cumsum(sizes[n_val:]), BPE_BYTES, side="right")))
-    with _threads():
-        with _bar("tokenizer", int(sizes[n_val:learn].sum()), progress) as bar:
-            tokenizer = train_tokenizer(documents(n_val, learn), vocab_size, bar)
-        tokenizer.save(str(build / "tokenizer.json"))
-        with _bar("encoding", int(sizes.sum()), progress) as bar:
-            lengths = _encode(tokenizer, documents(0, n_val), build / "val.bin", bar)
-            _encode(tokenizer, documents(n_val, len(spans)), build / "train.bin", bar)
-    np.save(build / "val_document.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+def _tokenize(spool: _Spool, vocab_size: int, build: Path, progress: bool) -> dict[str, Any]:
+    """Learn a vocabulary from training documents, write a corpus's files, return what to keep with them."""
+    sizes = spool.sizes
+    n_val, n = n_validation(spool.digests, sizes), len(sizes)
+    # The order of hashes is random, so the first training documents are a fair sample of all.
+    n_learn = max(1, int(np.searchsorted(np.cumsum(sizes[n_val:]), BPE_BYTES, side="right")))
+    learn_bytes = int(sizes[n_val : n_val + n_learn].sum())
+    with _bar("vocabulary", None, progress):
+        tokenizer = train_tokenizer(spool.texts(n_val, n_val + n_learn), vocab_size)
+    (build / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
+    with _bar("encoding", int(sizes.sum()), progress) as bar:
+        lengths = write_tokens(tokenizer, spool.texts(0, n_val), build / "val.bin", bar.update)
+        write_tokens(tokenizer, spool.texts(n_val, n), build / "train.bin", bar.update)
+    np.save(build / "val_document.npy", np.concatenate([[0], np.cumsum(lengths)]))
     return {
         "vocab_size": vocab_size,
-        "val_bytes_per_token": float(sizes[:n_val].sum() / sum(lengths)),
+        "val_bytes_per_token": float(sizes[:n_val].sum() / lengths.sum()),
         "entropy_rate": None,
-        "n_documents": len(spans),
+        "n_documents": n,
         "n_bytes": int(sizes.sum()),
         "details": {
             "tokenizer": f"byte-level BPE, tokenizers {metadata.version('tokenizers')}",
             "tokenizer_size": tokenizer.get_vocab_size(),
-            "tokenizer_bytes": int(sizes[n_val:learn].sum()),
+            "tokenizer_bytes": learn_bytes,
         },
     }
 
 
-def train_tokenizer(documents: Iterator[str], vocab_size: int, bar: Any = None) -> Tokenizer:
-    """Byte-level BPE (the split of GPT-2, no added space); token 0 marks a document, every byte is a token.
-
-    A text that offers too few pairs to merge gives a smaller vocabulary than asked for.
-    """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    def counted() -> Iterator[str]:
-        for document in documents:
-            yield document
-            if bar is not None:
-                bar.update(len(document.encode()))
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        min_frequency=2,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        special_tokens=[END_OF_DOCUMENT],
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(counted(), trainer)
-    tokenizer.encode_special_tokens = True
-    return tokenizer
-
-
-def _encode(tokenizer: Tokenizer, documents: Iterator[str], path: Path, bar: Any) -> list[int]:
-    """Write the documents' tokens, each document after its marker; return their lengths with it."""
-    lengths = []
-    with path.open("wb") as out:
-        for texts in _batches(documents):
-            for text, encoding in zip(
-                texts, tokenizer.encode_batch_fast(texts, add_special_tokens=False), strict=True
-            ):
-                tokens = np.array([0, *encoding.ids], np.uint16)
-                tokens.tofile(out)
-                lengths.append(len(tokens))
-                bar.update(len(text.encode()))
-    return lengths
-
-
-def _batches(documents: Iterator[str]) -> Iterator[list[str]]:
-    texts: list[str] = []
-    for text in documents:
-        texts.append(text)
-        if sum(map(len, texts)) >= _BATCH_BYTES:
-            yield texts
-            texts = []
-    if texts:
-        yield texts
-
-
-_threads_used_by: int | None = None
-
-
-@contextmanager
-def _threads() -> Iterator[None]:
-    """Let `tokenizers` use all cores here, and leave it so that a later fork neither warns nor hangs.
-
-    A fork does not copy threads, so a child that was forked after them must not ask for them: it stays serial. A
-    user's own TOKENIZERS_PARALLELISM is obeyed.
-    """
-    global _threads_used_by
-    if "TOKENIZERS_PARALLELISM" in os.environ and _threads_used_by is None:
-        yield
-        return
-    if _threads_used_by is None:
-        _threads_used_by = os.getpid()
-    os.environ["TOKENIZERS_PARALLELISM"] = "true" if _threads_used_by == os.getpid() else "false"
-    try:
-        yield
-    finally:
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"
-
-
-# ------------------------------------------------------------------------------------------------ synthetic languages
+# ---------------------------------------------------------------------------------------------- synthetic
+# languages
 
 
 def _load_synthetic(
     spec: str, kind: str, options: dict[str, float], vocab_size: int, seed: int, root: Path
 ) -> Corpus:
     label = f"{kind}:" + ",".join(f"{key}={value}" for key, value in sorted(options.items()))
+    # A new NumPy may draw other numbers from the same seed.
     key = sha256(json.dumps([label, seed, np.__version__]).encode()).hexdigest()
     folder = root / f"{kind}-{key[:20]}-{vocab_size}-{FORMAT}"
-    corpus = _open(folder, spec, label)
-    if corpus is not None:
-        return corpus
-    with _building(root) as build:
-        train, val, entropy_rate = synthetic.generate(kind, vocab_size, options, seed)
-        train.tofile(build / "train.bin")
-        val.tofile(build / "val.bin")
-        begins = np.append(np.arange(0, len(val), synthetic.STRETCH), len(val))
-        np.save(build / "val_document.npy", begins.astype(np.int64))
-        (build / "tokenizer.json").write_text("null")
-        meta = {
-            "fingerprint": sha256(sha256(train).digest() + sha256(val).digest()).hexdigest(),
-            "vocab_size": vocab_size,
-            "val_bytes_per_token": None,
-            "entropy_rate": entropy_rate,
-            "n_documents": len(begins) - 1,
-            "n_bytes": 0,
-            "details": {"seed": seed, **options},
-        }
-        return _publish(build, folder, meta, spec, label)
+    content = read_folder(folder)
+    if content is None:
+        with building(root) as build:
+            train, val, entropy_rate = synthetic.generate(kind, vocab_size, options, seed)
+            train.tofile(build / "train.bin")
+            val.tofile(build / "val.bin")
+            begins = np.append(np.arange(0, len(val), synthetic.STRETCH), len(val))
+            np.save(build / "val_document.npy", begins.astype(np.int64))
+            content = {
+                "fingerprint": sha256(
+                    sha256(train.tobytes()).digest() + sha256(val.tobytes()).digest()
+                ).hexdigest(),
+                "vocab_size": vocab_size,
+                "val_bytes_per_token": None,
+                "entropy_rate": entropy_rate,
+                "n_documents": len(begins) - 1,
+                "n_bytes": 0,
+                "details": {"seed": seed, **options},
+            }
+            content = publish(build, folder, content)
+    return _corpus(folder, content, spec, label)
 
 
-# ------------------------------------------------------------------------------------------------ the cache
+# ---------------------------------------------------------------------------------------------- both
 
 
-def _open(folder: Path, spec: str, label: str) -> Corpus | None:
-    """The corpus kept in a folder, or None if it is missing or any of its files is not what was written."""
-    try:
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        if any(_checksum(folder / name) != meta["checksums"][name] for name in _FILES):
-            return None
-        return Corpus(
-            name=spec,
-            fingerprint=meta["fingerprint"],
-            vocab_size=meta["vocab_size"],
-            train=np.memmap(folder / "train.bin", np.uint16, mode="r"),
-            val=np.memmap(folder / "val.bin", np.uint16, mode="r"),
-            val_document=np.load(folder / "val_document.npy", allow_pickle=False),
-            val_bytes_per_token=meta["val_bytes_per_token"],
-            entropy_rate=meta["entropy_rate"],
-            n_documents=meta["n_documents"],
-            n_bytes=meta["n_bytes"],
-            details={"label": label, **meta["details"]},
-            folder=folder,
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _publish(build: Path, folder: Path, meta: dict[str, Any], spec: str, label: str) -> Corpus:
-    """Give a finished folder its name, all at once. If another process was faster, its corpus is as good."""
-    meta["checksums"] = {name: _checksum(build / name) for name in _FILES}
-    (build / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
-    for _ in range(10):
-        corpus = _open(folder, spec, label)
-        if corpus is not None:
-            return corpus
-        if folder.exists():  # damaged: out of the way, in one step, so that no one sees half of it removed
-            with suppress(OSError):
-                os.rename(folder, Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent)) / "damaged")
-        with suppress(OSError):
-            os.rename(build, folder)
-    raise OSError(f"the folder {folder} cannot be replaced")
-
-
-def _checksum(path: Path) -> list[int]:
-    """Size and CRC-32 of a file: no protection from malice, but a damaged file does not pass; about 1 GB/s."""
-    crc = 0
-    with path.open("rb") as handle:
-        while chunk := handle.read(2**20):
-            crc = zlib.crc32(chunk, crc)
-    return [path.stat().st_size, crc]
-
-
-@contextmanager
-def _building(root: Path) -> Iterator[Path]:
-    """A folder beside its future place, removed whatever happens unless it was renamed."""
-    build = Path(tempfile.mkdtemp(prefix=".building-", dir=root))
-    try:
-        yield build
-    finally:
-        shutil.rmtree(build, ignore_errors=True)
-
-
-def _sweep(root: Path) -> None:
-    """Remove what killed processes left behind more than a day ago."""
-    for left in root.glob(".building-*"):
-        with suppress(OSError):
-            if left.stat().st_mtime < time.time() - 86_400:
-                shutil.rmtree(left, ignore_errors=True)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    handle, name = tempfile.mkstemp(prefix=".building-", dir=path.parent)
-    with os.fdopen(handle, "w", encoding="utf-8") as out:
-        out.write(text)
-    os.replace(name, path)
+def _corpus(folder: Path, content: dict[str, Any], spec: str, label: str) -> Corpus:
+    return Corpus(
+        name=spec,
+        train=np.memmap(folder / "train.bin", np.uint16, mode="r"),
+        val=np.memmap(folder / "val.bin", np.uint16, mode="r"),
+        val_document=np.load(folder / "val_document.npy", allow_pickle=False),
+        folder=folder,
+        **{**content, "details": {"label": label, **content["details"]}},
+    )
 
 
 def _bar(what: str, total: int | None, progress: bool) -> Any:

@@ -1,4 +1,4 @@
-"""Where documents come from: the running interpreter's sources, installed packages, text files, the Hugging Face hub.
+"""Where documents come from: the interpreter's sources, installed packages, text files, the Hugging Face hub.
 
 `find_source` turns a corpus name into a `Source`, cheaply: it lists files and looks at none but their sizes.
 `read_documents` then yields the documents, each as valid UTF-8 bytes.
@@ -21,16 +21,18 @@ from pathlib import Path
 import scaling_lib
 from scaling_lib.errors import InputError
 
-# A file of text longer than two of these (in characters) is cut at blank lines into documents of at least one, so that
-# a single file can have a validation part. 4,096 makes 270 documents of a megabyte.
+# A file of text longer than two of these (in characters) is cut at blank lines into documents of at least
+# one, so that a single file can have a validation part. 4,096 makes 270 documents of a megabyte.
 PIECE = 4096
-# A dataset of the hub is read from its beginning until this many bytes: about one epoch of the largest `full` run.
+# A dataset of the hub is read from its beginning until this many bytes: about one epoch of the
+# largest `full` run.
 HUB_BYTES = 10**9
-# Raise this when the reading below changes, so that what older versions noted about the same files is not believed.
+# Raise this when the reading below changes, so that what older versions noted about the same
+# files is not believed.
 READER_VERSION = 1
 
-# Test packages are left out (some distributions do not ship them), and so is what differs between machines with the
-# same Python: build settings and local customisation.
+# Test packages are left out (some distributions do not ship them), and so is what differs between machines
+# with the same Python: build settings and local customisation.
 _NOT_LIBRARY = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
 _NOT_SOURCE = re.compile(r"_sysconfigdata|sitecustomize\.py|usercustomize\.py")
 
@@ -100,12 +102,17 @@ def state(source: Source) -> str:
 
     A dataset of the hub has no such state here: its name stands for it, and once read it is not read again.
     """
-    stats = [(str(path), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in source.files]
+    try:
+        stats = [
+            (os.path.abspath(path), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in source.files
+        ]
+    except OSError as error:
+        raise InputError(f"corpus {source.label}: cannot read {error.filename}: {error.strerror}") from None
     options = (source.kind, source.dataset, source.config, source.column, HUB_BYTES)
     return sha256(json.dumps([READER_VERSION, options, stats]).encode()).hexdigest()
 
 
-# ---------------------------------------------------------------------------------------------- Python sources
+# ---------------------------------------------------------------------------------------------- Python
 
 
 def stdlib_files() -> list[Path]:
@@ -124,28 +131,31 @@ def stdlib_files() -> list[Path]:
 
 
 def package_files() -> list[Path]:
-    """The .py files of the installed packages that `package_names` lists, never outside the packages' own folder."""
-    files = set()
+    """The .py files of the packages that `package_names` lists, none from outside site-packages; sorted."""
+    files: set[Path] = set()
+    inside: dict[str, bool] = {}
     for name in package_names():
         try:
             distribution = metadata.distribution(name)
         except metadata.PackageNotFoundError:
             continue  # constraints also name what other platforms need
-        site = Path(os.path.realpath(str(distribution.locate_file(""))))
+        site = os.path.realpath(str(distribution.locate_file("")))
         for entry in distribution.files or []:
-            if entry.suffix == ".py" and ".." not in entry.parts and not entry.is_absolute():
-                path = site / entry
-                # A link may lead elsewhere: the real place decides.
-                if path.is_file() and Path(os.path.realpath(path)).is_relative_to(site):
-                    files.add(path)
+            if entry.suffix != ".py" or ".." in entry.parts or entry.is_absolute():
+                continue
+            folder, path = os.path.join(site, *entry.parts[:-1]), os.path.join(site, *entry.parts)
+            if folder not in inside:  # a linked folder may lead elsewhere: its real place decides
+                inside[folder] = Path(os.path.realpath(folder)).is_relative_to(site)
+            if inside[folder] and os.path.isfile(path) and not os.path.islink(path):
+                files.add(Path(path))
     return sorted(files)
 
 
 def package_names() -> list[str]:
     """The packages of `python-env`: those in the repository's constraints.txt.
 
-    Where there is no such file (an installed wheel), those that scaling_lib's own metadata requires, and what they
-    require in turn.
+    Where there is no such file (an installed wheel), those that scaling_lib's own metadata requires, and what
+    they require in turn.
     """
     constraints = Path(scaling_lib.__path__[0]).parent / "constraints.txt"
     if constraints.is_file():
@@ -163,8 +173,8 @@ def package_names() -> list[str]:
         waiting += sorted(new)
     if not names:
         raise InputError(
-            "corpus python-env: neither a constraints.txt beside the package nor its metadata says which packages; "
-            "install scaling_lib with pip, or use python-stdlib"
+            "corpus python-env: neither a constraints.txt beside the package nor its metadata says which "
+            "packages; install scaling_lib with pip, or use python-stdlib"
         )
     return sorted(names)
 
@@ -219,15 +229,16 @@ def _decode(content: bytes, path: Path) -> str:
         return content.decode()
     except UnicodeDecodeError as error:
         raise InputError(
-            f"corpus text: {path} is not UTF-8 (byte {error.start}); convert it, for example with iconv -t utf-8"
+            f"corpus text: {path} is not UTF-8 (byte {error.start}); "
+            "convert it, for example with iconv -t utf-8"
         ) from None
 
 
 def cut(text: str, piece: int = PIECE) -> list[str]:
     """Cut a text at blank lines into pieces of at least `piece` characters; joined they give the text again.
 
-    Where no blank line comes within 16 pieces the cut is made at a line's end, and where there is none either, at
-    `piece` characters. What would remain as less than one piece stays with the last.
+    Where no blank line comes within 16 pieces the cut is made at a line's end, and where there is none
+    either, at `piece` characters. What would remain as less than one piece stays with the last.
     """
     pieces, begin = [], 0
     while len(text) - begin >= 2 * piece:
@@ -244,7 +255,7 @@ def cut(text: str, piece: int = PIECE) -> list[str]:
 
 
 def _hub_source(argument: str) -> Source:
-    """`ID`, `ID@CONFIG`, either with `:COLUMN`; or the path of a local .parquet, .json or .jsonl file instead."""
+    """`ID`, `ID@CONFIG` or the path of a .parquet, .json or .jsonl file, each perhaps with `:COLUMN`."""
     name, column = argument, "text"
     if not Path(name).expanduser().is_file() and ":" in name:
         name, column = name.rsplit(":", 1)

@@ -1,8 +1,8 @@
-"""Synthetic languages whose entropy is known exactly, so that a measured loss has a floor to be compared with.
+"""Synthetic languages whose entropy is known exactly: a floor that a measured loss can be compared with.
 
 Two languages. *Uniform*: independent tokens, each equally likely; nothing can be learnt, and the best loss is
-``ln V``. *Random walk*: a walk on a sparse random graph whose nodes are the tokens; the next token is a neighbour of
-the last one (the idea of arXiv:2601.10684), and the best loss is the walk's entropy rate.
+``ln V``. *Random walk*: a walk on a sparse random graph whose nodes are the tokens; the next token is a
+neighbour of the last one (the idea of arXiv:2601.10684), and the best loss is the walk's entropy rate.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from scaling_lib.errors import InputError
 # Enough for one epoch of the longest `laptop` run (16M tokens); a walk this long takes a few seconds to draw.
 TRAIN_TOKENS = 2**24
 VAL_TOKENS = 2**18
-# A walk has no documents. Its validation tokens are clustered in stretches of this many: long against the memory of
-# the walk (a few steps), short enough for hundreds of them.
+# A walk has no documents. Its validation tokens are clustered in stretches of this many: long against the
+# memory of the walk (a few steps), short enough for hundreds of them.
 STRETCH = 1024
 
 
@@ -58,10 +58,10 @@ class RandomWalk:
 def random_walk(vocab_size: int, degree: int = 8, spread: float = 1.0, seed: int = 0) -> RandomWalk:
     """Draw a sparse random graph and the walk on it.
 
-    A ring through all tokens in random order keeps the graph in one piece; random edges are added until the mean
-    degree is `degree`. Each edge weighs ``exp(spread * z)``, z standard normal, and ``P_ij = w_ij / sum_k w_ik``.
-    Because w is symmetric, the stationary distribution needs no eigenvector: ``pi_i`` is proportional to
-    ``sum_j w_ij``.
+    A ring through all tokens in random order keeps the graph in one piece; random edges are added until the
+    mean degree is `degree`. Each edge weighs ``exp(spread * z)``, z standard normal, and ``P_ij = w_ij /
+    sum_k w_ik``. Because w is symmetric, the stationary distribution needs no eigenvector: ``pi_i`` is
+    proportional to ``sum_j w_ij``.
 
     Parameters
     ----------
@@ -138,7 +138,8 @@ def sample_walk(walk: RandomWalk, n_tokens: int, seed: int = 0) -> np.ndarray:
 def surprise(walk: RandomWalk, tokens: np.ndarray) -> np.ndarray:
     """``-ln P(token | token before it)`` of each token but the first, nats, float64 (n_tokens - 1,).
 
-    Its mean over a long walk tends to the entropy rate. A step that the walk cannot take has infinite surprise.
+    Its mean over a long walk tends to the entropy rate. A step that the walk cannot take has infinite
+    surprise.
     """
     tokens = np.asarray(tokens, dtype=np.int64)
     step = tokens[:-1] * walk.vocab_size + tokens[1:]
@@ -184,7 +185,7 @@ def parse_options(kind: str, text: str) -> dict[str, float]:
 def generate(
     kind: str, vocab_size: int, options: dict[str, float], seed: int
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Draw the training and the validation tokens of a synthetic corpus: two independent samples of one language.
+    """Draw the training and the validation tokens of a corpus: two independent samples of one language.
 
     Returns
     -------

@@ -1,0 +1,108 @@
+"""Folders of derived files that appear whole or not at all, and are known when damaged.
+
+A folder is built beside its future place under a temporary name and then renamed. Any number of processes may
+build the same one at once: the first to finish gives it its name, and all of them use that one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+_TEMPORARY = ".building-"
+_DAY = 86_400.0  # seconds
+
+
+def cache_folder() -> Path:
+    """``$SCALING_LIB_CACHE``, or the user's cache folder of the platform."""
+    if chosen := os.environ.get("SCALING_LIB_CACHE"):
+        return Path(chosen).expanduser()
+    from platformdirs import user_cache_dir
+
+    return Path(user_cache_dir("scaling_lib", appauthor=False))
+
+
+def read_folder(folder: Path) -> dict[str, Any] | None:
+    """The content that `publish` was given for a folder; None if the folder is missing or a file is damaged."""
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        whole = all(_checksum(folder / name) == known for name, known in meta["checksums"].items())
+        return meta["content"] if whole else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def publish(build: Path, folder: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """Give a finished folder its name, in one step; return the content of the folder that then bears it.
+
+    Where another process was faster, its folder stays; a damaged one is replaced.
+
+    Parameters
+    ----------
+    build : a folder of files, without folders in it.
+    content : plain JSON data to keep with the files.
+
+    Raises
+    ------
+    OSError : the folder cannot be put in place.
+    """
+    checksums = {path.name: _checksum(path) for path in sorted(build.iterdir())}
+    meta = json.dumps({"checksums": checksums, "content": content}, indent=1)
+    (build / "meta.json").write_text(meta, encoding="utf-8")
+    for _ in range(10):  # each round is lost only if another process moved the folder meanwhile
+        present = read_folder(folder)
+        if present is not None:
+            return present
+        with suppress(OSError), building(folder.parent) as aside:
+            os.rename(folder, aside / "damaged")
+        with suppress(OSError):
+            os.rename(build, folder)
+    raise OSError(f"{folder} cannot be put in place")
+
+
+@contextmanager
+def building(root: Path) -> Iterator[Path]:
+    """A new folder to build in; what is left of it at the end is removed, whatever happened."""
+    build = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=root))
+    try:
+        yield build
+    finally:
+        shutil.rmtree(build, ignore_errors=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a small file so that a reader sees the old text or the new, never a part."""
+    handle, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=path.parent)
+    with os.fdopen(handle, "w", encoding="utf-8") as out:
+        out.write(text)
+    os.replace(name, path)
+
+
+def remove_leftovers(root: Path) -> None:
+    """Remove what processes that were killed left behind more than a day ago."""
+    for left in root.glob(f"{_TEMPORARY}*"):
+        with suppress(OSError):
+            if left.lstat().st_mtime > time.time() - _DAY:
+                continue
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
+
+
+def _checksum(path: Path) -> list[int]:
+    """Size and CRC-32 of a file: finds damage, not malice, at about 1 GB/s."""
+    size = crc = 0
+    with path.open("rb") as handle:
+        while chunk := handle.read(2**20):
+            crc = zlib.crc32(chunk, crc)
+            size += len(chunk)
+    return [size, crc]
