@@ -1,0 +1,213 @@
+#!/bin/sh
+# The launcher: sets up .venv beside this file where needed, then does one of eight jobs; --help lists them.
+# Plain POSIX shell, to start on macOS and on a bare Linux alike. What it says itself goes to stderr: stdout is the job's.
+set -eu
+
+say() { printf '%s\n' "$*" >&2; }
+stop() { status=$1; shift; say "run_experiments.sh: $*"; exit "$status"; }
+not_built() { stop 2 "$1 not built yet: see issue $2 of the roadmap in docs/CURRENT_STATUS.md"; }
+
+usage() {
+    cat <<'TEXT'
+Usage: ./run_experiments.sh OPTION [further options, passed on to the job]
+
+  1 demo       V1 beside V2 and a first scaling law on real text, in minutes on two cores
+  2 quick      V2, 2M to 50M parameters: a night on two cores, minutes on a GPU
+  3 standard   V2, 5M to 200M parameters: one GPU
+  4 full       V2, 5M to 500M parameters: one or more GPUs
+  5 v1         the V1 baseline at the quick sizes
+  6 compare    V1 with V2, quick with real (not built yet)
+  7 notebooks  JupyterLab on the notebooks; "notebooks sliders" opens the sliders (not built yet)
+  8 check      check the environment and run the tests (its other name: test)
+
+The number or the word chooses: "./run_experiments.sh 2 --dry-run" is "./run_experiments.sh quick --dry-run".
+The first call makes .venv beside this file and installs into it, which takes minutes; later calls start at once.
+PYTHON=/path/to/python chooses the interpreter (3.11 or newer). Relative paths start at this file's folder.
+TEXT
+}
+
+# ---- the interpreter ------------------------------------------------------------
+
+# Prints "VERSION PATH" of the interpreter under any virtual environment; fails if it is too old or cannot make one.
+PROBE='
+import sys
+sys.stdout.write("%d.%d.%d %s" % (sys.version_info[:3] + (getattr(sys, "_base_executable", sys.executable),)))
+sys.stdout.flush()
+if sys.version_info < (3, 11): sys.exit(1)
+import ensurepip, venv
+'
+
+suits() { # COMMAND: is it good enough? Sets base and base_version, or adds the reason to $rejected.
+    command -v "$1" >/dev/null 2>&1 || return 1
+    if probe=$("$1" -c "$PROBE" 2>/dev/null); then
+        base_version=${probe%% *} base=${probe#* }
+        return 0
+    fi
+    case ${probe%% *} in
+        '') ;; # a name that leads nowhere, such as a version manager's placeholder
+        3.1[1-9]* | 3.[2-9][0-9]*) rejected="$rejected; $1 lacks venv (on Debian and Ubuntu: apt install python3-venv)" ;;
+        *) rejected="$rejected; $1 is ${probe%% *}" ;;
+    esac
+    return 1
+}
+
+find_python() {
+    rejected=''
+    if [ -n "${PYTHON:-}" ]; then
+        suits "$PYTHON" || stop 1 "PYTHON=$PYTHON is not a Python 3.11 or newer with venv${rejected}"
+        return
+    fi
+    for name in python3.13 python3.12 python3.11 python3 python; do
+        if suits "$name"; then return; fi
+    done
+    stop 1 "no Python 3.11 or newer found${rejected}; install one, or name one with PYTHON=/path/to/python"
+}
+
+# ---- the environment ------------------------------------------------------------
+
+# What an installed environment depends on, as "HASH VERSION FOLDER": a virtual environment cannot be moved.
+STAMP='
+import hashlib, pathlib, pip, platform, sys
+files = b"".join(pathlib.Path(name).read_bytes() for name in ("pyproject.toml", "constraints.txt"))
+print(hashlib.sha256(files).hexdigest(), platform.python_version(), sys.argv[1])
+'
+
+# Imports what every job needs (isolated, so that the installed package is meant, not the folder) and says what it found.
+CHECK='
+import os, platform, shutil, sys
+import matplotlib, numpy, psutil, scipy, tokenizers, torch
+import scaling_lib
+gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "MPS" if torch.backends.mps.is_available() else "none"
+print(
+    f"environment: Python {platform.python_version()}, torch {torch.__version__}, numpy {numpy.__version__}; "
+    f"{os.cpu_count()} cores, {psutil.virtual_memory().total / 1e9:.0f} GB memory, GPU {gpu}, "
+    f"{shutil.disk_usage(sys.prefix).free / 1e9:.0f} GB of disk free, C++ compiler {shutil.which(os.environ.get("CXX", "c++")) or "none"}",
+    file=sys.stderr,
+)
+'
+
+state_of_venv() { # missing, current, changed (other files), foreign (not made by us), broken (ours, unusable), unusable
+    if [ ! -d .venv ]; then echo missing; return; fi
+    old=$(cat "$stamp" 2>/dev/null) || old=''
+    if ! new=$("$python" -c "$STAMP" "$root" 2>/dev/null); then
+        if [ -n "$old" ]; then echo broken; else echo unusable; fi
+    elif [ -n "${PYTHON:-}" ] && [ "${new#* }" != "$base_version $root" ]; then
+        if [ -n "$old" ]; then echo broken; else echo unusable; fi
+    elif [ -z "$old" ]; then echo foreign
+    elif [ "$old" = "$new" ]; then echo current
+    elif [ "${old#* }" = "${new#* }" ]; then echo changed
+    else echo broken
+    fi
+}
+
+logged() { # WHAT COMMAND...: run it into the log; on failure show the log's end and stop.
+    what=$1; shift
+    printf '\n$ %s\n' "$*" >>"$log"
+    ("$@") >>"$log" 2>&1 && return # in a subshell, so that what a trap says here does not go into the log
+    tail -n 20 "$log" >&2
+    stop 1 "$what failed; the lines above end the log $log. Mend the cause and call again: it starts where it must"
+}
+
+pip_install() { "$python" -m pip install --no-input --disable-pip-version-check --progress-bar off -c constraints.txt "$@"; }
+
+has_nvidia() { [ -e /dev/nvidiactl ] || nvidia-smi -L >/dev/null 2>&1; }
+
+# On Linux the package index serves torch with gigabytes of CUDA libraries. uv knows where the CPU build is, and which
+# CUDA build fits a driver. It is asked first whether it can reach them, for seconds only; else pip takes what it finds.
+install_torch() {
+    if [ "$(uname -s)" != Linux ]; then say '[2/4] torch: the build for this system comes with the rest'; return; fi
+    gpu='no NVIDIA GPU'
+    if has_nvidia; then gpu='NVIDIA GPU'; fi
+    uv=$(command -v uv) || uv=''
+    if [ -z "$uv" ] && [ "$gpu" = 'no NVIDIA GPU' ]; then
+        pip_install uv >>"$log" 2>&1 && uv=.venv/bin/uv
+    fi
+    if [ -n "$uv" ] && UV_HTTP_TIMEOUT=5 UV_HTTP_RETRIES=0 \
+        timeout 20 "$uv" pip install --dry-run --python "$python" --torch-backend=auto -c constraints.txt torch >>"$log" 2>&1
+    then
+        say "[2/4] torch: $gpu, uv brings the build that fits (a CPU build is about 200 MB)"
+        logged 'installing torch' "$uv" pip install --python "$python" --torch-backend=auto -c constraints.txt torch
+    else
+        say "[2/4] torch: $gpu, and uv cannot choose a build here: pip takes the index's (a CUDA build is about 3 GB)"
+    fi
+}
+
+set_up() {
+    root=$(pwd -P) python=.venv/bin/python stamp=.venv/scaling-lib.stamp log=.venv/install.log
+    if [ ! -f pyproject.toml ] || [ ! -f constraints.txt ]; then
+        stop 1 "pyproject.toml and constraints.txt are not beside it in $root: run it from a full copy of the repository"
+    fi
+    if [ -n "${PYTHON:-}" ]; then find_python; fi
+    state=$(state_of_venv)
+    if [ "$state" = current ]; then return; fi
+    trap 'stop 130 "interrupted; the next call repairs the set-up"' INT
+    trap 'stop 143 "ended; the next call repairs the set-up"' TERM HUP
+    case $state in
+        unusable)
+            stop 1 "$root/.venv was not made by this script and does not serve (another Python, or no pip): move it away" ;;
+        foreign) say '[1/4] .venv is here already: it is kept, and installed into' ;;
+        changed) say '[1/4] pyproject.toml or constraints.txt has changed: .venv is brought into line'
+            echo incomplete >"$stamp" ;;
+        *)
+            find_python
+            say "[1/4] making .venv with Python $base_version ($base): some seconds"
+            rm -rf .venv
+            mkdir .venv
+            echo incomplete >"$stamp" # until the end: what is interrupted is made anew by the next call
+            logged 'making .venv' "$base" -m venv .venv ;;
+    esac
+    install_torch
+    say "[3/4] installing the packages of constraints.txt: one to five minutes; log: $log"
+    logged 'installing the packages' pip_install -e '.[notebooks,test]'
+    say '[4/4] checking the environment: some seconds'
+    logged 'checking the environment' "$python" -I -c "$CHECK"
+    tail -n 1 "$log" >&2
+    "$python" -c "$STAMP" "$root" >"$stamp"
+    trap - INT TERM HUP
+}
+
+# ---- the jobs -------------------------------------------------------------------
+
+run_module() { # The job replaces this shell, so that its exit status and Ctrl-C are its own.
+    set_up
+    say "running: python -m $*"
+    exec "$python" -m "$@"
+}
+
+case ${PYTHON:-} in
+    /*) ;;
+    */*) PYTHON=$PWD/$PYTHON ;; # a relative path is meant from where the caller stands
+esac
+cd -- "$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd -P)"
+
+if [ $# -eq 0 ]; then
+    if [ ! -t 0 ] || [ ! -t 2 ]; then
+        usage >&2
+        exit 2
+    fi
+    usage >&2
+    printf '\nYour choice (1 to 8, Enter to leave): ' >&2
+    IFS= read -r choice || choice=''
+    if [ -z "$choice" ]; then exit 0; fi
+    set -- "$choice"
+fi
+option=$1
+shift
+
+case $option in
+    1 | demo) run_module scaling_lib run --mode demo "$@" ;;
+    2 | quick) run_module scaling_lib run --mode quick --recipe v2 "$@" ;;
+    3 | standard) run_module scaling_lib run --mode standard --recipe v2 "$@" ;;
+    4 | full) run_module scaling_lib run --mode full --recipe v2 "$@" ;;
+    5 | v1) run_module scaling_lib run --mode quick --recipe v1 "$@" ;;
+    6 | compare) not_built 'compare is' 7 ;;
+    7 | notebooks)
+        if [ "${1:-}" = sliders ]; then not_built 'the sliders are' 6; fi
+        run_module jupyterlab --ip=127.0.0.1 notebooks "$@" ;;
+    8 | check | test)
+        set_up
+        "$python" -I -c "$CHECK"
+        run_module pytest --nbval -m 'not slow and not browser' "$@" ;;
+    -h | --help | help) usage ;;
+    *) stop 2 "unknown option '$option': choose 1 to 8 or their names (--help lists them)" ;;
+esac

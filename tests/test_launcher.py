@@ -1,0 +1,442 @@
+"""The launcher, as real processes: each test copies it into a folder of its own, whose name has a space.
+
+No test installs anything: a stand-in interpreter logs what it is asked for and answers the launcher's probes.
+The terminal is a real pseudo-terminal.
+"""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+OPTIONS = ("demo", "quick", "standard", "full", "v1", "compare", "notebooks", "check")
+
+# A stand-in for Python. `-m venv` makes an environment around a copy of it; STAND_IN_* steer what it does.
+STAND_IN = """#!/bin/sh
+log() {{ printf '%s\\n' "$*" >>"$STAND_IN_LOG"; }}
+case "$*" in
+    *_base_executable*)
+        case ${{STAND_IN_VERSION:-3.12.4}} in
+            3.1[1-9]*) printf '%s %s' "${{STAND_IN_VERSION:-3.12.4}}" "$STAND_IN" ;;
+            *) printf '%s %s' "$STAND_IN_VERSION" "$STAND_IN"; exit 1 ;;
+        esac ;;
+    *hashlib*)
+        shift 2
+        printf '%s 3.12.4 %s\\n' "$(cat pyproject.toml constraints.txt | cksum | tr -d ' ')" "$1" ;;
+    *'import torch'* | *', torch'*)
+        log check
+        echo 'environment: a stand-in' >&2 ;;
+    '-m venv '*)
+        log "$*"
+        mkdir -p "$3/bin"
+        cp "$0" "$3/bin/python" ;;
+    '-m pip '*)
+        log "$*"
+        case "$*" in
+            *notebooks*)
+                if [ -n "${{STAND_IN_HANGS:-}}" ]; then : >"$STAND_IN_HANGS"; sleep 60; fi
+                if [ -n "${{STAND_IN_FAILS:-}}" ]; then echo 'no matching distribution'; exit 1; fi ;;
+        esac ;;
+    *)
+        log "job $*"
+        if [ -n "${{STAND_IN_HANGS_JOB:-}}" ]; then exec {python} -c "{hang}"; fi
+        exit "${{STAND_IN_EXIT:-0}}" ;;
+esac
+"""
+# A job that says that it is running and takes Ctrl-C as a command line does: exit 130.
+HANG = (
+    "import os, sys, time; open(os.environ['STAND_IN_HANGS_JOB'], 'w').close()\n"
+    "try: time.sleep(60)\nexcept KeyboardInterrupt: sys.exit(130)"
+)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A copy of the launcher with a stand-in interpreter."""
+
+    folder: Path
+    env: dict[str, str]
+
+    @property
+    def script(self) -> str:
+        return str(self.folder / "run_experiments.sh")
+
+    def run(self, *arguments: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [self.script, *arguments],
+            cwd=cwd or self.folder.parent,
+            env={**self.env, **env},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def log(self) -> list[str]:
+        """What the interpreter was asked for, in order."""
+        path = Path(self.env["STAND_IN_LOG"])
+        return path.read_text().splitlines() if path.exists() else []
+
+    def installs(self) -> int:
+        return sum("-m pip install" in line and "[notebooks,test]" in line for line in self.log())
+
+    def jobs(self) -> list[str]:
+        return [line.removeprefix("job ") for line in self.log() if line.startswith("job ")]
+
+
+def write_program(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Copy:
+    folder = tmp_path / "a folder with spaces"
+    folder.mkdir()
+    for name in ("run_experiments.sh", "constraints.txt", "pyproject.toml"):
+        shutil.copy2(ROOT / name, folder / name)
+    stand_in = tmp_path / "bin" / "python3"
+    write_program(stand_in, STAND_IN.format(python=sys.executable, hang=HANG))
+    # Only system tools beside the stand-in: no other Python and no uv of the machine's owner is found first.
+    for tool in (
+        "env",
+        "sh",
+        "cat",
+        "cksum",
+        "cp",
+        "dirname",
+        "mkdir",
+        "rm",
+        "sleep",
+        "tail",
+        "timeout",
+        "tr",
+        "uname",
+    ):
+        if found := shutil.which(tool):
+            (stand_in.parent / tool).symlink_to(found)
+    env = {
+        "PATH": str(stand_in.parent),
+        "HOME": str(tmp_path),
+        "STAND_IN": str(stand_in),
+        "STAND_IN_LOG": str(tmp_path / "log"),
+    }
+    return Copy(folder, env)
+
+
+def in_terminal(
+    copy: Copy, arguments: Sequence[str], answer: Callable[[str], bytes | None], **env: str
+) -> tuple[str, int]:
+    """Run the launcher in a pseudo-terminal; `answer` sees the screen and returns keys to press, once."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(copy.script, [copy.script, *arguments], {**copy.env, **env})
+    screen, pressed, deadline = "", False, time.monotonic() + 60
+    try:
+        while time.monotonic() < deadline:
+            if select.select([terminal], [], [], 0.05)[0]:
+                try:
+                    chunk = os.read(terminal, 4096)
+                except OSError:  # Linux reports the other side's end as an error
+                    break
+                if not chunk:
+                    break
+                screen += chunk.decode(errors="replace")
+            if not pressed and (keys := answer(screen)) is not None:
+                os.write(terminal, keys)
+                pressed = True
+        else:
+            os.kill(pid, signal.SIGKILL)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    finally:
+        os.close(terminal)
+    return screen, status
+
+
+def at_prompt(keys: bytes) -> Callable[[str], bytes | None]:
+    return lambda screen: keys if "Your choice" in screen else None
+
+
+# ---- usage, menu, wrong options ------------------------------------------------
+
+
+def test_help_names_the_eight_options_on_stdout(copy: Copy) -> None:
+    result = copy.run("--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    for number, word in enumerate(OPTIONS, 1):
+        assert f"  {number} {word} " in result.stdout
+    assert not copy.log()
+
+
+def test_without_a_terminal_it_prints_its_usage_and_exits_2(copy: Copy) -> None:
+    result = copy.run()
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == copy.run("--help").stdout
+
+
+@pytest.mark.parametrize("option", ["nonsense", "9", "0", "", "demo quick"])
+def test_an_unknown_option_is_one_line_and_exit_2(copy: Copy, option: str) -> None:
+    result = copy.run(option)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.count("\n") == 1
+    assert f"'{option}'" in result.stderr
+    assert "--help" in result.stderr
+    assert not copy.log()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "issue"), [(("compare",), 7), (("6",), 7), (("notebooks", "sliders"), 6)]
+)
+def test_what_is_not_built_names_its_issue_and_installs_nothing(
+    copy: Copy, arguments: tuple[str, ...], issue: int
+) -> None:
+    result = copy.run(*arguments)
+    assert (result.returncode, result.stdout, copy.log()) == (2, "", [])
+    assert result.stderr.count("\n") == 1
+    assert f"issue {issue} " in result.stderr
+    assert "docs/CURRENT_STATUS.md" in result.stderr
+    assert f"\n| {issue} |" in (ROOT / "docs" / "CURRENT_STATUS.md").read_text(encoding="utf-8")
+
+
+def test_the_menu_runs_the_number_that_is_typed(copy: Copy) -> None:
+    screen, status = in_terminal(copy, [], at_prompt(b"1\n"))
+    assert status == 0
+    assert "8 check" in screen
+    assert copy.jobs() == ["-m scaling_lib run --mode demo"]
+
+
+def test_the_menu_takes_words_too(copy: Copy) -> None:
+    assert in_terminal(copy, [], at_prompt(b"standard\n"))[1] == 0
+    assert copy.jobs() == ["-m scaling_lib run --mode standard --recipe v2"]
+
+
+@pytest.mark.parametrize("keys", [b"\n", b"\x04"], ids=["enter", "end of input"])
+def test_the_menu_can_be_left(copy: Copy, keys: bytes) -> None:
+    assert in_terminal(copy, [], at_prompt(keys))[1] == 0
+    assert not copy.log()
+
+
+def test_the_menu_refuses_what_it_does_not_know(copy: Copy) -> None:
+    screen, status = in_terminal(copy, [], at_prompt(b"42\n"))
+    assert status == 2
+    assert "unknown option '42'" in screen
+
+
+# ---- the jobs ------------------------------------------------------------------
+
+JOBS = {
+    "demo": "-m scaling_lib run --mode demo",
+    "quick": "-m scaling_lib run --mode quick --recipe v2",
+    "standard": "-m scaling_lib run --mode standard --recipe v2",
+    "full": "-m scaling_lib run --mode full --recipe v2",
+    "v1": "-m scaling_lib run --mode quick --recipe v1",
+    "notebooks": "-m jupyterlab --ip=127.0.0.1 notebooks",
+    "check": "-m pytest --nbval -m not slow and not browser",
+    "test": "-m pytest --nbval -m not slow and not browser",
+}
+
+
+def test_each_word_and_number_runs_its_job_with_the_further_options(copy: Copy) -> None:
+    for word, job in JOBS.items():
+        for name in (word, str(OPTIONS.index(word) + 1) if word in OPTIONS else word):
+            result = copy.run(name, "--max-steps", "7", "a b")
+            assert result.returncode == 0, result.stderr
+            assert result.stdout == "", "stdout belongs to the job"
+            assert copy.jobs()[-1] == f"{job} --max-steps 7 a b"
+    assert copy.installs() == 1, "one set of packages serves every option"
+
+
+def test_the_exit_status_is_the_jobs(copy: Copy) -> None:
+    for status in (0, 1, 2, 130):
+        assert copy.run("demo", STAND_IN_EXIT=str(status)).returncode == status
+
+
+def test_it_works_from_another_folder_by_a_relative_path(copy: Copy, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    result = subprocess.run(
+        ["../a folder with spaces/run_experiments.sh", "demo"],
+        cwd=elsewhere,
+        env=copy.env,
+        capture_output=True,
+        timeout=60,
+    )
+    assert result.returncode == 0
+    assert (copy.folder / ".venv").is_dir()
+    assert not list(elsewhere.iterdir())
+
+
+def test_control_c_in_the_job_ends_with_130(copy: Copy, tmp_path: Path) -> None:
+    running = tmp_path / "running"
+    _, status = in_terminal(
+        copy, ["demo"], lambda _: b"\x03" if running.exists() else None, STAND_IN_HANGS_JOB=str(running)
+    )
+    assert status == 130
+
+
+# ---- the environment -----------------------------------------------------------
+
+
+def test_the_first_call_sets_up_with_the_constraints_and_the_second_does_not(copy: Copy) -> None:
+    first = copy.run("demo")
+    assert first.returncode == 0, first.stderr
+    install = next(line for line in copy.log() if "[notebooks,test]" in line)
+    assert "-c constraints.txt -e .[notebooks,test]" in install
+    assert "install.log" in first.stderr
+    assert "environment: a stand-in" in first.stderr
+    before = copy.log()
+    second = copy.run("demo")
+    assert second.stderr == "running: python -m scaling_lib run --mode demo\n"
+    assert copy.log() == [*before, "job -m scaling_lib run --mode demo"]
+
+
+@pytest.mark.parametrize("name", ["constraints.txt", "pyproject.toml"])
+def test_a_changed_file_installs_again_into_the_same_environment(copy: Copy, name: str) -> None:
+    copy.run("demo")
+    (copy.folder / ".venv" / "kept").touch()
+    with (copy.folder / name).open("a") as file:
+        file.write("# changed\n")
+    result = copy.run("demo")
+    assert result.returncode == 0
+    assert name in result.stderr
+    assert (copy.installs(), len(copy.jobs())) == (2, 2)
+    assert (copy.folder / ".venv" / "kept").exists()
+    copy.run("demo")
+    assert copy.installs() == 2
+
+
+def test_a_failed_install_shows_the_log_runs_nothing_and_is_mended_by_the_next_call(copy: Copy) -> None:
+    failed = copy.run("demo", STAND_IN_FAILS="1")
+    assert failed.returncode == 1
+    assert "no matching distribution" in failed.stderr
+    assert "installing the packages failed" in failed.stderr.splitlines()[-1]
+    assert not copy.jobs()
+    (copy.folder / ".venv" / "half an install").touch()
+    assert copy.run("demo").returncode == 0
+    assert not (copy.folder / ".venv" / "half an install").exists(), "an unfinished environment is made anew"
+    assert len(copy.jobs()) == 1
+
+
+def test_control_c_in_the_install_is_mended_by_the_next_call(copy: Copy, tmp_path: Path) -> None:
+    running = tmp_path / "running"
+    screen, status = in_terminal(
+        copy, ["demo"], lambda _: b"\x03" if running.exists() else None, STAND_IN_HANGS=str(running)
+    )
+    assert status == 130
+    assert "the next call repairs" in screen
+    assert not copy.jobs()
+    assert copy.run("demo").returncode == 0
+    assert copy.installs() == 2
+
+
+def test_a_moved_folder_is_set_up_anew(copy: Copy, tmp_path: Path) -> None:
+    copy.run("demo")
+    moved = Copy(tmp_path / "moved", copy.env)
+    copy.folder.rename(moved.folder)
+    (moved.folder / ".venv" / "old").touch()
+    assert moved.run("demo").returncode == 0
+    assert moved.installs() == 2
+    assert not (moved.folder / ".venv" / "old").exists()
+
+
+def test_an_interpreter_that_has_gone_is_replaced(copy: Copy) -> None:
+    copy.run("demo")
+    (copy.folder / ".venv" / "bin" / "python").unlink()
+    assert copy.run("demo").returncode == 0
+    assert copy.installs() == 2
+
+
+def test_an_environment_of_the_users_own_is_kept(copy: Copy) -> None:
+    own = copy.folder / ".venv" / "bin" / "python"
+    write_program(own, Path(copy.env["STAND_IN"]).read_text())
+    (copy.folder / ".venv" / "mine").touch()
+    result = copy.run("demo")
+    assert result.returncode == 0, result.stderr
+    assert "it is kept" in result.stderr
+    assert (copy.folder / ".venv" / "mine").exists()
+
+
+def test_an_environment_of_the_users_own_that_does_not_serve_is_left_alone(copy: Copy) -> None:
+    mine = copy.folder / ".venv" / "mine"
+    mine.parent.mkdir()
+    mine.touch()
+    result = copy.run("demo")
+    assert result.returncode == 1
+    assert "move it away" in result.stderr
+    assert mine.exists()
+
+
+# ---- which Python, which torch -------------------------------------------------
+
+
+def test_a_python_that_is_too_old_is_named(copy: Copy) -> None:
+    result = copy.run("demo", STAND_IN_VERSION="3.9.18")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.count("\n") == 1
+    assert "python3 is 3.9.18" in result.stderr
+    assert "PYTHON=" in result.stderr
+    assert not (copy.folder / ".venv").exists()
+
+
+def test_PYTHON_chooses_and_is_not_replaced_by_another(copy: Copy, tmp_path: Path) -> None:
+    result = copy.run("demo", PYTHON="/nowhere/python")
+    assert result.returncode == 1
+    assert "PYTHON=/nowhere/python" in result.stderr
+    other = tmp_path / "other" / "python"
+    write_program(other, Path(copy.env["STAND_IN"]).read_text())
+    result = copy.run("demo", cwd=tmp_path, PYTHON="other/python", STAND_IN=str(other))
+    assert result.returncode == 0, result.stderr
+    assert str(other) in result.stderr
+
+
+def test_a_newer_version_is_preferred_and_a_placeholder_passed_over(copy: Copy, tmp_path: Path) -> None:
+    write_program(
+        tmp_path / "bin" / "python3.13", "#!/bin/sh\nexit 127\n"
+    )  # as version managers leave behind
+    newer = tmp_path / "bin" / "python3.12"
+    newer.symlink_to(copy.env["STAND_IN"])
+    result = copy.run("demo", STAND_IN=str(newer))
+    assert result.returncode == 0, result.stderr
+    assert f"({newer})" in result.stderr
+
+
+UV = """#!/bin/sh
+printf 'uv %s\\n' "$*" >>"$STAND_IN_LOG"
+exit {status}
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only on Linux does the index serve CUDA to everyone")
+@pytest.mark.parametrize("reachable", [True, False])
+def test_on_linux_uv_is_asked_for_the_fitting_torch_and_pip_steps_in(
+    copy: Copy, tmp_path: Path, reachable: bool
+) -> None:
+    write_program(tmp_path / "bin" / "uv", UV.format(status=0 if reachable else 2))
+    result = copy.run("demo")
+    assert result.returncode == 0, result.stderr
+    asked = [line for line in copy.log() if line.startswith("uv ")]
+    assert "--dry-run" in asked[0]
+    assert all("--torch-backend=auto -c constraints.txt torch" in line for line in asked)
+    assert len(asked) == (2 if reachable else 1)
+    assert ("uv brings the build that fits" if reachable else "pip takes the index's") in result.stderr
+    assert copy.installs() == 1
+
+
+def test_a_script_that_has_lost_its_repository_says_so(copy: Copy) -> None:
+    (copy.folder / "constraints.txt").unlink()
+    result = copy.run("demo")
+    assert result.returncode == 1
+    assert "constraints.txt" in result.stderr
