@@ -156,7 +156,7 @@ def backtest(
     InputError : where nothing or everything is hidden, or the rest is too small for the law.
     """
     check_level(level)
-    form = _form(table, law)
+    form = choose_law(table, law)
     hidden = _hidden(table, hide)
     known = table.select(~hidden)
     x = tuple(table.get(v) for v in form.variables)
@@ -274,7 +274,8 @@ def epoch(table: RunTable | None = None, *, cut: float = 3e19, **options: Any) -
     )
 
 
-def _form(table: RunTable, law: str | Law) -> Law:
+def choose_law(table: RunTable, law: str | Law = "auto") -> Law:
+    """Return the form that ``law`` names; for "auto" the one that the table can bear, see `backtest`."""
     if law == "power_c":
         return POWER_C
     if law != "auto":

@@ -1,0 +1,237 @@
+"""One call from a table of runs to a report: what the command ``fit`` prints, as text or as JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from scaling_lib.errors import InputError
+from scaling_lib.fit import _headings, backtests
+from scaling_lib.fit._line import check_level
+from scaling_lib.fit.estimate import fit_law
+from scaling_lib.fit.laws import Law
+from scaling_lib.fit.result import FitResult
+from scaling_lib.fit.table import RunTable
+
+_UNITS = {"N": "parameters", "D": "tokens", "C": "FLOP", "U": "unique tokens"}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer at one target.
+
+    target : variable -> value. level : the verdict's. reasons : in plain words. refused : whether the fit
+        cannot bear it.
+    loss, mean, new_run : the prediction, the interval of the law and that of one more run; None where
+        refused.
+    """
+
+    target: Mapping[str, float]
+    level: str
+    reasons: tuple[str, ...]
+    refused: bool
+    loss: float | None
+    mean: tuple[float, float] | None
+    new_run: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """A fit of a table and its predictions.
+
+    fit : the fit. table : the runs. confidence : level of every interval. predictions : one per target.
+    """
+
+    fit: FitResult
+    table: RunTable
+    confidence: float
+    predictions: tuple[Prediction, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON: no NaN, no infinity (null instead), no arrays."""
+        fit = self.fit
+        verdict = fit.verdict()
+        return _plain(
+            {
+                "source": self.table.source,
+                "runs": fit.n_points,
+                "loss_unit": self.table.loss_unit,
+                "columns": self.table.columns,
+                "derived": self.table.derived,
+                "law": fit.law.name,
+                "formula": fit.law.formula,
+                "law_source": fit.law.source,
+                "params": fit.params,
+                "stderr": fit.stderr,
+                "fixed": fit.fixed,
+                "units": dict(zip(fit.law.param_names, fit.law.units, strict=True)),
+                "objective": {"name": fit.objective_name, "value": fit.objective, "delta": fit.delta},
+                "dof": fit.dof,
+                "noise": fit.sigma,
+                "fit_range": fit.fit_range,
+                "success": fit.success,
+                "message": fit.message,
+                "certificate": fit.diagnostics.get("certificate"),
+                "at_bound": fit.diagnostics.get("at_bound"),
+                "condition": fit.diagnostics.get("condition"),
+                "bootstrap": {
+                    "draws": 0 if fit.draws is None else len(fit.draws),
+                    "kind": fit.bootstrap_kind or None,
+                    "clusters": None if fit.groups is None else len(np.unique(fit.groups)),
+                },
+                "verdict": {"level": verdict.level, "reasons": verdict.reasons, "refused": verdict.refused},
+                "confidence": self.confidence,
+                "predictions": [
+                    {
+                        "target": p.target,
+                        "loss": p.loss,
+                        "mean_interval": p.mean,
+                        "new_run_interval": p.new_run,
+                        "verdict": p.level,
+                        "refused": p.refused,
+                        "reasons": p.reasons,
+                    }
+                    for p in self.predictions
+                ],
+            }
+        )
+
+    def to_text(self) -> str:
+        """Return the fit's checklist and a paragraph per prediction, for a person."""
+        derived = f", {' and '.join(self.table.derived)} from C = 6 N D" if self.table.derived else ""
+        lines = [
+            f"table: {self.table.source}, {len(self.table)} runs, loss in {self.table.loss_unit}{derived}"
+        ]
+        lines.append(self.fit.summary())
+        for p in self.predictions:
+            at = ", ".join(f"{name} = {value:.4g} {_UNITS[name]}" for name, value in p.target.items())
+            if p.loss is None or p.mean is None or p.new_run is None:
+                lines.append(f"at {at}: no prediction, {p.level}")
+            else:
+                lines.append(
+                    f"at {at}: {p.loss:.4f} {self.table.loss_unit} ({p.level}); {self.confidence:.0%} "
+                    f"interval of the law {_range(p.mean)}, of a new run {_range(p.new_run)}"
+                )
+            lines += [f"  - {reason}" for reason in p.reasons]
+        return "\n".join(lines)
+
+
+def fit_table(
+    table: RunTable,
+    *,
+    law: str | Law = "auto",
+    objective: str | None = None,
+    delta: float = 1e-3,
+    fixed: Mapping[str, float] | None = None,
+    bootstrap: int = 0,
+    bootstrap_kind: str = "auto",
+    predict: Iterable[str | Mapping[str, float]] = (),
+    level: float = 0.9,
+    seed: int = 0,
+) -> Report:
+    """Fit a law to a table of runs and predict at targets.
+
+    Parameters
+    ----------
+    table : from :func:`scaling_lib.fit.read_table`; ``table.groups`` are taken as clusters.
+    law : a form's name, ``"power_c"``, or ``"auto"`` (see :func:`scaling_lib.fit.backtest`).
+    objective, delta, fixed, bootstrap, bootstrap_kind, seed : as :func:`scaling_lib.fit.fit_law` takes
+        them; the default objective is "huber" for a joint law and "log_mse" for one variable.
+    predict : targets, such as ``"N=175e9,D=300e9"`` or ``{"N": 175e9, "D": 300e9}``. Of N, D and C two
+        suffice.
+    level : of the intervals.
+
+    Raises
+    ------
+    InputError : for a table without the law's columns, a bad target, or what the fit refuses.
+    """
+    check_level(level)
+    form = backtests.choose_law(table, law)
+    if "U" in form.variables:
+        raise InputError(
+            f"law {form.name!r} needs the unique tokens of each run: use fit_joint(unique_tokens=...)"
+        )
+    targets = [parse_target(p, form) for p in predict]
+    fit = fit_law(
+        form,
+        tuple(table.get(v) for v in form.variables),
+        table.loss,
+        objective=objective or ("huber" if len(form.variables) > 1 else "log_mse"),
+        delta=delta,
+        fixed=fixed,
+        groups=table.groups,
+        bootstrap=bootstrap,
+        bootstrap_kind=bootstrap_kind,
+        labels=None if table.labels is None else table.labels.tolist(),
+        seed=seed,
+    )
+    return Report(fit, table, level, tuple(_predict(fit, target, level) for target in targets))
+
+
+def parse_target(target: str | Mapping[str, float], law: Law) -> dict[str, float]:
+    """Return the law's variables at a target such as "N=175B,D=300e9"; of N, D and C two suffice."""
+    given: dict[str, float] = {}
+    if isinstance(target, str):
+        for part in target.split(","):
+            name, mark, text = part.partition("=")
+            name = name.strip().upper()
+            if not mark or name not in ("N", "D", "C"):
+                raise InputError(
+                    f"target {_headings.show(target)}: write it as N=175e9,D=300e9 (names N, D, C)"
+                )
+            at = f"target {_headings.show(target)}, {name}"
+            if name in given:
+                raise InputError(f"{at} is given twice")
+            given[name] = _headings.number(text.strip(), name, at)[0]
+    else:
+        given = dict(target)
+    for name, value in given.items():
+        if name not in ("N", "D", "C") or isinstance(value, str):
+            raise InputError(f"target {target!r}: give numbers for N, D or C")
+        _headings.check(float(value), f"{value:g}", name, f"target {name}")
+    missing = [v for v in law.variables if v not in given]
+    if len(missing) == 1 and len(given) == 2:
+        n, d, c = (given.get(v, math.nan) for v in ("N", "D", "C"))
+        given[missing[0]] = {"N": c / (6 * d), "D": c / (6 * n), "C": 6 * n * d}[missing[0]]
+    elif missing:
+        raise InputError(
+            f"law {law.name!r} predicts at {', '.join(law.variables)}; the target lacks {', '.join(missing)}"
+        )
+    return {v: float(given[v]) for v in law.variables}
+
+
+def _predict(fit: FitResult, target: dict[str, float], level: float) -> Prediction:
+    x = tuple(target.values())
+    verdict = fit.verdict(*x)
+    if verdict.refused:
+        return Prediction(target, verdict.level, verdict.reasons, True, None, None, None)
+    return Prediction(
+        target,
+        verdict.level,
+        verdict.reasons,
+        False,
+        float(fit.predict(*x)),
+        fit.interval(*x, level=level, kind="mean"),
+        fit.interval(*x, level=level, kind="new_run"),
+    )
+
+
+def _range(pair: tuple[float, float]) -> str:
+    return f"{pair[0]:.4f} to {pair[1]:.4f}"
+
+
+def _plain(value: Any) -> Any:
+    """Return ``value`` as JSON knows it: numbers that are not finite become None."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray | list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

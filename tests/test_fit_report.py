@@ -1,0 +1,145 @@
+"""The report of a table: the same numbers as the fit, plain JSON, refusals kept as refusals."""
+
+import json
+
+import numpy as np
+import pytest
+
+from scaling_lib.errors import InputError
+from scaling_lib.fit import published
+from scaling_lib.fit.estimate import fit_joint
+from scaling_lib.fit.laws import get_law
+from scaling_lib.fit.report import fit_table, parse_target
+from scaling_lib.fit.table import parse_table, table_from_arrays
+
+TRUTH = published.laws["chinchilla-epoch"]
+
+
+def grid(noise=0.004, groups=False):
+    """Return 40 runs of a known law on a grid of N and D."""
+    n, d = (a.ravel() for a in np.meshgrid(np.geomspace(1e7, 1e9, 8), np.geomspace(2e8, 2e10, 5)))
+    loss = TRUTH.predict(n, d) * np.exp(noise * np.random.default_rng(0).standard_normal(40))
+    return table_from_arrays(
+        loss, n_params=n, n_tokens=d, groups=np.repeat(np.arange(8), 5) if groups else None
+    )
+
+
+def strict(report):
+    """Return the report after a round trip through strict JSON."""
+    return json.loads(json.dumps(report.to_dict(), allow_nan=False))
+
+
+def test_the_report_says_what_the_fit_says():
+    table = grid()
+    report = fit_table(table, law="chinchilla", predict=["N=3e9,D=6e10"])
+    fit = fit_joint(table.n_params, table.n_tokens, table.loss)
+    d = strict(report)
+    assert d["params"] == pytest.approx(fit.params)
+    assert d["objective"] == {"name": "huber", "value": pytest.approx(fit.objective), "delta": 1e-3}
+    (p,) = d["predictions"]
+    assert p["target"] == {"N": 3e9, "D": 6e10}
+    assert p["loss"] == pytest.approx(fit.predict(3e9, 6e10))
+    assert p["mean_interval"] == pytest.approx(fit.interval(3e9, 6e10))
+    assert p["new_run_interval"] == pytest.approx(fit.interval(3e9, 6e10, kind="new_run"))
+    assert p["loss"] == pytest.approx(TRUTH.predict(3e9, 6e10), rel=0.01)
+    assert not p["refused"]
+    text = report.to_text()
+    assert f"{p['loss']:.4f} nats per token" in text
+    assert fit.summary() in text
+
+
+def test_a_refused_prediction_has_no_number_anywhere():
+    report = fit_table(grid(), predict=["N=1e25,D=1e28"])
+    (p,) = strict(report)["predictions"]
+    assert p["refused"]
+    assert p["loss"] is p["mean_interval"] is p["new_run_interval"] is None
+    assert p["reasons"]
+    assert "no prediction" in report.to_text()
+    assert p["reasons"][0] in report.to_text()
+
+
+def test_flat_losses_are_reported_as_no_trend():
+    n = np.geomspace(1e6, 1e8, 6)
+    flat = table_from_arrays(9.21 + 1e-3 * np.array([1, -1, 1, -1, 1, -1]), n_params=n)
+    report = fit_table(flat, predict=["N=1e9"])
+    d = strict(report)
+    assert d["verdict"]["level"] == "no trend"
+    assert d["predictions"][0]["loss"] is None
+
+
+def test_the_law_follows_from_the_table_and_the_objective_from_the_law():
+    d = strict(fit_table(published.cerebras_gpt()))
+    assert (d["law"], d["objective"]["name"], d["objective"]["delta"]) == ("power_c", "log_mse", None)
+    d = strict(fit_table(published.pythia(), predict=["N=2e10"]))
+    assert d["law"] == "power_n"
+    assert d["fit_range"]["N"] == [18_915_328, 11_327_027_200]
+    d = strict(fit_table(grid(groups=True), objective="log_mse", fixed={"E": 1.8}))
+    assert d["law"] == "chinchilla"
+    assert d["fixed"] == {"E": 1.8}
+    assert d["bootstrap"]["clusters"] == 8
+
+
+def test_units_and_derivations_are_told():
+    text = "N,C,bits_per_byte\n" + "".join(
+        f"{n:g},{6 * n * d:g},{TRUTH.predict(n, d) / 3:.5f}\n"
+        for n in (1e7, 1e8, 1e9)
+        for d in (1e9, 1e10, 1e11)
+    )
+    report = fit_table(parse_table(text), law="chinchilla", predict=[{"N": 1e9, "D": 2e10}])
+    d = strict(report)
+    assert d["loss_unit"] == "bits per byte"
+    assert d["derived"] == ["D"]
+    assert d["columns"]["C"] == "C"
+    assert "D from C = 6 N D" in report.to_text()
+    assert "bits per byte" in report.to_text()
+
+
+def test_targets_are_read_in_any_dress():
+    joint, compute = get_law("chinchilla"), get_law("power_n")
+    assert parse_target("N=175e9,D=300e9", joint) == {"N": 175e9, "D": 300e9}
+    assert parse_target(" d = 300B , n = 175B ", joint) == {"N": 175e9, "D": 300e9}
+    assert parse_target("N=1e9,C=1.2e20", joint)["D"] == pytest.approx(2e10)
+    assert parse_target("D=2e10,C=1.2e20", joint)["N"] == pytest.approx(1e9)
+    assert parse_target({"N": 1e9, "D": 2e10}, compute) == {"N": 1e9}
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("", "write it as"),
+        ("175e9", "write it as"),
+        ("N=175e9", "lacks D"),
+        ("N=175e9,D=nan", "not a finite"),
+        ("N=175e9,D=-1", "above zero"),
+        ("N=175e9,D=", "empty"),
+        ("N=1,N=2", "twice"),
+        ("X=1,D=2", "names N, D, C"),
+        ({"N": "1e9"}, "give numbers"),
+        ({"N": 1e9, "D": np.inf}, "finite"),
+        ({"U": 1e9}, "give numbers"),
+    ],
+)
+def test_bad_targets_are_one_line(target, words):
+    with pytest.raises(InputError, match=words) as caught:
+        fit_table(grid(), law="chinchilla", predict=[target])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"level": 1.0}, "level"),
+        ({"law": "nonsense"}, "unknown law"),
+        ({"law": "data_constrained"}, "unique tokens"),
+    ],
+)
+def test_bad_options_are_one_line(options, words):
+    with pytest.raises(InputError, match=words) as caught:
+        fit_table(grid(), **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_joint_law_without_tokens_names_what_is_missing():
+    table = table_from_arrays([5.0, 4.0, 3.5, 3.2, 3.0], n_params=np.geomspace(1e6, 1e8, 5))
+    with pytest.raises(InputError, match="no D column"):
+        fit_table(table, law="chinchilla")
