@@ -31,7 +31,7 @@ def cache_folder() -> Path:
 
 
 def read_folder(folder: Path) -> dict[str, Any] | None:
-    """The content that `publish` was given for a folder; None if the folder is missing or a file is damaged."""
+    """The content that `publish` was given for a folder; None where the folder is missing or damaged."""
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         whole = all(_checksum(folder / name) == known for name, known in meta["checksums"].items())

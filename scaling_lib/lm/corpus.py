@@ -104,7 +104,7 @@ def load_corpus(
     Parameters
     ----------
     spec : "python-stdlib", "python-env", "text:PATH", "hub:ID", "uniform" or "random-walk". The hub's may be
-        "hub:ID@CONFIG:COLUMN"; the last two take options, "random-walk:degree=16,spread=0.5,val_tokens=50000".
+        "hub:ID@CONFIG:COLUMN"; the last two take options, "random-walk:degree=16,spread=0.5".
     vocab_size : 257 to 65,535.
     seed : of a synthetic language. Texts do not depend on it.
     cache_dir : default `cache_folder()`.
@@ -148,10 +148,8 @@ def _find(spec: str, vocab_size: int) -> Source | tuple[str, dict[str, float]]:
     kind, _, argument = spec.partition(":")
     if kind in ("random-walk", "uniform"):
         options = synthetic.parse_options(kind, argument)
-        if kind == "random-walk" and not 2 <= options["degree"] <= vocab_size // 2:
-            raise InputError(
-                f"random-walk: degree={options['degree']} must lie between 2 and {vocab_size // 2}"
-            )
+        if kind == "random-walk":
+            synthetic.check_walk(vocab_size, options["degree"], options["spread"])
         return kind, options
     if kind not in [name.partition(":")[0] for name in KINDS]:
         raise InputError(f"unknown corpus {spec!r}; there are {', '.join(KINDS)}")

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import codecs
 import importlib.util
 import json
 import os
@@ -15,7 +16,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import metadata
-from itertools import islice
 from pathlib import Path
 
 import scaling_lib
@@ -205,8 +205,7 @@ def _text_source(argument: str) -> Source:
                 beginning = handle.read(4096)
         except OSError as error:
             raise InputError(f"corpus text: cannot read {file}: {error.strerror}") from None
-        # The cut may have split a character: only what stands before the last newline or space is judged.
-        _decode(beginning if len(beginning) < 4096 else re.sub(rb"[\x80-\xff]{1,4}\Z", b"", beginning), file)
+        _decode(beginning, file, whole=len(beginning) < 4096)
     return Source("text", f"text:{path.resolve().name}", tuple(files))
 
 
@@ -222,11 +221,12 @@ def _is_utf8(content: bytes) -> bool:
     return True
 
 
-def _decode(content: bytes, path: Path) -> str:
+def _decode(content: bytes, path: Path, whole: bool = True) -> str:
+    """Text of a file, or of its beginning, which may end inside a character."""
     if b"\0" in content:
         raise InputError(f"corpus text: {path} is a binary file (it has zero bytes); give UTF-8 text only")
     try:
-        return content.decode()
+        return codecs.getincrementaldecoder("utf-8")().decode(content, final=whole)
     except UnicodeDecodeError as error:
         raise InputError(
             f"corpus text: {path} is not UTF-8 (byte {error.start}); "
@@ -281,37 +281,35 @@ def _read_hub(source: Source) -> Iterator[bytes]:
     """Stream the rows of the dataset's training split until `HUB_BYTES`."""
     import datasets
 
-    def say(error: BaseException) -> InputError:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        return InputError(
-            f"corpus {source.label}: cannot be read: {reason[0]}; check its name and the network"
-        )
-
-    try:
-        if source.files:
-            path = source.files[0]
-            rows = datasets.load_dataset(_loader(path), data_files=str(path), split="train", streaming=True)
-        else:
-            rows = datasets.load_dataset(source.dataset, source.config, split="train", streaming=True)
-        rows = iter(rows)
-        head = list(islice(rows, 1))
-    except Exception as error:  # the library raises its own, the network's and the file formats' errors
-        raise say(error) from error
-    if head and source.column not in head[0]:
-        raise InputError(
-            f"corpus {source.label}: there is no column {source.column!r}; "
-            f"write hub:ID:COLUMN with one of {', '.join(sorted(head[0]))}"
-        )
+    rows: Iterator[dict[str, object]] | None = None
     n_bytes = 0
-    while head and n_bytes < HUB_BYTES:
-        text = head[0][source.column]
+    while n_bytes < HUB_BYTES:
+        said = datasets.logging.get_verbosity()
+        datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # our one line says what is wrong
+        try:
+            if rows is None:
+                where = {"path": source.dataset, "name": source.config}
+                if source.files:
+                    where = {"path": _loader(source.files[0]), "data_files": str(source.files[0])}
+                rows = iter(datasets.load_dataset(**where, split="train", streaming=True))
+            row = next(rows, None)
+        except Exception as error:  # the library raises its own, the network's and the file formats' errors
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            advice = "check the file" if source.files else "check its name, its configuration and the network"
+            raise InputError(f"corpus {source.label}: cannot be read: {reason}; {advice}") from error
+        finally:
+            datasets.logging.set_verbosity(said)
+        if row is None:
+            return
+        if source.column not in row:
+            raise InputError(
+                f"corpus {source.label}: there is no column {source.column!r}; "
+                f"write hub:ID:COLUMN with one of {', '.join(sorted(row))}"
+            )
+        text = row[source.column]
         if text is not None and not isinstance(text, str):
             raise InputError(f"corpus {source.label}: column {source.column!r} holds no text; name another")
         if text and text.strip():
             document = text.encode(errors="replace")  # a JSON string may hold half a surrogate pair
             n_bytes += len(document)
             yield document
-        try:
-            head = list(islice(rows, 1))
-        except Exception as error:
-            raise say(error) from error

@@ -80,12 +80,7 @@ def random_walk(vocab_size: int, degree: int = 8, spread: float = 1.0, seed: int
     >>> 1.9 < walk.entropy_rate < 2.4          # ln 8 = 2.08 if every degree were exactly 8
     True
     """
-    if vocab_size < 5:
-        raise InputError(f"random-walk: a vocabulary of {vocab_size} is too small; use 5 or more")
-    if not 2 <= degree <= vocab_size // 2:
-        raise InputError(f"random-walk: degree={degree} must lie between 2 and {vocab_size // 2}")
-    if not 0 <= spread <= 10:
-        raise InputError(f"random-walk: spread={spread} must lie between 0 and 10")
+    check_walk(vocab_size, degree, spread)
     rng = np.random.default_rng([seed, 1])
     n_edges = max(vocab_size, round(vocab_size * degree / 2))
     ring = rng.permutation(vocab_size)
@@ -109,6 +104,16 @@ def random_walk(vocab_size: int, degree: int = 8, spread: float = 1.0, seed: int
     strength = np.bincount(row, weights=weight, minlength=vocab_size)
     first = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=vocab_size))])
     return RandomWalk(first, neighbour, weight / strength[row], strength / strength.sum())
+
+
+def check_walk(vocab_size: int, degree: float, spread: float) -> None:
+    """Raise `InputError` if `random_walk` has no such language."""
+    if vocab_size < 5:
+        raise InputError(f"random-walk: a vocabulary of {vocab_size} is too small; use 5 or more")
+    if not 2 <= degree <= vocab_size // 2:
+        raise InputError(f"random-walk: degree={degree} must lie between 2 and {vocab_size // 2}")
+    if not 0 <= spread <= 10:
+        raise InputError(f"random-walk: spread={spread} must lie between 0 and 10")
 
 
 def sample_walk(walk: RandomWalk, n_tokens: int, seed: int = 0) -> np.ndarray:

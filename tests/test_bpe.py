@@ -1,0 +1,126 @@
+"""The tokenizer: any text comes back as it was, and threads change nothing but the time."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scaling_lib.lm import bpe
+
+TEXTS = [
+    f"The {word} of number {i}, and {word}s again.\n" * 3
+    for i, word in enumerate(["cat", "dog", "Größe"] * 30)
+]
+TOKENIZER = bpe.train_tokenizer(TEXTS, 300)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_any_text_comes_back(text: str) -> None:
+    ids = TOKENIZER.encode(text, add_special_tokens=False).ids
+    assert TOKENIZER.decode(ids, skip_special_tokens=False) == text
+    assert 0 not in ids
+
+
+def test_a_text_cannot_spell_the_marker(tmp_path: Path) -> None:
+    text = f"before {bpe.END_OF_DOCUMENT} after"
+    lengths = bpe.write_tokens(TOKENIZER, [text, "x"], tmp_path / "t", lambda n: None)
+    tokens = np.fromfile(tmp_path / "t", np.uint16)
+    assert np.flatnonzero(tokens == 0).tolist() == [0, lengths[0]]
+    TOKENIZER.save(str(tmp_path / "tokenizer.json"))
+    again = bpe.open_tokenizer(tmp_path / "tokenizer.json")
+    assert again.decode(tokens[1 : lengths[0]].tolist(), skip_special_tokens=False) == text
+    assert again.encode(text).ids == tokens[1 : lengths[0]].tolist()
+
+
+def test_the_first_merge_is_of_the_commonest_pair() -> None:
+    pairs = Counter(
+        pair for text in TEXTS for word in text.encode().split() for pair in itertools.pairwise(word)
+    )
+    tokenizer = bpe.train_tokenizer(TEXTS, 258)
+    assert tokenizer.get_vocab_size() == 258
+    learnt = tokenizer.decode([257])
+    # Words come with the space before them, which split() drops: pairs like " a" count too.
+    spaced = Counter(f" {word}"[:2] for text in TEXTS for word in text.split())
+    most = max(max(pairs.values()), max(spaced.values()))
+    assert most in (pairs.get(tuple(learnt.encode())), spaced.get(learnt))
+
+
+def test_a_text_with_few_pairs_gives_fewer_tokens_than_asked_for() -> None:
+    assert bpe.train_tokenizer(["ab ab", "cd"], 5000).get_vocab_size() < 265
+
+
+def test_tokens_are_written_after_their_marker_and_progress_is_in_bytes(tmp_path: Path) -> None:
+    done: list[int] = []
+    lengths = bpe.write_tokens(TOKENIZER, iter(TEXTS), tmp_path / "t", done.append)
+    tokens = np.fromfile(tmp_path / "t", np.uint16)
+    assert sum(done) == sum(len(text.encode()) for text in TEXTS)
+    assert lengths.sum() == len(tokens)
+    begins = np.concatenate([[0], np.cumsum(lengths)])
+    for text, begin, end in zip(TEXTS, begins[:-1], begins[1:], strict=True):
+        assert tokens[begin] == 0
+        assert TOKENIZER.decode(tokens[begin + 1 : end].tolist()) == text
+
+
+def test_long_and_many_texts_are_encoded_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = bpe.write_tokens(TOKENIZER, TEXTS, tmp_path / "whole", lambda n: None)
+    monkeypatch.setattr(bpe, "_BATCH", 100)
+    parts = bpe.write_tokens(TOKENIZER, TEXTS, tmp_path / "parts", lambda n: None)
+    np.testing.assert_array_equal(whole, parts)
+    assert (tmp_path / "whole").read_bytes() == (tmp_path / "parts").read_bytes()
+
+
+@pytest.fixture
+def fresh_threads(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """As if this process had not used the library before."""
+    monkeypatch.setattr(bpe, "_threads_began_in", None)
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "")  # so that it is restored at the end
+    return monkeypatch
+
+
+def test_threads_do_not_change_the_result(fresh_threads: pytest.MonkeyPatch) -> None:
+    fresh_threads.setenv("TOKENIZERS_PARALLELISM", "false")
+    serial = bpe.train_tokenizer(TEXTS, 400).to_str()
+    assert os.environ["TOKENIZERS_PARALLELISM"] == "false"
+    fresh_threads.delenv("TOKENIZERS_PARALLELISM")
+    assert bpe.train_tokenizer(TEXTS, 400).to_str() == serial
+    assert os.environ["TOKENIZERS_PARALLELISM"] == "false"  # what a fork will find
+
+
+def test_a_users_setting_stays(fresh_threads: pytest.MonkeyPatch) -> None:
+    fresh_threads.setenv("TOKENIZERS_PARALLELISM", "true")
+    bpe.train_tokenizer(TEXTS[:3], 260)
+    assert os.environ["TOKENIZERS_PARALLELISM"] == "true"
+    assert bpe._threads_began_in is None
+
+
+def _encode_in_child(queue: multiprocessing.Queue[str]) -> None:
+    queue.put(bpe.train_tokenizer(TEXTS, 400).to_str())
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "fork"), reason="this system does not fork, so there is nothing to go wrong"
+)
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_neither_hangs_nor_warns(
+    fresh_threads: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fresh_threads.delenv("TOKENIZERS_PARALLELISM")
+    expected = bpe.train_tokenizer(TEXTS, 400).to_str()  # the parent has used threads
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_encode_in_child, args=(queue,), daemon=True)
+    child.start()
+    try:
+        assert queue.get(timeout=60) == expected
+    finally:
+        child.kill()
+        child.join()
+    assert capfd.readouterr().err == ""

@@ -1,0 +1,302 @@
+"""Where documents come from: which files are read, and what is refused."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import scaling_lib
+from scaling_lib.errors import InputError
+from scaling_lib.lm import documents
+
+ONE_LINE = r"\A[^\n]+\Z"
+
+
+def read(spec: str) -> list[bytes]:
+    kind, _, argument = spec.partition(":")
+    return list(documents.read_documents(documents.find_source(kind, argument)))
+
+
+# ---------------------------------------------------------------------------------------------- Python
+# sources
+
+
+def test_the_standard_library_is_taken_without_its_tests() -> None:
+    files = documents.stdlib_files()
+    root = Path(os.__file__).parent
+    assert root / "os.py" in files
+    assert root / "json" / "decoder.py" in files
+    assert len(files) == len(set(files)) > 400
+    for file in files:
+        below = file.relative_to(root).parts
+        assert file.suffix == ".py"
+        assert not {"test", "tests", "idle_test", "site-packages", "dist-packages"} & set(below)
+    assert 8e6 < sum(file.stat().st_size for file in files) < 25e6
+
+
+def test_a_python_without_sources_is_told_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(documents.sysconfig, "get_path", lambda name: str(tmp_path))
+    with pytest.raises(InputError, match=ONE_LINE):
+        documents.find_source("python-stdlib", "")
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of installed packages: one with all that may go wrong, one that nothing asks for."""
+    site = tmp_path / "site"
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "far.py").write_text("far = 1\n")
+    for name, requires in [
+        ("fake-one", ["other_two >=1 ; python_version>'3'"]),
+        ("other-two", []),
+        ("third", []),
+    ]:
+        module = name.replace("-", "_")
+        (site / module).mkdir(parents=True)
+        (site / module / "__init__.py").write_text(f"'''{name}'''\n")
+        info = site / f"{module}-1.0.dist-info"
+        info.mkdir()
+        lines = ["Metadata-Version: 2.1", f"Name: {name}", "Version: 1.0"]
+        lines += [f"Requires-Dist: {r}" for r in requires]
+        info.joinpath("METADATA").write_text("\n".join(lines) + "\n")
+        info.joinpath("RECORD").write_text(f"{module}/__init__.py,,\n{module}/data.json,,\n")
+    one = site / "fake_one"
+    (one / "latin.py").write_bytes("name = 'café'\n".encode("latin-1"))
+    (one / "empty.py").write_text(" \n")
+    (one / "linked.py").symlink_to(tmp_path / "outside" / "far.py")
+    (one / "linked").symlink_to(tmp_path / "outside", target_is_directory=True)
+    names = ["__init__.py", "latin.py", "empty.py", "linked.py", "linked/far.py", "gone.py"]
+    lines = [f"fake_one/{name},," for name in names]
+    lines += ["../../outside/far.py,,", f"{tmp_path}/outside/far.py,,"]
+    (site / "fake_one-1.0.dist-info" / "RECORD").write_text("\n".join(lines) + "\n")
+    monkeypatch.syspath_prepend(str(site))
+    return site
+
+
+def test_packages_are_read_inside_their_own_folder_only(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "package_names", lambda: ["fake-one", "not-installed", "other-two"])
+    names = [file.relative_to(site).as_posix() for file in documents.package_files()]
+    one = ["fake_one/__init__.py", "fake_one/empty.py", "fake_one/latin.py"]
+    assert names == [*one, "other_two/__init__.py"]
+    monkeypatch.setattr(documents, "stdlib_files", list)
+    assert read("python-env") == [b"'''fake-one'''\n", b"'''other-two'''\n"]  # what is not UTF-8 is skipped
+
+
+def test_the_packages_are_those_of_the_constraints(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text = "# pinned\nNumPy==2.0\n\nfake_one==1.0 ; sys_platform == 'linux'\n  ruamel.yaml[jinja2]==1\n-e .\n"
+    (tmp_path / "constraints.txt").write_text(text)
+    monkeypatch.setattr(scaling_lib, "__path__", [str(tmp_path / "scaling_lib")])
+    assert documents.package_names() == ["fake-one", "numpy", "ruamel-yaml"]
+
+
+def test_without_constraints_they_are_what_the_package_requires(
+    site: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(scaling_lib, "__path__", [str(tmp_path / "scaling_lib")])
+    info = site / "scaling_lib-9.dist-info"
+    info.mkdir()
+    text = "Metadata-Version: 2.1\nName: scaling-lib\nVersion: 9\nRequires-Dist: fake.one>=1; extra == 'x'\n"
+    (info / "METADATA").write_text(text)
+    assert documents.package_names() == ["fake-one", "other-two"]
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: scaling-lib\nVersion: 9\n")
+    with pytest.raises(InputError, match=ONE_LINE):
+        documents.package_names()
+
+
+# ---------------------------------------------------------------------------------------------- text
+
+
+@given(st.text(st.sampled_from("ab \n\r"), max_size=400), st.integers(1, 20))
+def test_cutting_loses_nothing(text: str, piece: int) -> None:
+    pieces = documents.cut(text, piece)
+    assert "".join(pieces) == text
+    if len(text) >= piece:
+        assert min(map(len, pieces)) >= piece
+    assert max(map(len, pieces)) <= 17 * piece + 400 * ("\n" in text)
+
+
+def test_a_text_is_cut_at_blank_lines() -> None:
+    paragraphs = [f"Paragraph {i}.\nIts second line, of {i} words.\n{' ' * (i % 2)}\n" for i in range(500)]
+    pieces = documents.cut("".join(paragraphs))
+    assert len(pieces) == pytest.approx(sum(map(len, paragraphs)) / documents.PIECE, rel=0.3)
+    assert all(piece.startswith("Paragraph") for piece in pieces)
+
+
+def test_without_blank_lines_it_is_cut_at_lines_and_without_those_anywhere() -> None:
+    assert all(piece.endswith("\n") for piece in documents.cut("a line of text\n" * 3000))
+    assert [len(piece) for piece in documents.cut("x" * 10_000)] == [4096, 5904]
+
+
+def test_a_folder_is_read_file_by_file(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "two.txt").write_bytes("zwei\r\nGrüße\n".encode())  # line ends are kept
+    (tmp_path / "a.txt").write_text("one\n")
+    (tmp_path / "c.txt").write_text("  \n")  # blank: no document
+    (tmp_path / "d.txt").write_text("")
+    (tmp_path / ".hidden").write_bytes(b"\xff\0")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "x").write_bytes(b"\xff\0")
+    assert read(f"text:{tmp_path}") == [b"one\n", "zwei\r\nGrüße\n".encode()]
+
+
+def test_a_character_across_the_first_look_is_no_error(tmp_path: Path) -> None:
+    for shift in range(4):
+        for character in "é中🙂":
+            (tmp_path / "t.txt").write_text("a" * shift + character * 3000, encoding="utf-8")
+            assert b"".join(read(f"text:{tmp_path / 't.txt'}")).decode() == "a" * shift + character * 3000
+
+
+def write_bad(folder: Path, what: str) -> Path:
+    path = folder / "bad.txt"
+    if what == "empty":
+        path.write_text("")
+    elif what == "latin-1":
+        path.write_bytes("voilà un café\n".encode("latin-1") * 20)
+    elif what == "utf-16":
+        path.write_bytes("some text\n".encode("utf-16") * 20)
+    elif what == "binary":
+        path.write_bytes(bytes(range(256)))
+    elif what == "binary later":
+        path.write_bytes(b"text " * 2000 + b"\0" + b"text")
+    elif what == "cut short":
+        path.write_bytes(b"text " * 2000 + "é".encode()[:1])
+    elif what == "empty folder":
+        path.mkdir()
+        (path / ".hidden").write_text("not seen")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("missing", "does not exist"),
+        ("empty", "is empty"),
+        ("empty folder", "is empty"),
+        ("latin-1", "is not UTF-8"),
+        ("utf-16", "binary|not UTF-8"),
+        ("binary", "binary"),
+        ("binary later", "binary"),
+        ("cut short", "is not UTF-8"),
+    ],
+)
+def test_a_bad_text_is_refused_in_one_line_that_names_it(tmp_path: Path, what: str, says: str) -> None:
+    path = write_bad(tmp_path, what)
+    with pytest.raises(InputError, match=says) as caught:
+        read(f"text:{path}")
+    assert "\n" not in str(caught.value)
+    assert "bad.txt" in str(caught.value)
+    if "later" not in what and what != "cut short":  # and at planning time, unless it shows late in the file
+        with pytest.raises(InputError, match=says):
+            documents.find_source("text", str(path))
+
+
+@pytest.mark.parametrize("spec", ["python-stdlib:x", "python-env:x", "text:", "hub:"])
+def test_an_argument_too_many_or_too_few(spec: str) -> None:
+    with pytest.raises(InputError, match=ONE_LINE):
+        read(spec)
+
+
+def test_state_knows_of_a_changed_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def state(path: str) -> str:
+        return documents.state(documents.find_source("text", path))
+
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "t.txt").write_text("some text")
+        os.utime(tmp_path / folder / "t.txt", (1, 1))
+    monkeypatch.chdir(tmp_path / "one")
+    before = state("t.txt")
+    assert state(str(tmp_path / "one" / "t.txt")) == before
+    monkeypatch.chdir(tmp_path / "two")
+    assert state("t.txt") != before  # of the same name, size and time, but another file
+    os.utime("t.txt", (2, 2))
+    later = state("t.txt")
+    Path("t.txt").write_text("other text")
+    os.utime("t.txt", (2, 2))
+    assert state("t.txt") != later
+    source = documents.find_source("text", "t.txt")
+    Path("t.txt").unlink()
+    with pytest.raises(InputError, match=ONE_LINE):
+        documents.state(source)
+
+
+# ---------------------------------------------------------------------------------------------- the hub
+
+needs_datasets = pytest.mark.skipif(
+    importlib.util.find_spec("datasets") is None,
+    reason="the extra 'hub' (datasets) is not installed: reading of hub: corpora is not checked",
+)
+
+
+def test_the_hub_without_its_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"\A[^\n]*pip install[^\n]*hub[^\n]*\Z"):
+        documents.find_source("hub", "owner/dataset")
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """A parquet file with columns of text, of other text and of numbers, and the same text as JSON."""
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow comes with datasets")
+    from pyarrow import parquet
+
+    texts = [f"Document {i}: Grüße.\n" for i in range(20)]
+    columns = {"text": [*texts, None, " "], "body": [*texts[::-1], "x", "y"], "n": list(range(22))}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "table.parquet")
+    (tmp_path / "table.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return tmp_path / "table.parquet"
+
+
+@needs_datasets
+def test_hub_reads_a_local_file(table: Path) -> None:
+    texts = [f"Document {i}: Grüße.\n".encode() for i in range(20)]
+    assert read(f"hub:{table}") == texts  # neither the missing row nor the blank one
+    assert read(f"hub:{table.with_suffix('.jsonl')}") == texts
+    assert read(f"hub:{table}:body") == [*texts[::-1], b"x", b"y"]
+    assert documents.find_source("hub", f"{table}:body").label == "hub:table.parquet:body"
+
+
+@needs_datasets
+def test_hub_stops_at_its_limit_of_bytes(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "HUB_BYTES", 100)
+    found = read(f"hub:{table}")
+    assert sum(map(len, found[:-1])) < 100 <= sum(map(len, found))
+
+
+@needs_datasets
+@pytest.mark.parametrize(
+    ("argument", "says"),
+    [
+        ("{table}:nothing", "body, n, text"),
+        ("{table}:n", "holds no text"),
+        ("{folder}/missing.parquet", "does not exist"),
+        ("{folder}/broken.parquet", "cannot be read"),
+        ("no such name", "write owner/name"),
+    ],
+)
+def test_a_bad_hub_corpus_is_refused_in_one_line(table: Path, argument: str, says: str) -> None:
+    (table.parent / "broken.parquet").write_bytes(b"PAR1 and nothing else")
+    with pytest.raises(InputError, match=says) as caught:
+        read("hub:" + argument.format(table=table, folder=table.parent))
+    assert "\n" not in str(caught.value)
+
+
+@needs_datasets
+def test_hub_names_reach_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    asked: list[dict[str, object]] = []
+
+    def load_dataset(**arguments: object) -> list[dict[str, str]]:
+        asked.append(arguments)
+        return [{"body": "text"}]
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert read("hub:owner/name@small:body") == [b"text"]
+    assert asked == [{"path": "owner/name", "name": "small", "split": "train", "streaming": True}]

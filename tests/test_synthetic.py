@@ -1,0 +1,162 @@
+"""The synthetic languages against an eigenvector, chi-squared tests and learners that only count."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+
+from scaling_lib.errors import InputError
+from scaling_lib.lm import synthetic
+
+
+def dense(walk: synthetic.RandomWalk) -> np.ndarray:
+    """The transition matrix, (V, V)."""
+    size = (walk.vocab_size, walk.vocab_size)
+    return csr_array((walk.probability, walk.neighbour, walk.first), shape=size).toarray()
+
+
+@pytest.mark.parametrize(("degree", "spread"), [(2, 0.0), (6, 0.0), (6, 1.0), (30, 3.0)])
+def test_entropy_rate_equals_that_of_the_leading_eigenvector(degree: int, spread: float) -> None:
+    walk = synthetic.random_walk(61, degree, spread, seed=5)
+    matrix = dense(walk)
+    np.testing.assert_allclose(matrix.sum(axis=1), 1, atol=1e-12)
+    values, vectors = np.linalg.eig(matrix.T)
+    leading = np.real(vectors[:, np.argmax(np.real(values))])
+    leading /= leading.sum()
+    np.testing.assert_allclose(walk.stationary, leading, atol=1e-10)
+    rate = np.average([stats.entropy(row) for row in matrix], weights=leading)
+    assert walk.entropy_rate == pytest.approx(rate, abs=1e-10)
+
+
+def test_equal_weights_have_the_entropy_of_the_degrees() -> None:
+    walk = synthetic.random_walk(400, 8, 0.0)
+    degree = np.diff(walk.first)
+    assert walk.entropy_rate == pytest.approx(np.sum(degree * np.log(degree)) / np.sum(degree), abs=1e-12)
+
+
+@pytest.mark.parametrize("vocab_size", [5, 60, 1000])
+def test_the_graph_is_sparse_simple_and_in_one_piece(vocab_size: int) -> None:
+    degree = 2 if vocab_size == 5 else 8
+    walk = synthetic.random_walk(vocab_size, degree, 1.0, seed=1)
+    matrix = dense(walk)
+    assert not matrix.diagonal().any()
+    np.testing.assert_array_equal(matrix > 0, matrix.T > 0)
+    assert connected_components(csr_array(matrix))[0] == 1
+    assert np.count_nonzero(matrix) == vocab_size * degree
+
+
+def test_every_pair_of_tokens_is_equally_likely_to_be_joined() -> None:
+    # Were the random edges cut off in sorted order, low tokens would have more neighbours than high ones.
+    degrees = np.mean([np.diff(synthetic.random_walk(50, 10, seed=s).first) for s in range(200)], axis=0)
+    assert degrees[:25].mean() == pytest.approx(degrees[25:].mean(), abs=0.2)
+
+
+def test_cross_entropy_of_a_sample_is_the_entropy_rate_within_its_standard_error() -> None:
+    walk = synthetic.random_walk(300, 8, 1.0, seed=3)
+    nats = synthetic.surprise(walk, synthetic.sample_walk(walk, 400_001, seed=9))
+    blocks = nats.reshape(400, 1000).mean(axis=1)  # neighbours are dependent, blocks this long hardly
+    error = blocks.std(ddof=1) / np.sqrt(len(blocks))
+    assert error < 0.002
+    assert abs(nats.mean() - walk.entropy_rate) < 4 * error
+
+
+def test_surprise_is_read_off_the_transition_matrix() -> None:
+    walk = synthetic.random_walk(40, 6, 1.0)
+    tokens = np.random.default_rng(0).integers(0, 40, 500).astype(np.uint16)  # most steps are impossible
+    with np.errstate(divide="ignore"):
+        expected = -np.log(dense(walk)[tokens[:-1], tokens[1:]])
+    np.testing.assert_allclose(synthetic.surprise(walk, tokens), expected)
+    assert np.isinf(expected).any()
+    assert np.isfinite(expected).any()
+
+
+def test_steps_of_a_walk_have_the_probabilities_of_the_matrix() -> None:
+    walk = synthetic.random_walk(20, 5, 1.5, seed=2)
+    tokens = synthetic.sample_walk(walk, 100_000, seed=0).astype(int)
+    assert tokens.min() >= 0
+    assert tokens.max() < 20
+    counts = np.zeros((20, 20))
+    np.add.at(counts, (tokens[:-1], tokens[1:]), 1)
+    matrix = dense(walk)
+    assert not counts[matrix == 0].any()
+    expected = counts.sum(axis=1, keepdims=True) * matrix
+    statistic = np.sum((counts - expected)[matrix > 0] ** 2 / expected[matrix > 0])
+    assert stats.chi2.sf(statistic, np.count_nonzero(matrix) - 20) > 1e-4
+
+
+def test_walks_start_from_the_stationary_distribution() -> None:
+    walk = synthetic.random_walk(10, 4, 1.5, seed=2)
+    starts = [int(synthetic.sample_walk(walk, 1, seed=s)[0]) for s in range(3000)]
+    counts = np.bincount(starts, minlength=10)
+    assert stats.chisquare(counts, 3000 * walk.stationary).pvalue > 1e-4
+
+
+def loss_of_counted_pairs(train: np.ndarray, val: np.ndarray, vocab_size: int) -> float:
+    """What a learner reaches that counts pairs of tokens, each count plus 0.01; nats per token."""
+    counts = np.full((vocab_size, vocab_size), 0.01)
+    np.add.at(counts, (train[:-1].astype(int), train[1:].astype(int)), 1)
+    probability = counts / counts.sum(axis=1, keepdims=True)
+    return float(-np.log(probability[val[:-1].astype(int), val[1:].astype(int)]).mean())
+
+
+def test_uniform_text_cannot_be_learnt_below_the_log_of_the_vocabulary() -> None:
+    options = {"train_tokens": 200_000, "val_tokens": 50_000}
+    train, val, entropy = synthetic.generate("uniform", 300, options, seed=0)
+    assert entropy == pytest.approx(np.log(300), abs=1e-12)
+    assert stats.chisquare(np.bincount(train, minlength=300)).pvalue > 1e-4
+    assert loss_of_counted_pairs(train, val, 300) > entropy
+    assert loss_of_counted_pairs(train, train, 300) < entropy  # by heart, it can: the check above has teeth
+
+
+def test_a_walk_is_learnt_down_to_its_entropy_rate_and_no_further() -> None:
+    options = {"train_tokens": 400_000, "val_tokens": 50_000, "degree": 8, "spread": 1.0}
+    train, val, entropy = synthetic.generate("random-walk", 300, options, seed=4)
+    walk = synthetic.random_walk(300, 8, 1.0, seed=4)
+    best = synthetic.surprise(walk, val).mean()  # of this very sample, so that chance cancels
+    assert best < loss_of_counted_pairs(train, val, 300) < best + 0.02
+    assert best == pytest.approx(entropy, abs=0.02)
+
+
+@pytest.mark.parametrize("kind", ["random-walk", "uniform"])
+def test_a_seed_decides_the_samples(kind: str) -> None:
+    options = synthetic.parse_options(kind, "train_tokens=500,val_tokens=400")
+    one, same, other = (synthetic.generate(kind, 300, options, seed) for seed in (0, 0, 1))
+    for a, b, c in zip(one[:2], same[:2], other[:2], strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert not np.array_equal(a, c)
+    assert not np.array_equal(one[0][:400], one[1])  # training and validation differ
+    assert (len(one[0]), len(one[1]), one[0].dtype) == (500, 400, np.uint16)
+
+
+def test_options() -> None:
+    assert synthetic.parse_options("uniform", "")["train_tokens"] == synthetic.TRAIN_TOKENS
+    options = synthetic.parse_options("random-walk", "degree=5,spread=0.25,val_tokens=77")
+    assert (options["degree"], options["spread"], options["val_tokens"]) == (5, 0.25, 77)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("uniform", "degree=8"),
+        ("random-walk", "width=8"),
+        ("random-walk", "degree"),
+        ("random-walk", "degree=2.5"),
+        ("random-walk", "spread=wide"),
+        ("random-walk", "train_tokens=0"),
+        ("random-walk", "val_tokens=1e12"),
+    ],
+)
+def test_a_bad_option_is_refused_in_one_line(kind: str, text: str) -> None:
+    with pytest.raises(InputError, match=r"\A[^\n]+\Z"):
+        synthetic.parse_options(kind, text)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"vocab_size": 4}, {"degree": 1}, {"degree": 31}, {"spread": -1}, {"spread": 11}]
+)
+def test_a_bad_graph_is_refused_in_one_line(bad: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=r"\A[^\n]+\Z"):
+        synthetic.random_walk(**{"vocab_size": 60, "degree": 8, "spread": 1.0, **bad})  # type: ignore[arg-type]
