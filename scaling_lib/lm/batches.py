@@ -10,9 +10,7 @@ from scaling_lib.errors import InputError
 from scaling_lib.lm.corpus import Corpus
 
 
-def batch(
-    tokens: np.ndarray, seed: int, step: int, batch_size: int, seq_len: int
-) -> tuple[np.ndarray, np.ndarray]:
+def batch(tokens: np.ndarray, seed: int, step: int, batch_size: int, seq_len: int) -> tuple[np.ndarray, np.ndarray]:
     """The inputs and targets of one training step.
 
     An epoch cuts the tokens into windows of `seq_len` at a fresh phase and visits them in a fresh order, so

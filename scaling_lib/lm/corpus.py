@@ -133,9 +133,7 @@ def load_corpus(
 def load_tokenizer(corpus: Corpus) -> Tokenizer:
     """The tokenizer of a corpus of text: ``load_tokenizer(corpus).decode(corpus.val[:50].tolist())``."""
     if corpus.entropy_rate is not None:
-        raise InputError(
-            f"{corpus.name} is a synthetic language: its tokens are numbers, there is no tokenizer"
-        )
+        raise InputError(f"{corpus.name} is a synthetic language: its tokens are numbers, there is no tokenizer")
     return open_tokenizer(corpus.folder / "tokenizer.json")
 
 
@@ -280,9 +278,7 @@ def _tokenize(spool: _Spool, vocab_size: int, build: Path, progress: bool) -> di
 # languages
 
 
-def _load_synthetic(
-    spec: str, kind: str, options: dict[str, float], vocab_size: int, seed: int, root: Path
-) -> Corpus:
+def _load_synthetic(spec: str, kind: str, options: dict[str, float], vocab_size: int, seed: int, root: Path) -> Corpus:
     label = f"{kind}:" + ",".join(f"{key}={value}" for key, value in sorted(options.items()))
     # A new NumPy may draw other numbers from the same seed.
     key = sha256(json.dumps([label, seed, np.__version__]).encode()).hexdigest()
@@ -296,9 +292,7 @@ def _load_synthetic(
             begins = np.append(np.arange(0, len(val), synthetic.STRETCH), len(val))
             np.save(build / "val_document.npy", begins.astype(np.int64))
             content = {
-                "fingerprint": sha256(
-                    sha256(train.tobytes()).digest() + sha256(val.tobytes()).digest()
-                ).hexdigest(),
+                "fingerprint": sha256(sha256(train.tobytes()).digest() + sha256(val.tobytes()).digest()).hexdigest(),
                 "vocab_size": vocab_size,
                 "val_bytes_per_token": None,
                 "entropy_rate": entropy_rate,

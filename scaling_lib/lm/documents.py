@@ -103,9 +103,7 @@ def state(source: Source) -> str:
     A dataset of the hub has no such state here: its name stands for it, and once read it is not read again.
     """
     try:
-        stats = [
-            (os.path.abspath(path), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in source.files
-        ]
+        stats = [(os.path.abspath(path), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in source.files]
     except OSError as error:
         raise InputError(f"corpus {source.label}: cannot read {error.filename}: {error.strerror}") from None
     options = (source.kind, source.dataset, source.config, source.column, HUB_BYTES)
@@ -229,8 +227,7 @@ def _decode(content: bytes, path: Path, whole: bool = True) -> str:
         return codecs.getincrementaldecoder("utf-8")().decode(content, final=whole)
     except UnicodeDecodeError as error:
         raise InputError(
-            f"corpus text: {path} is not UTF-8 (byte {error.start}); "
-            "convert it, for example with iconv -t utf-8"
+            f"corpus text: {path} is not UTF-8 (byte {error.start}); convert it, for example with iconv -t utf-8"
         ) from None
 
 

@@ -16,7 +16,11 @@ from torch import Tensor, nn
 from scaling_lib.config import ModelConfig
 from scaling_lib.counting import count_parameters
 
-INIT_STD = 0.02  # GPT-2's; small enough that a fresh model's loss is ln(vocab_size)
+# Initial scales. Embeddings at 0.1 rather than GPT-2's 0.02: AdamW moves every entry by about the learning
+# rate a step, and at the rates small models like (near 0.01) that drowns entries of 0.02. On the demo's text
+# (2 layers of 64, 300 steps) the best loss fell from 4.07 to 3.79 nats.
+EMBEDDING_STD = 0.1
+MATRIX_GAIN = 0.5  # matrices at 0.5 / sqrt(d_model): GPT-2's 0.02 at its own widths
 
 
 class Norm(nn.Module):
@@ -96,9 +100,14 @@ class GPT(nn.Module):
                 continue  # gains start at 1
             # Each block adds twice to the residual stream: keep its variance from growing with depth (GPT-2).
             residual = name.endswith(("output.weight", "contract.weight"))
-            std = INIT_STD / math.sqrt(2 * self.config.n_layer) if residual else INIT_STD
+            std = EMBEDDING_STD if "embedding" in name else MATRIX_GAIN / math.sqrt(self.config.d_model)
+            if residual:
+                std /= math.sqrt(2 * self.config.n_layer)
             with torch.no_grad():
                 p.normal_(0.0, std, generator=generator)
+        # The last gain starts low: small logits make a fresh model's loss ln(vocab_size), knowing nothing.
+        with torch.no_grad():
+            self.norm.weight.fill_(1 / math.sqrt(self.config.d_model))
 
     def hidden(self, tokens: Tensor) -> Tensor:
         """Final normalised states. ``tokens``: int64 (B, T), T at most ``seq_len``. Returns (B, T, d)."""

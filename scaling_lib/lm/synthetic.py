@@ -91,9 +91,8 @@ def random_walk(vocab_size: int, degree: int = 8, spread: float = 1.0, seed: int
         drawn = drawn[:, drawn[0] != drawn[1]]
         code = np.concatenate([code, drawn.min(axis=0) * vocab_size + drawn.max(axis=0)])
         _, appeared = np.unique(code, return_index=True)
-        code = code[
-            np.sort(appeared)
-        ]  # distinct, in the order drawn, so that cutting the list favours no token
+        # Distinct, in the order drawn, so that cutting the list favours no token.
+        code = code[np.sort(appeared)]
     low, high = np.divmod(code[:n_edges], vocab_size)
     weight = np.exp(spread * rng.standard_normal(n_edges))
 
@@ -126,9 +125,7 @@ def sample_walk(walk: RandomWalk, n_tokens: int, seed: int = 0) -> np.ndarray:
     first, neighbour = walk.first.tolist(), walk.neighbour.tolist()
     running = np.cumsum(walk.probability)
     before = np.concatenate([[0.0], running])[walk.first[:-1]]
-    cumulative = (
-        running - np.repeat(before, np.diff(walk.first))
-    ).tolist()  # within each row, from P_i0 to 1
+    cumulative = (running - np.repeat(before, np.diff(walk.first))).tolist()  # within each row, from P_i0 to 1
     out = np.empty(n_tokens, np.uint16)
     for begin in range(0, n_tokens, 2**18):  # in pieces: a list of Python floats takes 32 bytes a token
         piece = []
@@ -187,9 +184,7 @@ def parse_options(kind: str, text: str) -> dict[str, float]:
     return options
 
 
-def generate(
-    kind: str, vocab_size: int, options: dict[str, float], seed: int
-) -> tuple[np.ndarray, np.ndarray, float]:
+def generate(kind: str, vocab_size: int, options: dict[str, float], seed: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Draw the training and the validation tokens of a corpus: two independent samples of one language.
 
     Returns

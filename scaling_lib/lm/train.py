@@ -144,9 +144,7 @@ def train(
         epochs=epochs_seen(len(corpus.train), config.n_tokens, config.model.seq_len),
         environment=_environment(runtime, branched_at),
         seconds=round(seconds_before + time.perf_counter() - began, 3),
-        tokens_per_second=round(
-            (config.train.max_steps - start_step) * tokens_per_step / max(trained_seconds, 1e-9)
-        ),
+        tokens_per_second=round((config.train.max_steps - start_step) * tokens_per_step / max(trained_seconds, 1e-9)),
     )
     return run
 
@@ -163,9 +161,7 @@ def _starting_point(
         return found[0], found[1], 0
     if config.train.schedule == "wsd":
         stem = trunk_id(config, corpus.fingerprint)
-        trunks = sorted(
-            (int(path.stem.rsplit("-", 1)[1]), path) for path in checkpoint.parent.glob(f"{stem}-*.pt")
-        )
+        trunks = sorted((int(path.stem.rsplit("-", 1)[1]), path) for path in checkpoint.parent.glob(f"{stem}-*.pt"))
         for step, path in reversed([t for t in trunks if t[0] <= config.train.decay_start]):
             found = load_state(path, wanted.device)
             if found and found[1] == wanted:
@@ -220,9 +216,7 @@ def _curve_steps(max_steps: int) -> list[int]:
     return steps
 
 
-def _history(
-    config: RunConfig, losses: np.ndarray, val: list[tuple[int, float]], points: int
-) -> tuple[Point, ...]:
+def _history(config: RunConfig, losses: np.ndarray, val: list[tuple[int, float]], points: int) -> tuple[Point, ...]:
     """Thin the loss of every step to about ``points`` rows, each the mean since the row before."""
     bad = np.flatnonzero(~np.isfinite(losses))
     last = int(bad[0]) if len(bad) else len(losses)  # a diverged run: up to its first bad step

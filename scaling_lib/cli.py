@@ -1,0 +1,392 @@
+"""The command line: parse, call the library, print. The only module that prints or exits.
+
+Data goes to stdout, progress and errors to stderr. Exit 0: done; 1: some runs failed; 2: wrong usage or bad
+input, one line; 130: interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from scaling_lib import __version__
+from scaling_lib.errors import InputError
+
+if TYPE_CHECKING:
+    from scaling_lib.config import RunConfig
+    from scaling_lib.runs import Run
+    from scaling_lib.sweep.plan import Options, Plan
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, not the whole usage; exit 2."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    args = _parser().parse_args(argv)
+    try:
+        return int(args.call(args))
+    except InputError as error:
+        print(f"scaling_lib: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        again = shlex.join(["python", "-m", "scaling_lib", *(argv or sys.argv[1:])])
+        print(f"\nscaling_lib: interrupted; finished runs are kept. To go on: {again}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has seen enough, as in `... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="scaling_lib", description="Train small GPTs, fit scaling laws, draw what was found.")
+    parser.add_argument("--version", action="version", version=f"scaling_lib {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name: str, call: Any, text: str) -> argparse.ArgumentParser:
+        found = commands.add_parser(name, help=text, description=text)
+        found.set_defaults(call=call)
+        return found
+
+    plan = command("plan", _plan, "Show the runs of a mode, their FLOPs, memory and expected time; train nothing.")
+    _sweep_options(plan)
+    run = command("run", _run, "Train the runs of a mode, then print tables, laws and verdicts, and draw a figure.")
+    _sweep_options(run)
+    run.add_argument("--dry-run", action="store_true", help="show the plan and stop (the command plan)")
+    run.add_argument("--force", action="store_true", help="forget this mode's records in the folder and start over")
+    run.add_argument(
+        "--checkpoint-seconds", type=_positive(float), default=60.0, metavar="S",
+        help="how often a run saves its state (default 60)",
+    )  # fmt: skip
+    summary = command("summary", _summary, "Print tables, laws and verdicts from a folder of run records.")
+    summary.add_argument("folder", type=Path, help="such as runs/demo or results/v1-to-v2")
+    figures = command("figures", _figures, "Draw the figure of a folder of run records.")
+    figures.add_argument("folder", type=Path)
+    figures.add_argument("--out", type=Path, default=Path("figures"), help="where to (default: figures)")
+    figures.add_argument("--format", default="png", help="png, svg, pdf; several with commas (default: png)")
+    fit = command("fit", _fit, "Fit a law to a CSV table (columns N, D or C, loss) or a folder of run records.")
+    fit.add_argument("source", type=Path, help="a .csv file, or a folder such as runs/demo")
+    fit.add_argument("--law", default="auto", help="auto, power_n, power_d, chinchilla, ... (default: auto)")
+    fit.add_argument("--objective", default=None, help="log_mse, huber or lad (default: the law's own)")
+    fit.add_argument("--bootstrap", type=int, default=0, metavar="DRAWS", help="bootstrap draws (default: none)")
+    fit.add_argument(
+        "--predict", action="append", default=[], metavar="N=175e9,D=300e9", help="a target; may be repeated"
+    )
+    fit.add_argument("--level", type=float, default=0.9, help="confidence of the intervals (default: 0.9)")
+    fit.add_argument("--json", action="store_true", help="print JSON")
+    backtest = command(
+        "backtest", _backtest, "Hide the largest models of a table, predict them from the rest, and compare."
+    )
+    backtest.add_argument("source", help="cerebras, pythia, epoch, or a .csv file")
+    backtest.add_argument("--hide", type=int, default=1, metavar="K", help="how many of the largest (default: 1)")
+    return parser
+
+
+def _sweep_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--mode", default="demo", help="demo, laptop, quick, standard or full (default: demo)")
+    add(
+        "--recipe",
+        action="append",
+        metavar="NAME",
+        help="v1, v2, wsd, ...; may be repeated (default: the mode's)",
+    )
+    add(
+        "--max-steps",
+        type=_positive(int),
+        metavar="N",
+        help="train every run for N steps instead of the mode's",
+    )
+    add(
+        "--corpus",
+        metavar="SPEC",
+        help="python-stdlib, python-env, random-walk, uniform, text:PATH or hub:ID",
+    )
+    add("--vocab-size", type=_positive(int), metavar="V", help="size of the vocabulary, 257 to 65535")
+    add(
+        "--seeds",
+        type=_positive(int),
+        default=1,
+        metavar="K",
+        help="repeat every run with K seeds (default: 1)",
+    )
+    add("--lr", type=_positive(float), help="peak learning rate instead of the width rule's")
+    add("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    add("--dtype", default="auto", help="auto, float32 or bfloat16 (default: auto)")
+    add("--compile", action=argparse.BooleanOptionalAction, help="torch.compile (default: where it pays)")
+    add(
+        "--workers",
+        type=_positive(int),
+        metavar="K",
+        help="runs side by side (default: what suits their size)",
+    )
+    add("--out", type=Path, metavar="DIR", help="folder for the records (default: runs/MODE)")
+
+
+def _positive(kind: type) -> Any:
+    def convert(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not 0 < value < float("inf"):
+            what = "a whole number of at least 1" if kind is int else "a number above 0"
+            raise argparse.ArgumentTypeError(f"must be {what}, not {text!r}")
+        return value
+
+    return convert
+
+
+def _cells(args: argparse.Namespace) -> list[RunConfig]:
+    from scaling_lib.lm.corpus import check_spec
+    from scaling_lib.sweep.recipes import cells
+
+    found = cells(
+        args.mode, recipes=args.recipe, max_steps=args.max_steps, corpus=args.corpus, vocab_size=args.vocab_size,
+        seeds=range(args.seeds), lr=args.lr,
+    )  # fmt: skip
+    check_spec(found[0].corpus, found[0].model.vocab_size)
+    return found
+
+
+def _make_plan(args: argparse.Namespace, cells: list[RunConfig]) -> Plan:
+    from scaling_lib.lm.runtime import choose_runtime
+    from scaling_lib.sweep.plan import Options, make_plan
+
+    # Chosen once here for its checks alone: a device that is absent is said before anything starts.
+    runtime = choose_runtime(cells[-1], device=args.device, dtype=args.dtype)
+    options: Options = Options(args.device, args.dtype, args.compile, args.workers)
+    return make_plan(cells, options, on_gpu=runtime.device != "cpu")
+
+
+def _plan(args: argparse.Namespace) -> int:
+    from scaling_lib.counting import count_parameters, training_flops
+    from scaling_lib.sweep.plan import calibrate, expected_seconds
+
+    cells = _cells(args)
+    plan = _make_plan(args, cells)
+    _say("measuring the speed of this machine for about 10 s")
+    seconds = calibrate(plan)
+    print(
+        f"{'recipe':>10} {'model':>8} {'parameters':>12} {'in all':>12} {'steps':>7} {'tokens':>12} "
+        f"{'FLOPs':>9} {'alone':>8}"
+    )
+    for c in cells:
+        n = count_parameters(c.model)
+        print(
+            f"{c.train.recipe:>10} {c.model.name:>8} {n.non_embedding:>12,} {n.total:>12,} {c.train.max_steps:>7,} "
+            f"{c.n_tokens:>12,} {training_flops(c.model, c.n_tokens):>9.2g} "
+            f"{_duration(seconds[c.model] * c.n_tokens):>8}"
+        )
+    for phase in plan.phases:
+        print(phase.why)
+    print(
+        f"{len(cells)} runs, {plan.flops:.2g} FLOPs, up to {plan.peak_bytes / 1e9:.1f} GB of memory, "
+        f"about {_duration(expected_seconds(plan, seconds))} on this machine"
+    )
+    return 0
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.dry_run:
+        return _plan(args)
+    from scaling_lib.lm.corpus import load_corpus
+    from scaling_lib.sweep.execute import check_writable, run_sweep
+    from scaling_lib.sweep.plan import calibrate, expected_seconds
+
+    cells = _cells(args)
+    plan = _make_plan(args, cells)
+    out = args.out or _default_folder(args)
+    check_writable(out)
+    corpus = load_corpus(cells[0].corpus, cells[0].model.vocab_size, progress=sys.stderr.isatty())
+    seconds = calibrate(plan, 3.0)
+    _say(
+        f"{args.mode}: {len(cells)} runs on {corpus.name}, {plan.flops:.2g} FLOPs, about "
+        f"{_duration(expected_seconds(plan, seconds))}; records in {out}"
+    )
+    with _Bar() as bar:
+        outcomes = run_sweep(
+            plan,
+            out,
+            corpus,
+            force=args.force,
+            checkpoint_seconds=args.checkpoint_seconds,
+            cost={c: seconds[c.model] * c.n_tokens for c in cells},
+            on_snapshot=bar.show,
+        )
+    skipped = sum(o.status == "skipped" for o in outcomes)
+    if skipped:
+        _say(f"{skipped} of {len(outcomes)} runs were finished before and are kept (--force trains them again)")
+    failed = [o for o in outcomes if o.status == "failed"]
+    for outcome in failed:
+        _say(f"{outcome.run_id} failed: {outcome.message}")
+    runs = [
+        r
+        for r in _records(out, allow_none=bool(failed))
+        if r.corpus["fingerprint"] == corpus.fingerprint and r.config.model.vocab_size == corpus.vocab_size
+    ]
+    if runs:
+        _print_report(runs)
+        print(f"figure: {_save_overview(runs, out, ['png'])[0]}")
+        print(f"records: {out}")
+    return 1 if failed else 0
+
+
+def _default_folder(args: argparse.Namespace) -> Path:
+    """``runs/MODE``, with the corpus in the name where it is not the mode's own: losses of two texts do not mix."""
+    name = args.mode
+    if args.corpus:
+        name += "-" + "".join(c if c.isalnum() else "-" for c in Path(args.corpus).name).strip("-").lower()
+    if args.vocab_size:
+        name += f"-v{args.vocab_size}"
+    return Path("runs") / name
+
+
+def _records(folder: Path, allow_none: bool = False) -> list[Run]:
+    from scaling_lib.runs import read_runs
+
+    if allow_none and not list(folder.glob("*.json")):
+        return []
+    return read_runs(folder)
+
+
+def _print_report(runs: Sequence[Run]) -> None:
+    from scaling_lib.show.report import report
+
+    print(report(runs))
+
+
+def _save_overview(runs: Sequence[Run], out: Path, formats: Sequence[str]) -> list[Path]:
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    import matplotlib.pyplot as plt
+
+    from scaling_lib.files import atomic_file
+    from scaling_lib.show.plot import plot_overview
+
+    paths = []
+    with plt.style.context("scaling_lib.show.styles.blog"):
+        figure = plot_overview(runs)
+        for kind in formats:
+            # Without a date, so that the same records give the same bytes.
+            stamp = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+            path = out / f"overview.{kind}"
+            with atomic_file(path) as file:
+                figure.savefig(file, format=kind, metadata=stamp)
+            paths.append(path)
+        plt.close(figure)
+    return paths
+
+
+def _summary(args: argparse.Namespace) -> int:
+    _print_report(_records(args.folder))
+    return 0
+
+
+def _figures(args: argparse.Namespace) -> int:
+    formats = args.format.split(",")
+    unknown = sorted(set(formats) - {"png", "svg", "pdf"})
+    if unknown:
+        raise InputError(f"unknown figure format {unknown[0]!r}; choose from png, svg, pdf")
+    for path in _save_overview(_records(args.folder), args.out, formats):
+        print(path)
+    return 0
+
+
+def _fit(args: argparse.Namespace) -> int:
+    from scaling_lib.fit.report import fit_table
+    from scaling_lib.fit.table import read_table, table_from_arrays
+    from scaling_lib.runs import check_poolable, table
+
+    if args.source.is_dir():
+        runs = [r for r in _records(args.source) if r.finished]
+        if args.law == "auto" and not args.json and not args.predict:
+            _print_report(runs)
+            return 0
+        check_poolable(runs)
+        columns = table(runs)
+        source = table_from_arrays(
+            columns["n_params_non_embedding"],
+            columns["n_tokens"],
+            columns["val_loss"],
+            source=str(args.source),
+        )
+    else:
+        source = read_table(args.source)
+    options = {"objective": args.objective} if args.objective else {}
+    found = fit_table(source, law=args.law, bootstrap=args.bootstrap, predict=args.predict, level=args.level, **options)
+    print(json.dumps(found.to_dict(), indent=1, allow_nan=False) if args.json else found.to_text())
+    return 0
+
+
+def _backtest(args: argparse.Namespace) -> int:
+    from scaling_lib.fit import backtests
+    from scaling_lib.fit.table import read_table
+
+    if args.source == "cerebras":
+        print(backtests.cerebras().summary())
+    elif args.source == "pythia":
+        for result in backtests.pythia().values():
+            print(result.summary(), end="\n\n")
+    elif args.source == "epoch":
+        print(backtests.epoch().summary())
+    else:
+        print(backtests.backtest(read_table(Path(args.source)), hide=args.hide).summary())
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _duration(seconds: float) -> str:
+    """Seconds as people say them: 45 s, 3 min, 2.5 h, 3 days."""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"
+
+
+class _Bar:
+    """Progress on stderr: a bar on a terminal, elsewhere a line now and then."""
+
+    LINE_SECONDS = 20.0
+
+    def __enter__(self) -> _Bar:
+        import time
+
+        from tqdm import tqdm
+
+        self._clock = time.monotonic
+        self._began = self._line = self._clock()
+        self._live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self._bar = tqdm(total=1.0, disable=not self._live, bar_format="{percentage:3.0f}% |{bar}| {desc}")
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bar.close()
+
+    def show(self, snapshot: Any) -> None:
+        now = self._clock()
+        elapsed, share = now - self._began, snapshot.share_done
+        left = f", {_duration(elapsed / share * (1 - share))} left" if 0.02 < share < 1 else ""
+        text = f"{snapshot.runs_done}/{snapshot.runs_total} runs{left}"
+        for name, loss, speed in snapshot.running[:1]:
+            text += f"; {name.rsplit('-', 1)[0]}: loss {loss:.2f}, {speed:,.0f} tokens/s"
+        self._bar.set_description_str(text, refresh=False)
+        self._bar.n = min(share, 1.0)
+        self._bar.refresh()
+        if not self._live and (now - self._line > self.LINE_SECONDS or share >= 1):
+            self._line = now
+            _say(f"{100 * share:3.0f}%  {text}")

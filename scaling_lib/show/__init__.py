@@ -1,0 +1,16 @@
+"""Figures, tables in words, and exports; takes run records and fits, prints and saves nothing by itself."""
+
+from scaling_lib._lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "Ladder": "ladders",
+        "find_ladders": "ladders",
+        "plot_fit": "plot",
+        "plot_overview": "plot",
+        "plot_training_curves": "plot",
+        "report": "report",
+    },
+    ("plot", "ladders"),
+)

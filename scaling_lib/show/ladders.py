@@ -1,0 +1,94 @@
+"""Which of a sweep's runs form a ladder in N or in D, and the law fitted to each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from scaling_lib.fit.estimate import fit_power_law
+from scaling_lib.fit.result import FitResult
+from scaling_lib.runs import Run, check_poolable
+
+MIN_RUNGS = 3
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Runs that differ in one variable alone, and the law through their final losses.
+
+    variable : ``"N"`` (non-embedding parameters, all runs equally long) or ``"D"`` (tokens, one model).
+    x, loss : float (n,), smallest x first; nats per token.
+    fit : None where no law could be fitted at all; ``why_not`` says why.
+    left_out : runs that belong here but did not finish, by name.
+    """
+
+    recipe: str
+    variable: str
+    runs: tuple[Run, ...]
+    x: np.ndarray
+    loss: np.ndarray
+    fit: FitResult | None
+    why_not: str = ""
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def held(self) -> str:
+        """What all runs of the ladder share, in words."""
+        first = self.runs[0]
+        if self.variable == "N":
+            return f"{first.counts['n_tokens']:,.0f} tokens each"
+        return f"{first.config.model.name}, {first.counts['n_params_non_embedding']:,.0f} parameters"
+
+
+def find_ladders(runs: Sequence[Run]) -> list[Ladder]:
+    """Find the ladder in N and the ladder in D of every recipe, and fit ``E + A / x^alpha`` to each.
+
+    A recipe's ladder in N is at the number of steps that most of its sizes share, its ladder in D at the
+    model with the most token counts. Fewer than three distinct x make no ladder.
+
+    Raises
+    ------
+    InputError
+        When the runs read different texts or use different vocabularies.
+    """
+    check_poolable(runs)
+    found = []
+    for recipe in sorted({r.config.train.recipe for r in runs}):
+        own = [r for r in runs if r.config.train.recipe == recipe]
+        steps = _most_varied(own, lambda r: r.config.train.max_steps, lambda r: r.config.model)
+        model = _most_varied(own, lambda r: r.config.model, lambda r: r.config.train.max_steps)
+        for variable, members in (
+            ("N", [r for r in own if r.config.train.max_steps == steps]),
+            ("D", [r for r in own if r.config.model == model]),
+        ):
+            ladder = _ladder(recipe, variable, members)
+            if ladder:
+                found.append(ladder)
+    return found
+
+
+def _most_varied(runs: Sequence[Run], key, varies):  # type: ignore[no-untyped-def]
+    """The value of ``key`` under which ``varies`` takes the most values; the largest of equals."""
+    pairs = {(key(r), varies(r)) for r in runs}
+    counts = Counter(k for k, _ in pairs)
+    weight = {key(r): r.counts["n_tokens"] * r.counts["n_params"] for r in runs}
+    return max(counts, key=lambda k: (counts[k], weight[k]))
+
+
+def _ladder(recipe: str, variable: str, members: Sequence[Run]) -> Ladder | None:
+    column = "n_params_non_embedding" if variable == "N" else "n_tokens"
+    good = sorted((r for r in members if r.finished), key=lambda r: r.counts[column])
+    left_out = tuple(r.run_id for r in members if not r.finished)
+    x = np.array([r.counts[column] for r in good])
+    if len(set(x)) < MIN_RUNGS:
+        return None
+    loss = np.array([r.val_loss for r in good], dtype=float)
+    fit, why_not = None, ""
+    try:
+        fit = fit_power_law(x, loss, variable=variable, labels=[r.run_id for r in good])
+    except ValueError as error:
+        why_not = str(error)
+    return Ladder(recipe, variable, tuple(good), x, loss, fit, why_not, left_out)

@@ -1,0 +1,164 @@
+"""A sweep in words: its runs, its laws with their verdicts, and what they may say of large models."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+
+from scaling_lib.fit import published
+from scaling_lib.runs import Run
+from scaling_lib.show.ladders import Ladder, find_ladders
+
+# What people ask a scaling law: a name, the variable, where. Sizes and tokens come from the published table.
+QUESTIONS = (
+    ("GPT-3", "N", "GPT-3 175B"),
+    ("GPT-4 (rumour)", "N", "GPT-4 (rumour)"),
+    ("Llama 3", "D", "Llama 3 405B"),
+)
+
+
+def report(runs: Sequence[Run]) -> str:
+    """Everything a sweep's records say: runs, ladders, laws, predictions or why there are none. Plain text."""
+    ladders = find_ladders(runs)
+    parts = [_sizes(runs, ladders), *(_data_table(x) for x in ladders if x.variable == "D")]
+    parts += ["Laws, fitted to the final validation losses (nats per token)", *(_law(x) for x in ladders)]
+    parts.append(_predictions(ladders))
+    flagged = [r.run_id for r in runs if r.more_than_one_epoch]
+    if flagged:
+        parts.append(f"More than one epoch (text seen twice): {', '.join(flagged)}")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _sizes(runs: Sequence[Run], ladders: Sequence[Ladder]) -> str:
+    """Size by size: first -> last loss of each recipe, and seconds."""
+    by_n = [x for x in ladders if x.variable == "N"]
+    if not by_n:
+        return _plain_list(runs)
+    recipes = [x.recipe for x in by_n]
+    lines = [
+        "Parameter scaling: validation loss in nats per token, first -> last",
+        f"{'model':>8} {'parameters':>12} {'in all':>12}"
+        + "".join(f" {name.upper():>15}" for name in recipes)
+        + f" {'seconds':>9}",
+    ]
+    members = {(x.recipe, r.config.model): r for x in by_n for r in _all_of(x, runs)}
+    for model in dict.fromkeys(r.config.model for r in runs):
+        row = [members.get((recipe, model)) for recipe in recipes]
+        present = [r for r in row if r]
+        if not present:
+            continue
+        counts = present[0].counts
+        lines.append(
+            f"{model.name:>8} {counts['n_params_non_embedding']:>12,.0f} {counts['n_params']:>12,.0f}"
+            + "".join(f" {_first_last(r):>15}" for r in row)
+            + f" {sum(r.seconds for r in present):>9.1f}"
+        )
+    lines.append(
+        "Parameters without embeddings, and in all. A model that knows nothing has a loss of "
+        f"ln(vocabulary) = {_ln_vocab(runs):.2f}."
+    )
+    return "\n".join(lines)
+
+
+def _all_of(ladder: Ladder, runs: Sequence[Run]) -> list[Run]:
+    return [*ladder.runs, *(r for r in runs if r.run_id in ladder.left_out)]
+
+
+def _plain_list(runs: Sequence[Run]) -> str:
+    lines = [f"{'run':<40} {'loss':>15} {'seconds':>9}"]
+    lines += [f"{r.run_id:<40} {_first_last(r):>15} {r.seconds:>9.1f}" for r in runs]
+    return "\n".join(lines)
+
+
+def _first_last(run: Run | None) -> str:
+    if run is None:
+        return "-"
+    first = f"{run.first_loss:.2f}" if run.first_loss is not None else "?"
+    return f"{first} -> {run.val_loss:.3f}" if run.finished and run.val_loss is not None else f"{first} -> diverged"
+
+
+def _ln_vocab(runs: Sequence[Run]) -> float:
+    return math.log(runs[0].config.model.vocab_size)
+
+
+def _data_table(ladder: Ladder) -> str:
+    lines = [
+        f"Data scaling, {ladder.recipe.upper()}, {ladder.held}",
+        f"{'tokens':>12} {'loss':>15} {'seconds':>9}",
+    ]
+    lines += [f"{r.counts['n_tokens']:>12,.0f} {_first_last(r):>15} {r.seconds:>9.1f}" for r in ladder.runs]
+    return "\n".join(lines)
+
+
+def _law(ladder: Ladder) -> str:
+    title = f"{ladder.recipe.upper()}, L({ladder.variable}), {len(ladder.runs)} runs, {ladder.held}"
+    out = [title]
+    if ladder.left_out:
+        out.append(f"  left out, not finished: {', '.join(ladder.left_out)}")
+    if ladder.fit is None:
+        return "\n".join([*out, f"  no fit: {ladder.why_not}"])
+    fit = ladder.fit
+    verdict = fit.verdict()
+    if verdict.level == "no trend":  # parameters of a law through noise are noise: do not print them
+        return "\n".join([*out, *_wrapped(f"verdict: {verdict}")])
+    values = ", ".join(_parameter(ladder, name) for name in fit.law.param_names)
+    out.append(f"  {fit.law.formula}: {values}")
+    out += _wrapped(f"R-squared {fit.r2:.4f}, which any smooth fall reaches; verdict within the data: {verdict}")
+    return "\n".join(out)
+
+
+def _parameter(ladder: Ladder, name: str) -> str:
+    fit = ladder.fit
+    assert fit is not None
+    if name in fit.diagnostics["at_bound"]:
+        return f"{name} at its bound ({fit.params[name]:.0f})"
+    return f"{name} = {fit.params[name]:.3g} ± {fit.stderr[name]:.2g}"
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, 100, initial_indent="  ", subsequent_indent="    ")
+
+
+def _predictions(ladders: Sequence[Ladder]) -> str:
+    """What the last recipe's laws say of the models that people ask about, or why they cannot."""
+    lines = ["Predictions for large models"]
+    if not ladders:
+        return ""
+    recipe = ladders[-1].recipe
+    models = {m.name: m for m in published.models()}
+    refused = 0
+    for name, variable, key in QUESTIONS:
+        ladder = next((x for x in ladders if x.recipe == recipe and x.variable == variable), None)
+        if ladder is None or ladder.fit is None:
+            continue
+        model = models[key]
+        at = model.n_params if variable == "N" else model.n_tokens
+        assert at is not None
+        what = f"{name}, {_short(at)} {'parameters' if variable == 'N' else 'tokens'}"
+        verdict = ladder.fit.verdict(at)
+        if verdict.refused:
+            refused += 1
+            lines += _wrapped(f"{what}: no prediction; {'; '.join(verdict.reasons)}")
+        else:
+            low, high = ladder.fit.interval(at, level=0.9)
+            lines += _wrapped(
+                f"{what}: {ladder.fit.predict(at):.2f} nats, 90% interval {low:.2f} to {high:.2f} ({verdict})"
+            )
+    if refused:
+        largest = max(r.counts["n_params_non_embedding"] for x in ladders for r in x.runs)
+        spent = sum(r.seconds for x in ladders for r in x.runs)
+        lines += _wrapped(
+            f"A sweep of {_short(spent)} seconds of training, up to {_short(largest)} parameters, cannot predict "
+            "GPT-4. The losses are also of this corpus and this tokenizer: in nats per token they compare with "
+            "no others."
+        )
+    return "\n".join(lines)
+
+
+def _short(value: float) -> str:
+    """A count as people say it: 24.6k, 1.8T."""
+    for factor, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:.3g}{letter}"
+    return f"{value:.3g}"

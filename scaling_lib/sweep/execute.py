@@ -1,0 +1,234 @@
+"""Run a plan: jobs on an engine, finished runs skipped, one record per run, nothing lost on the way."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scaling_lib.config import RunConfig, run_id, trunk_id
+from scaling_lib.counting import training_flops
+from scaling_lib.errors import InputError
+from scaling_lib.runs import read_run, write_run
+from scaling_lib.sweep.locks import holder, try_lock
+from scaling_lib.sweep.plan import Job, Options, Plan
+from scaling_lib.sweep.recipes import MODES
+
+if TYPE_CHECKING:
+    from scaling_lib.lm.corpus import Corpus
+
+WAIT_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one run: ``finished``, ``diverged``, ``skipped`` (was there already) or ``failed``."""
+
+    run_id: str
+    status: str
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """How far a sweep has come: the share of its work that is done, and what runs now."""
+
+    runs_done: int
+    runs_total: int
+    share_done: float
+    running: tuple[tuple[str, float, float], ...]  # run_id, loss, tokens per second
+
+
+def run_sweep(
+    plan: Plan,
+    out: Path,
+    corpus: Corpus,
+    *,
+    force: bool = False,
+    checkpoint_seconds: float = 60.0,
+    history_points: int | None = None,
+    cost: dict[RunConfig, float] | None = None,
+    on_snapshot: Callable[[Snapshot], None] | None = None,
+) -> list[Outcome]:
+    """Train every run of a plan that has no record in ``out`` yet.
+
+    Records go to ``out/<run_id>.json``, checkpoints to ``out/.ckpt``, locks to ``out/.locks``. A run that
+    another launcher is training is waited for, and taken over when that launcher dies.
+
+    Parameters
+    ----------
+    corpus : the loaded corpus; workers load it again from its cache.
+    force : forget records and checkpoints of these runs and start over.
+    cost : what each run weighs in the share of work done, for example expected seconds; FLOPs when None.
+    on_snapshot : called about twice a second.
+
+    Raises
+    ------
+    InputError
+        When ``out`` cannot be written or holds an invalid record.
+    """
+    from joblib import Parallel, delayed
+
+    names = {cell: run_id(cell, corpus.fingerprint) for cell in plan.cells}
+    if force:
+        for cell, name in names.items():
+            (out / f"{name}.json").unlink(missing_ok=True)
+            (out / ".ckpt" / f"{name}.pt").unlink(missing_ok=True)
+            for path in (out / ".ckpt").glob(f"{trunk_id(cell, corpus.fingerprint)}-*.pt"):
+                path.unlink(missing_ok=True)
+    check_writable(out)
+    cost = cost or {cell: training_flops(cell.model, cell.n_tokens) for cell in names}
+    points = history_points or max(
+        (m.history_points for m in MODES.values() if m.vocab_size == plan.cells[0].model.vocab_size),
+        default=60,
+    )
+    outcomes: list[Outcome] = []
+    with _watching(names, cost, out, on_snapshot):
+        for phase in plan.phases:
+            todo = [job for job in phase.jobs if not all((out / f"{names[c]}.json").exists() for c in job.cells)]
+            whole = [job for job in phase.jobs if job not in todo]
+            outcomes += [o for job in whole for o in _existing(job, names, out)]
+            work = functools.partial(
+                run_job,
+                out=out,
+                options=plan.options,
+                threads=phase.threads,
+                checkpoint_seconds=checkpoint_seconds,
+                history_points=points,
+            )
+            workers = min(phase.workers, len(todo)) or 1
+            results = Parallel(n_jobs=workers, batch_size=1)(delayed(work)(job) for job in todo)
+            outcomes += [outcome for result in results for outcome in result]
+    return outcomes
+
+
+def run_job(
+    job: Job,
+    *,
+    out: Path,
+    options: Options,
+    threads: int,
+    checkpoint_seconds: float,
+    history_points: int,
+) -> list[Outcome]:
+    """Train the runs of one job in this process, shortest first; called in a worker."""
+    from scaling_lib.lm.runtime import choose_runtime
+    from scaling_lib.lm.train import Progress, train
+
+    corpus = _corpus(job.cells[0])
+    # One runtime for all runs of a trunk, chosen for the longest: a trunk is shared only if computed alike.
+    runtime = choose_runtime(
+        job.cells[-1], device=options.device, dtype=options.dtype, compile=options.compile, threads=threads
+    )
+    outcomes = []
+    for cell in job.cells:
+        name = run_id(cell, corpus.fingerprint)
+        path = out / f"{name}.json"
+        while (lock := try_lock(out / ".locks" / f"{name}.lock")) is None and not path.exists():
+            time.sleep(WAIT_SECONDS)
+        try:
+            if path.exists():
+                outcomes.append(Outcome(name, "skipped", read_run(path).status))
+                continue
+            assert lock is not None
+
+            def tell(p: Progress, lock=lock) -> None:  # type: ignore[no-untyped-def]
+                lock.tell(done=p.step / p.max_steps, loss=p.loss, tokens_per_second=p.tokens_per_second)
+
+            run = train(
+                cell,
+                corpus,
+                runtime=runtime,
+                checkpoint_dir=out / ".ckpt",
+                checkpoint_seconds=checkpoint_seconds,
+                history_points=history_points,
+                on_progress=tell,
+            )
+            write_run(run, out)
+            (out / ".ckpt" / f"{name}.pt").unlink(missing_ok=True)
+            outcomes.append(Outcome(name, run.status))
+        except InputError as error:  # a full disk, a folder that vanished: no other run would fare better
+            outcomes.append(Outcome(name, "failed", str(error)))
+        except (MemoryError, RuntimeError) as error:  # torch reports lack of memory as RuntimeError
+            outcomes.append(Outcome(name, "failed", f"{type(error).__name__}: {str(error).splitlines()[0]}"))
+        finally:
+            if lock:
+                lock.release()
+    if all(o.status != "failed" for o in outcomes):
+        for path in (out / ".ckpt").glob(f"{trunk_id(job.cells[0], corpus.fingerprint)}-*.pt"):
+            path.unlink(missing_ok=True)
+    return outcomes
+
+
+def _existing(job: Job, names: dict[RunConfig, str], out: Path) -> list[Outcome]:
+    return [Outcome(names[c], "skipped", read_run(out / f"{names[c]}.json").status) for c in job.cells]
+
+
+@functools.lru_cache(maxsize=2)
+def _load(spec: str, vocab_size: int) -> Corpus:
+    from scaling_lib.lm.corpus import load_corpus
+
+    return load_corpus(spec, vocab_size)
+
+
+def _corpus(cell: RunConfig) -> Corpus:
+    return _load(cell.corpus, cell.model.vocab_size)
+
+
+def check_writable(out: Path) -> None:
+    """Make the folder and try it, so that a sweep fails before its first run; raises InputError."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".writable"
+        probe.write_bytes(b"x" * 4096)
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f"cannot write to {out}: {error.strerror or error}; choose another folder with --out"
+        ) from error
+
+
+class _watching:
+    """Report how far a sweep has come, from its records and lock files alone, while the block runs."""
+
+    def __init__(
+        self,
+        names: dict[RunConfig, str],
+        cost: dict[RunConfig, float],
+        out: Path,
+        report: Callable[[Snapshot], None] | None,
+    ) -> None:
+        self._names, self._cost, self._out, self._report = names, cost, out, report
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> None:
+        if self._report:
+            self._thread.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        if self._report:
+            self._thread.join()
+            self._report(self._snapshot())
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.5):
+            assert self._report is not None
+            self._report(self._snapshot())
+
+    def _snapshot(self) -> Snapshot:
+        done, work, running = 0, 0.0, []
+        for cell, name in self._names.items():
+            if (self._out / f"{name}.json").exists():
+                done += 1
+                work += self._cost[cell]
+            elif (held := holder(self._out / ".locks" / f"{name}.lock")) and "done" in held:
+                work += held["done"] * self._cost[cell]
+                running.append((name, float(held["loss"]), float(held["tokens_per_second"])))
+        share = work / sum(self._cost[cell] for cell in self._names)
+        return Snapshot(done, len(self._names), share, tuple(running))

@@ -1,0 +1,168 @@
+"""A lock file per run, so that two launchers on one folder never train the same run twice.
+
+A lock names its owner and beats: the owner rewrites it every few seconds with a counter one higher and with
+its progress. A lock is stale when its owner is a dead process of this machine, or when its counter has not
+moved for ``STALE_SECONDS`` of the waiting process's own steady clock, so a wrong date disturbs nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from scaling_lib.errors import InputError
+
+BEAT_SECONDS = 2.0
+STALE_SECONDS = 30.0
+
+# When this process first saw each (lock, owner, counter): how long a counter has stood still.
+_first_seen: dict[tuple[str, str, int], float] = {}
+
+
+class Lock:
+    """A lock that is held; made by ``try_lock``, given back by ``release``."""
+
+    def __init__(self, path: Path, content: dict[str, Any]) -> None:
+        self._path = path
+        self._content = content
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread.start()
+
+    def tell(self, **progress: float) -> None:
+        """Say how far the work has come; written with the next beat."""
+        self._content = {**self._content, **progress}
+
+    def _beat(self) -> None:
+        while not self._stop.wait(BEAT_SECONDS):
+            content = {**self._content, "beat": self._content["beat"] + 1}
+            self._content = content
+            with contextlib.suppress(OSError):  # a full disk must not end a training
+                if _read(self._path).get("token") == content["token"]:
+                    _replace(self._path, content)
+
+    def release(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        if _read(self._path).get("token") == self._content["token"]:
+            self._path.unlink(missing_ok=True)
+
+
+def try_lock(path: Path) -> Lock | None:
+    """Take the lock at ``path``, or return None while another process holds it.
+
+    Raises
+    ------
+    InputError
+        When the folder cannot be written.
+    """
+    me = psutil.Process()
+    content = {
+        "token": uuid.uuid4().hex,
+        "host": socket.gethostname(),
+        "pid": me.pid,
+        "process_started": me.create_time(),
+        "beat": 0,
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for _ in range(2):  # once more after a stale lock has been cleared away
+            if _create(path, content):
+                return Lock(path, content)
+            if not _clear_if_stale(path):
+                return None
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}; make room, or choose another folder (--out)"
+        ) from error
+    return None
+
+
+def holder(path: Path) -> dict[str, Any] | None:
+    """Who holds the lock at ``path`` and how far they have come, or None when it is free."""
+    return _read(path) or None
+
+
+def _create(path: Path, content: dict[str, Any]) -> bool:
+    """Make the lock file with its content in one step: a hard link fails when the name is taken."""
+    temporary = path.with_name(f".{content['token']}.tmp")
+    temporary.write_text(json.dumps(content))
+    try:
+        os.link(temporary, path)
+        return True
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _replace(path: Path, content: dict[str, Any]) -> None:
+    temporary = path.with_name(f".{content['token']}.tmp")
+    temporary.write_text(json.dumps(content))
+    os.replace(temporary, path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _clear_if_stale(path: Path) -> bool:
+    """Move a stale lock aside. True when the caller should try to take the lock again."""
+    content = _read(path)
+    if not path.exists():
+        return True
+    token, beat = str(content.get("token")), int(content.get("beat", 0))
+    if not _owner_is_dead(content):
+        key = (str(path), token, beat)
+        now = time.monotonic()
+        if now - _first_seen.setdefault(key, now) < STALE_SECONDS:
+            return False
+    aside = path.with_name(f".{uuid.uuid4().hex}.stale")
+    try:
+        os.rename(path, aside)
+    except FileNotFoundError:
+        return True
+    # Between reading and renaming another process may have taken the lock over: then give it back.
+    if str(_read(aside).get("token")) != token:
+        with contextlib.suppress(FileExistsError):
+            os.link(aside, path)
+        aside.unlink(missing_ok=True)
+        return False
+    aside.unlink(missing_ok=True)
+    return True
+
+
+def _owner_is_dead(content: dict[str, Any]) -> bool:
+    if content.get("host") != socket.gethostname():
+        return False
+    try:
+        return bool(psutil.Process(content["pid"]).create_time() != content["process_started"])
+    except psutil.NoSuchProcess:
+        return True
+    except (psutil.Error, KeyError, TypeError):
+        return False
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[Lock | None]:
+    """``with locked(path) as lock:`` holds the lock inside, or gives None when another process has it."""
+    lock = try_lock(path)
+    try:
+        yield lock
+    finally:
+        if lock:
+            lock.release()
