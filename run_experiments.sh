@@ -78,10 +78,11 @@ import os, platform, shutil, sys
 import matplotlib, numpy, psutil, scipy, tokenizers, torch
 import scaling_lib
 gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "MPS" if torch.backends.mps.is_available() else "none"
+memory, disk = psutil.virtual_memory().total / 1e9, shutil.disk_usage(sys.prefix).free / 1e9
+compiler = shutil.which(os.environ.get("CXX", "c++")) or "none"
 print(
-    f"environment: Python {platform.python_version()}, torch {torch.__version__}, numpy {numpy.__version__}; "
-    f"{os.cpu_count()} cores, {psutil.virtual_memory().total / 1e9:.0f} GB memory, GPU {gpu}, "
-    f"{shutil.disk_usage(sys.prefix).free / 1e9:.0f} GB of disk free, C++ compiler {shutil.which(os.environ.get("CXX", "c++")) or "none"}",
+    f"environment: Python {platform.python_version()}, torch {torch.__version__}, numpy {numpy.__version__}; {os.cpu_count()} cores, "
+    f"{memory:.0f} GB memory, GPU {gpu}, {disk:.0f} GB of disk free, C++ compiler {compiler}",
     file=sys.stderr,
 )
 '
@@ -102,7 +103,7 @@ state_of_venv() { # missing, current, changed (other files), foreign (not made b
 
 logged() { # WHAT COMMAND...: run it into the log; on failure show the log's end and stop.
     what=$1; shift
-    printf '\n$ %s\n' "$*" >>"$log"
+    printf '\n--- %s\n' "$what" >>"$log"
     ("$@") >>"$log" 2>&1 && return # in a subshell, so that what a trap says here does not go into the log
     tail -n 20 "$log" >&2
     stop 1 "$what failed; the lines above end the log $log. Mend the cause and call again: it starts where it must"
@@ -133,7 +134,8 @@ install_torch() {
 }
 
 set_up() {
-    root=$(pwd -P) python=.venv/bin/python stamp=.venv/scaling-lib.stamp log=.venv/install.log
+    root=$(pwd -P) python=.venv/bin/python stamp=.venv/scaling-lib.stamp
+    log=$root/.venv/install.log
     if [ ! -f pyproject.toml ] || [ ! -f constraints.txt ]; then
         stop 1 "pyproject.toml and constraints.txt are not beside it in $root: run it from a full copy of the repository"
     fi

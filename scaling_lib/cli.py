@@ -316,9 +316,9 @@ def _fit(args: argparse.Namespace) -> int:
         check_poolable(runs)
         columns = table(runs)
         source = table_from_arrays(
-            columns["n_params_non_embedding"],
-            columns["n_tokens"],
             columns["val_loss"],
+            n_params=columns["n_params_non_embedding"],
+            n_tokens=columns["n_tokens"],
             source=str(args.source),
         )
     else:
@@ -334,10 +334,11 @@ def _backtest(args: argparse.Namespace) -> int:
     from scaling_lib.fit.table import read_table
 
     if args.source == "cerebras":
-        print(backtests.cerebras().summary())
+        for models, result in backtests.cerebras().items():
+            print(f"The smallest {models} models\n{result.summary()}\n")
     elif args.source == "pythia":
-        for result in backtests.pythia().values():
-            print(result.summary(), end="\n\n")
+        for convention, result in backtests.pythia().items():
+            print(f"Counting {convention.replace('_', '-')} parameters\n{result.summary()}\n")
     elif args.source == "epoch":
         print(backtests.epoch().summary())
     else:

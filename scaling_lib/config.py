@@ -22,9 +22,7 @@ def _require(ok: bool, message: str) -> None:
 
 def _positive_int(owner: str, name: str, value: Any, least: int = 1) -> None:
     whole = isinstance(value, int) and not isinstance(value, bool)
-    _require(
-        whole and value >= least, f"{owner}: {name} must be a whole number of at least {least}, not {value!r}"
-    )
+    _require(whole and value >= least, f"{owner}: {name} must be a whole number of at least {least}, not {value!r}")
 
 
 def _number(owner: str, name: str, value: Any, *, zero: bool) -> None:
@@ -159,8 +157,6 @@ def run_id(config: RunConfig, fingerprint: str) -> str:
 
 def trunk_id(config: RunConfig, fingerprint: str) -> str:
     """Name the trunk of a ``wsd`` run: what it shares with longer and shorter runs of the same model."""
-    train = {
-        k: v for k, v in asdict(config.train).items() if k not in ("max_steps", "decay_steps", "eval_tokens")
-    }
+    train = {k: v for k, v in asdict(config.train).items() if k not in ("max_steps", "decay_steps", "eval_tokens")}
     identity = {"model": asdict(config.model), "train": train, "corpus": fingerprint}
     return f"trunk-{config.model.name}-r{config.train.seed}-{digest(identity, 10)}"

@@ -61,9 +61,7 @@ class Run:
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
-            raise InputError(
-                f"run {self.run_id}: unknown status {self.status!r}; it is one of {', '.join(STATUSES)}"
-            )
+            raise InputError(f"run {self.run_id}: unknown status {self.status!r}; it is one of {', '.join(STATUSES)}")
         if not self.counts:
             object.__setattr__(self, "counts", counts_of(self.config))
 
@@ -207,9 +205,7 @@ def read_run(path: Path) -> Run:
     try:
         return _from_json(data)
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path}: not a valid run record ({error}); delete it and run that cell again"
-        ) from error
+        raise InputError(f"{path}: not a valid run record ({error}); delete it and run that cell again") from error
 
 
 def read_runs(folder: Path) -> list[Run]:
@@ -221,12 +217,8 @@ def read_runs(folder: Path) -> list[Run]:
         When the folder is missing or holds no record, or one of them is invalid (see ``read_run``).
     """
     if not folder.is_dir():
-        raise InputError(
-            f"{folder}: no such folder of run records; a sweep writes one, for example runs/demo"
-        )
-    paths = sorted(
-        p for p in folder.glob("*.json") if not p.name.startswith(".") and p.name not in NOT_RECORDS
-    )
+        raise InputError(f"{folder}: no such folder of run records; a sweep writes one, for example runs/demo")
+    paths = sorted(p for p in folder.glob("*.json") if not p.name.startswith(".") and p.name not in NOT_RECORDS)
     if not paths:
         raise InputError(f"{folder}: holds no run records (*.json); run a sweep first")
     runs = [read_run(path) for path in paths]

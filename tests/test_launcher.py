@@ -28,15 +28,14 @@ STAND_IN = """#!/bin/sh
 log() {{ printf '%s\\n' "$*" >>"$STAND_IN_LOG"; }}
 case "$*" in
     *_base_executable*)
-        case ${{STAND_IN_VERSION:-3.12.4}} in
-            3.1[1-9]*) printf '%s %s' "${{STAND_IN_VERSION:-3.12.4}}" "$STAND_IN" ;;
-            *) printf '%s %s' "$STAND_IN_VERSION" "$STAND_IN"; exit 1 ;;
-        esac ;;
+        probe=$({python} "$@") || exit 1
+        printf '%s %s' "${{STAND_IN_VERSION:-${{probe%% *}}}}" "$STAND_IN"
+        case ${{STAND_IN_VERSION:-}} in 2.* | 3.[0-9].* | 3.10.*) exit 1 ;; esac ;;
     *hashlib*)
-        shift 2
-        printf '%s 3.12.4 %s\\n' "$(cat pyproject.toml constraints.txt | cksum | tr -d ' ')" "$1" ;;
-    *'import torch'* | *', torch'*)
+        exec {python} "$@" ;;
+    *', torch'*)
         log check
+        {python} -c 'import sys; compile(sys.argv[1], "check", "exec")' "$3" || exit 1
         echo 'environment: a stand-in' >&2 ;;
     '-m venv '*)
         log "$*"

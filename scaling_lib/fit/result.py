@@ -1,4 +1,4 @@
-"""What a fit returns: a frozen record of plain data that predicts, bounds its predictions, and says when it cannot."""
+"""What a fit returns: plain data that predicts, bounds its predictions, and says when it cannot."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class FitResult:
     objective : its value at the optimum; objective_name, delta : which it is (delta = inf for least squares).
     r2 : R-squared of the losses, for history only: it is high for any smooth fall.
     success : whether both routes reached one optimum. message : in words.
-    sigma : run-to-run noise of the log loss. scale : factor from the objective's curvature to the covariance.
+    sigma : standard deviation of the log loss from run to run.
     diagnostics : rank, condition, at_bound, leverage, certificate, counts and more.
     data : {"N": ..., "loss": ...}, each (n,). groups : (n,) cluster codes or None. labels : names of the
         runs.
@@ -73,7 +73,6 @@ class FitResult:
     success: bool
     message: str
     sigma: float
-    scale: float
     diagnostics: Mapping[str, Any]
     data: Mapping[str, Array] = field(repr=False)
     fixed: Mapping[str, float] = field(default_factory=dict)
@@ -93,14 +92,12 @@ class FitResult:
         return setups.make(self.law, x, self.data["loss"], self.delta, self.fixed)
 
     def predict(self, *target: Any) -> Any:
-        """Loss at N, at D, or at (N, D), always in that order: a float for scalars, else an array of their shape."""
+        """Loss at N, at D, or at (N, D), in that order: a float for scalars, else an array of their shape."""
         flat, shape = check.targets(self.law.variables, target)
         out = self.law.value(self.values, *flat)
         return float(out[0]) if shape == () else out.reshape(shape)
 
-    def interval(
-        self, *target: Any, level: float = 0.9, kind: str = "mean", method: str = "auto"
-    ) -> tuple[Any, Any]:
+    def interval(self, *target: Any, level: float = 0.9, kind: str = "mean", method: str = "auto") -> tuple[Any, Any]:
         """Interval of the prediction: (low, high), floats for scalars.
 
         Parameters
@@ -124,8 +121,14 @@ class FitResult:
             return float(low[0]), float(high[0])
         return low.reshape(shape), high.reshape(shape)
 
+    def parameter_interval(self, name: str, *, level: float = 0.9) -> tuple[float, float]:
+        """Interval (low, high) of a parameter: by profile likelihood, or by the draws where there are some."""
+        from scaling_lib.fit import uncertainty
+
+        return uncertainty.parameter_interval(self, name, level)
+
     def verdict(self, *target: Any) -> Verdict:
-        """Whether a prediction at the target may be believed; without a target, within the range of the data."""
+        """Whether a prediction at the target may be believed; without one, within the range of the data."""
         from scaling_lib.fit import verdict
 
         return verdict.judge(self, *target)

@@ -1,25 +1,23 @@
-"""Covariances, intervals and bootstrap draws."""
+"""From an optimum to a result with its covariance; intervals of predictions and of parameters."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtr, ndtri, stdtrit
 
 from scaling_lib.errors import InputError
+from scaling_lib.fit import bootstrap, check, profile
 from scaling_lib.fit.forms import Array
-from scaling_lib.fit.laws import Law
+from scaling_lib.fit.noise import Noise, log_jacobian, measure, robust_sigma
 from scaling_lib.fit.result import FitResult
 from scaling_lib.fit.setup import Setup
 
-
-def log_jacobian(law: Law, working: Array, log_x: tuple[Array, ...]) -> tuple[Array, Array]:
-    """Logarithm of the value (n,) and its derivatives (n, k) by the working parameters (k,)."""
-    m, grad = law.core(working, log_x)
-    m = np.maximum(m, 1e-300)
-    return np.log(m), (grad / m).T
+AT_BOUND = 1e-6  # a scaled working parameter this near its bound is at it
+TOP = 690.0  # exp of it is the largest number an interval states; beyond, it states inf
 
 
 def assemble(
@@ -37,33 +35,20 @@ def assemble(
     law, n = work.law, len(work.y)
     log_m, jac = log_jacobian(law, theta, work.log_x)
     residuals = work.y - log_m
-    margin = 1e-7
-    at_bound = work.free & ((theta <= work.lower + margin) | (theta >= work.upper - margin))
-    moving = work.free & ~at_bound
+    at_bound = work.free & ((theta <= work.lower + AT_BOUND) | (theta >= work.upper - AT_BOUND))
     dof = n - work.n_free
-    cov_work, rank, condition, leverage = _curvature(jac[:, moving])
-    scale = float(np.sum(residuals**2) / dof) if dof > 0 else 0.0
+    noise = measure(jac, residuals, work.free & ~at_bound, dof, work.delta, groups)
     natural = work.natural(theta)
-    # Scaled working -> natural working is linear in theta given theta: its Jacobian by differences of an
-    # exact map.
-    to_nat = _units_jacobian(work, theta)
-    full = np.zeros((law.n_params, law.n_params))
-    full[np.ix_(moving, moving)] = cov_work * scale
-    cov = to_nat @ full @ to_nat.T
-    stderr = np.sqrt(np.maximum(np.diag(cov), 0.0))
-    stderr = np.where(at_bound, np.inf, stderr)
+    to_natural = _units_jacobian(work, theta)
+    cov = to_natural @ noise.covariance() @ to_natural.T
+    known = dof > 0
+    stderr = np.where(known, np.sqrt(np.maximum(np.diag(cov), 0.0)), np.inf)
+    stderr = np.where(at_bound | noise.blind, np.inf, stderr)
+    stderr = np.where(work.free, stderr, 0.0)
     loss = data["loss"]
-    fitted = loss * np.exp(-residuals)
     spread = float(np.sum((loss - loss.mean()) ** 2))
-    r2 = 1.0 - float(np.sum((loss - fitted) ** 2)) / spread if spread > 0 else 0.0
+    r2 = 1.0 - float(np.sum((loss * -np.expm1(-residuals)) ** 2)) / spread if spread > 0 else 0.0
     names = law.param_names
-    agree = bool(certificate["agree"])
-    message = (
-        "two routes that share no start reach one optimum"
-        if agree
-        else f"the routes disagree: objective {certificate['multi_start']:.8g} from many starts, "
-        f"{certificate['profile']:.8g} from the grid of exponents; the lower is reported"
-    )
     return FitResult(
         law=law,
         params=dict(zip(names, natural.tolist(), strict=True)),
@@ -73,59 +58,80 @@ def assemble(
         n_points=n,
         dof=dof,
         fit_range={v: (float(data[v].min()), float(data[v].max())) for v in law.variables},
-        objective=cost,
+        objective=cost if objective != "lad" else float(np.sum(np.abs(residuals))),
         objective_name=objective,
         delta=work.delta,
         r2=r2,
-        success=agree,
-        message=message,
-        sigma=float(np.sqrt(scale)),
-        scale=scale,
+        success=bool(certificate["agree"]),
+        message=_message(certificate),
+        sigma=noise.sigma,
         diagnostics={
             "certificate": dict(certificate),
-            "rank": rank,
-            "condition": condition,
-            "at_bound": tuple(n for n, b in zip(names, at_bound, strict=True) if b),
-            "leverage": leverage,
+            "rank": noise.rank,
+            "condition": noise.condition,
+            "at_bound": tuple(v for v, b in zip(names, at_bound, strict=True) if b),
+            "blind": tuple(v for v, b in zip(names, noise.blind, strict=True) if b),
+            "leverage": noise.leverage,
+            "distinct": len(np.unique(np.column_stack([data[v] for v in law.variables]), axis=0)),
+            "groups": 0 if groups is None else int(groups.max()) + 1,
+            "variance_within": noise.within,
+            "variance_between": noise.between,
         },
         data=dict(data),
         fixed=dict(fixed),
         groups=groups,
-        labels=None if labels is None else tuple(labels),
+        labels=None if labels is None else tuple(str(v) for v in labels),
     )
 
 
-def _curvature(jac: Array) -> tuple[Array, int, float, Array]:
-    """Inverse normal matrix (k, k), rank, condition number (columns scaled to length 1) and leverages (n,)."""
-    norms = np.maximum(np.sqrt(np.sum(jac**2, axis=0)), 1e-300)
-    if jac.shape[1] == 0:
-        return np.zeros((0, 0)), 0, 1.0, np.zeros(len(jac))
-    u, s, vt = np.linalg.svd(jac / norms, full_matrices=False)
-    good = s > 1e-9 * s[0]
-    inverse = np.where(good, 1.0 / np.where(good, s, 1.0), 0.0)
-    half = (vt.T * inverse) / norms[:, None]
-    condition = float(s[0] / s[-1]) if s[-1] > 0 else float("inf")
-    return half @ half.T, int(good.sum()), condition, np.sum(u[:, good] ** 2, axis=1)
+def _message(certificate: Mapping[str, object]) -> str:
+    if certificate["agree"]:
+        return "two routes that share no start reach one optimum"
+    return (
+        f"the two routes disagree: objective {certificate['multi_start']:.8g} from many starts, "
+        f"{certificate['profile']:.8g} from the grid of exponents; the lower is reported"
+    )
 
 
 def _units_jacobian(work: Setup, theta: Array) -> Array:
-    """d natural / d scaled working (k, k)."""
+    """d natural / d scaled working (k, k), by central differences of the exact change of units."""
     k = len(theta)
     out = np.empty((k, k))
-    natural = work.natural(theta)
-    logged = np.array(work.law.logged)
     for j in range(k):
         step = np.zeros(k)
         step[j] = 1e-6 * max(1.0, abs(theta[j]))
         up = work.law.to_units(theta + step, work.log_x0, work.log_l0)
         down = work.law.to_units(theta - step, work.log_x0, work.log_l0)
         out[:, j] = (up - down) / (2.0 * step[j])
-    return out * np.where(logged, natural, 1.0)[:, None]
+    natural = work.natural(theta)
+    return out * np.where(work.law.logged, natural, 1.0)[:, None]
 
 
-def add_draws(fit: FitResult, count: int, kind: str, seed: int) -> FitResult:
-    """The same fit with bootstrap draws."""
-    raise InputError("bootstrap is not built yet")
+def noise_of(fit: FitResult, work: Setup, theta: Array, *, bounded: bool = True) -> Noise:
+    """The noise round a fit; with ``bounded=False`` as if no parameter stood at its bound."""
+    jac = log_jacobian(fit.law, theta, work.log_x)[1]
+    moving = work.free.copy()
+    if bounded:
+        moving &= ~np.isin(fit.law.param_names, fit.diagnostics["at_bound"])
+    return measure(jac, fit.residuals, moving, fit.dof, work.delta, fit.groups)
+
+
+def add_draws(fit: FitResult, count: int, kind: str, seed: int, *, starts: int = 8) -> FitResult:
+    """The same fit with ``count`` bootstrap draws, each from ``starts`` starts spread anew and the estimate.
+
+    The standard errors become those of the draws (half the central 68% range, which a few wild draws of A cannot move).
+    """
+    kind = check.choice("bootstrap_kind", kind, bootstrap.KINDS)
+    if not isinstance(count, int | np.integer) or not 1 <= count <= bootstrap.MOST_DRAWS:
+        raise InputError(f"bootstrap={count!r} must be a whole number of draws from 1 to {bootstrap.MOST_DRAWS:,}")
+    work = fit.setup()
+    theta = work.scaled(fit.values)
+    noise = noise_of(fit, work, theta)
+    kind = bootstrap.choose(kind, fit.n_points, fit.dof, np.isinf(fit.delta), fit.groups is not None)
+    draws = work.natural(bootstrap.draw(work, theta, noise, fit.residuals, kind, int(count), seed, starts))
+    low, high = np.quantile(draws, [ndtr(-1.0), ndtr(1.0)], axis=0)
+    stderr = dict(zip(fit.law.param_names, ((high - low) / 2.0).tolist(), strict=True))
+    return replace(fit, draws=draws, bootstrap_kind=kind, stderr=stderr)
 
 
 def prediction_interval(
@@ -133,21 +139,117 @@ def prediction_interval(
 ) -> tuple[Array, Array]:
     """Low and high (m,) of the prediction at flat targets ``x``; see `FitResult.interval`."""
     check_level(level)
+    m = len(x[0])
+    if m == 0:
+        return np.empty(0), np.empty(0)
+    if method == "auto":
+        method = "profile" if fit.draws is None else "bootstrap"
+    if method == "bootstrap" and fit.draws is None:
+        raise InputError("method='bootstrap' needs draws: fit again with bootstrap=1000")
     if fit.dof <= 0:
-        return np.zeros(len(x[0])), np.full(len(x[0]), np.inf)
+        return np.zeros(m), np.full(m, np.inf)
     work = fit.setup()
     theta = work.scaled(fit.values)
-    log_m, jac = log_jacobian(fit.law, theta, work.scaled_log(x))
-    inverse = np.linalg.pinv(_units_jacobian(work, theta))
-    var = np.einsum("mi,ij,mj->m", jac, inverse @ fit.cov @ inverse.T, jac)
+    at = work.scaled_log(x)
+    centre, gradient = log_jacobian(fit.law, theta, at)
+    noise = noise_of(fit, work, theta)
+    if method == "bootstrap":
+        down, up, quantile = _from_draws(fit, x, level)
+    else:
+        down, up, quantile = _from_noise(fit, work, theta, noise, gradient, at, level, method)
     if kind == "new_run":
-        var = var + fit.sigma**2
-    half = stats.t.ppf(0.5 + level / 2.0, fit.dof) * np.sqrt(np.maximum(var, 0.0))
-    centre = log_m + work.log_l0
-    return np.exp(centre - half), np.exp(np.minimum(centre + half, 690.0))
+        spread = quantile * new_run_sigma(fit, level)
+        down, up = np.sqrt(down**2 + spread**2), np.sqrt(up**2 + spread**2)
+    centre = centre + work.log_l0
+    low = np.where(np.isinf(down), 0.0, np.exp(centre - np.minimum(down, TOP)))
+    top = centre + np.minimum(up, 2.0 * TOP)
+    return low, np.where(top > TOP, np.inf, np.exp(np.minimum(top, TOP)))
+
+
+def _from_noise(
+    fit: FitResult,
+    work: Setup,
+    theta: Array,
+    noise: Noise,
+    gradient: Array,
+    at: tuple[Array, ...],
+    level: float,
+    method: str,
+) -> tuple[Array, Array, Array]:
+    """Distances down and up in the log prediction, and the t quantile, by the linear method or the profile."""
+    linear = noise_of(fit, work, theta, bounded=False) if fit.diagnostics["at_bound"] else noise
+    variance, bend, dof = linear.contrast(gradient)
+    quantile = stdtrit(dof, 0.5 + level / 2.0)
+    error = np.sqrt(variance)
+    blind = np.abs(gradient[:, noise.blind]).max(axis=1, initial=0.0) > 1e-9
+    if method == "delta":
+        half = np.where(blind, np.inf, quantile * error)
+        return half, half, quantile
+    if fit.objective <= 1e-26 * fit.n_points:  # an exact fit: no noise, no profile
+        return quantile * error, quantile * error, quantile
+    # 2 (objective - minimum) rises as (g - g_hat)^2 / bend: the scale makes of it a squared t statistic.
+    scale = variance / np.maximum(bend, 1e-300)
+    scale = np.maximum(scale, 1e-3 * float(np.max(scale)) + 1e-300)
+    down, up = profile.limits(work, theta, error, scale, quantile, log_x=at)
+    return down, up, quantile
+
+
+def _from_draws(fit: FitResult, x: tuple[Array, ...], level: float) -> tuple[Array, Array, Array]:
+    """Distances by the percentiles of the draws, taken further out as a t quantile lies beyond a normal one."""
+    assert fit.draws is not None
+    quantile = float(stdtrit(fit.dof, 0.5 + level / 2.0))
+    tail = float(ndtr(-quantile))
+    logs = np.log(np.maximum(fit.law.value(fit.draws, *x), 1e-300)) - np.log(fit.law.value(fit.values, *x))
+    low, high = np.quantile(logs, [tail, 1.0 - tail], axis=0)
+    return np.maximum(-low, 0.0), np.maximum(high, 0.0), np.full(len(low), quantile)
+
+
+def new_run_sigma(fit: FitResult, level: float) -> float:
+    """Standard deviation of a new run's noise; for robust objectives by the residuals' own quantile at that level."""
+    if np.isinf(fit.delta):
+        return fit.sigma
+    n = fit.n_points
+    share = max(0.5, min(level, 1.0 - 4.0 / n))
+    size = float(np.quantile(np.abs(fit.residuals), share)) / float(ndtri(0.5 + share / 2.0))
+    return max(size * float(np.sqrt(n / max(fit.dof, 1))), robust_sigma(fit.residuals, fit.dof))
+
+
+def parameter_interval(fit: FitResult, name: str, level: float = 0.9) -> tuple[float, float]:
+    """Profile interval (low, high) of a natural parameter; an end may be the parameter's bound."""
+    check_level(level)
+    names = fit.law.param_names
+    if name not in names:
+        raise InputError(f"law {fit.law.name!r} has no parameter {name!r}: it has {', '.join(names)}")
+    j = names.index(name)
+    value = fit.params[name]
+    bounds = fit.law.bounds[j]
+    if name in fit.fixed:
+        return value, value
+    if fit.dof <= 0:
+        return bounds
+    work = fit.setup()
+    theta = work.scaled(fit.values)
+    # The natural working parameter is linear in the scaled ones at fixed exponents; its gradient serves as the pin.
+    up = _units_jacobian(work, theta)[j] / (value if fit.law.logged[j] else 1.0)
+    noise = noise_of(fit, work, theta, bounded=False)
+    variance, bend, dof = noise.contrast(up[None, :])
+    if fit.draws is not None:
+        tail = float(ndtr(-stdtrit(fit.dof, 0.5 + level / 2.0)))
+        low, high = np.quantile(fit.draws[:, j], [tail, 1.0 - tail])
+        return float(low), float(high)
+    if bend[0] <= 0 or fit.objective <= 1e-26 * fit.n_points:
+        return value, value
+    scale = variance / bend
+    quantile = stdtrit(dof, 0.5 + level / 2.0)
+    down, far = profile.limits(work, theta, np.sqrt(variance), scale, quantile, vector=up[None, :], furthest=60.0)
+    if fit.law.logged[j]:
+        ends = value * np.exp(-min(down[0], TOP)), value * np.exp(min(far[0], TOP - np.log(value)))
+    else:
+        ends = value - down[0], value + far[0]
+    return max(float(ends[0]), bounds[0]), min(float(ends[1]), bounds[1])
 
 
 def check_level(level: Any) -> None:
     """Raises `InputError` unless 0 < level < 1."""
-    if not (isinstance(level, int | float) and 0.0 < level < 1.0):
+    if isinstance(level, bool) or not (isinstance(level, int | float) and 0.0 < level < 1.0):
         raise InputError(f"level={level!r} must lie between 0 and 1, for example 0.9")

@@ -92,3 +92,11 @@ def _ladder(recipe: str, variable: str, members: Sequence[Run]) -> Ladder | None
     except ValueError as error:
         why_not = str(error)
     return Ladder(recipe, variable, tuple(good), x, loss, fit, why_not, left_out)
+
+
+def short(value: float) -> str:
+    """A count as people say it: 24.7k, 1.8T."""
+    for factor, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:.3g}{letter}"
+    return f"{value:.3g}"

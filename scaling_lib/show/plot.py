@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scaling_lib.runs import Run
-from scaling_lib.show.ladders import Ladder, find_ladders
+from scaling_lib.show.ladders import Ladder, find_ladders, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -112,12 +112,7 @@ def plot_training_curves(ladder: Ladder, axes: Axes | None = None) -> Axes:
     shades = _shades(len(ladder.runs))
     for run, shade in zip(ladder.runs, shades, strict=True):
         points = [(p.n_tokens, p.train_loss) for p in run.history if p.train_loss is not None and p.step > 0]
-        counts = run.counts
-        label = (
-            f"{counts['n_params_non_embedding'] / 1e3:,.0f}k"
-            if ladder.variable == "N"
-            else f"{counts['n_tokens'] / 1e6:.2g}M"
-        )
+        label = short(run.counts["n_params_non_embedding" if ladder.variable == "N" else "n_tokens"])
         axes.plot(*zip(*points, strict=True), color=shade, label=label)
     what = "size" if ladder.variable == "N" else "length"
     unit = "parameters" if ladder.variable == "N" else "tokens"

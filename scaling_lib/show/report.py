@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from scaling_lib.fit import published
 from scaling_lib.runs import Run
-from scaling_lib.show.ladders import Ladder, find_ladders
+from scaling_lib.show.ladders import Ladder, find_ladders, short
 
 # What people ask a scaling law: a name, the variable, where. Sizes and tokens come from the published table.
 QUESTIONS = (
@@ -135,7 +135,7 @@ def _predictions(ladders: Sequence[Ladder]) -> str:
         model = models[key]
         at = model.n_params if variable == "N" else model.n_tokens
         assert at is not None
-        what = f"{name}, {_short(at)} {'parameters' if variable == 'N' else 'tokens'}"
+        what = f"{name}, {short(at)} {'parameters' if variable == 'N' else 'tokens'}"
         verdict = ladder.fit.verdict(at)
         if verdict.refused:
             refused += 1
@@ -149,16 +149,8 @@ def _predictions(ladders: Sequence[Ladder]) -> str:
         largest = max(r.counts["n_params_non_embedding"] for x in ladders for r in x.runs)
         spent = sum(r.seconds for x in ladders for r in x.runs)
         lines += _wrapped(
-            f"A sweep of {_short(spent)} seconds of training, up to {_short(largest)} parameters, cannot predict "
+            f"A sweep of {short(spent)} seconds of training, up to {short(largest)} parameters, cannot predict "
             "GPT-4. The losses are also of this corpus and this tokenizer: in nats per token they compare with "
             "no others."
         )
     return "\n".join(lines)
-
-
-def _short(value: float) -> str:
-    """A count as people say it: 24.6k, 1.8T."""
-    for factor, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if value >= factor:
-            return f"{value / factor:.3g}{letter}"
-    return f"{value:.3g}"
