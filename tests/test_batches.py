@@ -16,9 +16,7 @@ def made_corpus(lengths: list[int], n_train: int = 100) -> Corpus:
     """A corpus whose validation tokens are their positions, in documents of these lengths."""
     ends = np.cumsum([0, *lengths])
     val = np.arange(ends[-1], dtype=np.uint16)
-    return Corpus(
-        "made", "0" * 64, 300, np.arange(n_train, dtype=np.uint16), val, ends, 1.0, None, len(lengths), 0
-    )
+    return Corpus("made", "0" * 64, 300, np.arange(n_train, dtype=np.uint16), val, ends, 1.0, None, len(lengths), 0)
 
 
 SHAPES = {
@@ -42,9 +40,7 @@ def test_an_epoch_shows_no_target_twice(n_tokens: int, seq_len: int, batch_size:
         steps = range(epoch * n_windows // batch_size, -(-(epoch + 1) * n_windows // batch_size))
         x, y = (
             np.concatenate(part)
-            for part in zip(
-                *(batches.batch(tokens, seed, s, batch_size, seq_len) for s in steps), strict=True
-            )
+            for part in zip(*(batches.batch(tokens, seed, s, batch_size, seq_len) for s in steps), strict=True)
         )
         skipped = epoch * n_windows - steps[0] * batch_size  # windows of the epoch before in its first batch
         x, y = x[skipped : skipped + n_windows], y[skipped : skipped + n_windows]
@@ -103,9 +99,7 @@ def test_epochs_seen_counts_what_batches_do() -> None:
     n_tokens, seq_len = 1001, 10
     n_windows = batches.windows_per_epoch(n_tokens, seq_len)
     assert batches.epochs_seen(n_tokens, n_windows * seq_len, seq_len) == 1.0
-    assert batches.epochs_seen(n_tokens, 5 * n_windows * seq_len // 2, seq_len) == pytest.approx(
-        2.5, abs=0.01
-    )
+    assert batches.epochs_seen(n_tokens, 5 * n_windows * seq_len // 2, seq_len) == pytest.approx(2.5, abs=0.01)
 
 
 @settings(max_examples=100, deadline=None)
@@ -141,9 +135,7 @@ def test_fewer_validation_tokens_are_spread_over_all_of_them() -> None:
 
 def test_room_for_one_batch() -> None:
     batches.check_room(made_corpus([129], 129), 4, 32)
-    with pytest.raises(
-        InputError, match=r"\A[^\n]*validation[^\n]*too small for one batch of 4 x 32[^\n]*\Z"
-    ):
+    with pytest.raises(InputError, match=r"\A[^\n]*validation[^\n]*too small for one batch of 4 x 32[^\n]*\Z"):
         batches.check_room(made_corpus([128], 129), 4, 32)
     with pytest.raises(InputError, match=r"\A[^\n]*training[^\n]*\Z"):
         batches.check_room(made_corpus([129], 128), 4, 32)

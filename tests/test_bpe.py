@@ -15,10 +15,7 @@ from hypothesis import strategies as st
 
 from scaling_lib.lm import bpe
 
-TEXTS = [
-    f"The {word} of number {i}, and {word}s again.\n" * 3
-    for i, word in enumerate(["cat", "dog", "Größe"] * 30)
-]
+TEXTS = [f"The {word} of number {i}, and {word}s again.\n" * 3 for i, word in enumerate(["cat", "dog", "Größe"] * 30)]
 TOKENIZER = bpe.train_tokenizer(TEXTS, 300)
 
 
@@ -41,9 +38,7 @@ def test_a_text_cannot_spell_the_marker(tmp_path: Path) -> None:
 
 
 def test_the_first_merge_is_of_the_commonest_pair() -> None:
-    pairs = Counter(
-        pair for text in TEXTS for word in text.encode().split() for pair in itertools.pairwise(word)
-    )
+    pairs = Counter(pair for text in TEXTS for word in text.encode().split() for pair in itertools.pairwise(word))
     tokenizer = bpe.train_tokenizer(TEXTS, 258)
     assert tokenizer.get_vocab_size() == 258
     learnt = tokenizer.decode([257])
@@ -105,9 +100,7 @@ def _encode_in_child(queue: multiprocessing.Queue[str]) -> None:
     queue.put(bpe.train_tokenizer(TEXTS, 400).to_str())
 
 
-@pytest.mark.skipif(
-    not hasattr(os, "fork"), reason="this system does not fork, so there is nothing to go wrong"
-)
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork, so there is nothing to go wrong")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_neither_hangs_nor_warns(
     fresh_threads: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

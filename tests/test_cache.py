@@ -51,9 +51,7 @@ def test_the_first_to_finish_stays(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["f"]
 
 
-@pytest.mark.parametrize(
-    "how", ["flipped", "short", "gone", "meta gone", "meta half", "meta other", "emptied"]
-)
+@pytest.mark.parametrize("how", ["flipped", "short", "gone", "meta gone", "meta half", "meta other", "emptied"])
 def test_a_damaged_folder_is_noticed_and_replaced(tmp_path: Path, how: str) -> None:
     make(tmp_path, tmp_path / "f", "first")
     damage(tmp_path / "f", how)

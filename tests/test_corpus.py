@@ -122,9 +122,7 @@ def test_about_five_percent_are_for_validation_and_never_none() -> None:
     def digests(n: int) -> list[str]:
         return sorted(hashlib.sha256(str(i).encode()).hexdigest() for i in range(n))
 
-    assert n_validation(digests(20_000), np.ones(20_000)) == pytest.approx(
-        1000, abs=125
-    )  # 4 standard deviations
+    assert n_validation(digests(20_000), np.ones(20_000)) == pytest.approx(1000, abs=125)  # 4 standard deviations
     for n in range(2, 60):
         sizes = np.arange(1, n + 1) ** 3  # a few long documents, and the short ones come first
         n_val = n_validation(digests(n), sizes)
@@ -296,9 +294,7 @@ def test_two_processes_at_once_end_with_the_same_corpus(tmp_path: Path) -> None:
     assert not list((tmp_path / "cache").glob(".building*"))
 
 
-def test_a_full_disk_is_one_line_and_leaves_what_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_text(tmp_path / "text")
     spec = f"text:{tmp_path / 'text'}"
     first = load_corpus(spec, 300, cache_dir=tmp_path / "cache")
@@ -342,9 +338,7 @@ def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch:
         ("python-env:numpy", 512, "takes no argument"),
     ],
 )
-def test_bad_input_is_one_line_before_and_at_the_start(
-    spec: str, vocab_size: int, says: str, tmp_path: Path
-) -> None:
+def test_bad_input_is_one_line_before_and_at_the_start(spec: str, vocab_size: int, says: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=says) as before:
         check_spec(spec, vocab_size)
     with pytest.raises(InputError, match=says) as started:
@@ -372,9 +366,7 @@ def test_the_checks_cost_no_heavy_import() -> None:
     assert done.stdout == "set()\n"
 
 
-def test_progress_is_on_stderr_and_only_when_asked_for(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_progress_is_on_stderr_and_only_when_asked_for(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     write_text(tmp_path / "text")
     load_corpus(f"text:{tmp_path / 'text'}", 300, cache_dir=tmp_path / "quiet")
     assert capfd.readouterr() == ("", "")

@@ -154,9 +154,7 @@ def test_a_bad_option_is_refused_in_one_line(kind: str, text: str) -> None:
         synthetic.parse_options(kind, text)
 
 
-@pytest.mark.parametrize(
-    "bad", [{"vocab_size": 4}, {"degree": 1}, {"degree": 31}, {"spread": -1}, {"spread": 11}]
-)
+@pytest.mark.parametrize("bad", [{"vocab_size": 4}, {"degree": 1}, {"degree": 31}, {"spread": -1}, {"spread": 11}])
 def test_a_bad_graph_is_refused_in_one_line(bad: dict[str, float]) -> None:
     with pytest.raises(InputError, match=r"\A[^\n]+\Z"):
         synthetic.random_walk(**{"vocab_size": 60, "degree": 8, "spread": 1.0, **bad})  # type: ignore[arg-type]
