@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     fit = command("fit", _fit, "Fit a law to a CSV table (columns N, D or C, loss) or a folder of run records.")
     fit.add_argument("source", type=Path, help="a .csv file, or a folder such as runs/demo")
     fit.add_argument("--law", default="auto", help="auto, power_n, power_d, chinchilla, ... (default: auto)")
+    fit.add_argument("--recipe", help="which runs of a folder to pool; needed where it holds several recipes")
     fit.add_argument("--objective", default=None, help="log_mse, huber or lad (default: the law's own)")
     fit.add_argument("--bootstrap", type=int, default=0, metavar="DRAWS", help="bootstrap draws (default: none)")
     fit.add_argument(
@@ -119,6 +120,7 @@ def _sweep_options(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="repeat every run with K seeds (default: 1)",
     )
+    add("--sizes", type=_positive(int), metavar="K", help="only the K smallest sizes of the mode (default: all)")
     add("--lr", type=_positive(float), help="peak learning rate instead of the width rule's")
     add("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     add("--dtype", default="auto", help="auto, float32 or bfloat16 (default: auto)")
@@ -152,7 +154,7 @@ def _cells(args: argparse.Namespace) -> list[RunConfig]:
 
     found = cells(
         args.mode, recipes=args.recipe, max_steps=args.max_steps, corpus=args.corpus, vocab_size=args.vocab_size,
-        seeds=range(args.seeds), lr=args.lr,
+        seeds=range(args.seeds), lr=args.lr, sizes=args.sizes,
     )  # fmt: skip
     check_spec(found[0].corpus, found[0].model.vocab_size)
     return found
@@ -313,6 +315,7 @@ def _fit(args: argparse.Namespace) -> int:
         if args.law == "auto" and not args.json and not args.predict:
             _print_report(runs)
             return 0
+        runs = _of_one_recipe(runs, args.recipe)
         check_poolable(runs)
         columns = table(runs)
         source = table_from_arrays(
@@ -327,6 +330,15 @@ def _fit(args: argparse.Namespace) -> int:
     found = fit_table(source, law=args.law, bootstrap=args.bootstrap, predict=args.predict, level=args.level, **options)
     print(json.dumps(found.to_dict(), indent=1, allow_nan=False) if args.json else found.to_text())
     return 0
+
+
+def _of_one_recipe(runs: list[Run], recipe: str | None) -> list[Run]:
+    found = sorted({r.config.train.recipe for r in runs})
+    if recipe is None and len(found) > 1:
+        raise InputError(f"the folder holds several recipes ({', '.join(found)}); choose one with --recipe")
+    if recipe is not None and recipe not in found:
+        raise InputError(f"no runs of recipe {recipe!r} in the folder, which holds {', '.join(found)}")
+    return [r for r in runs if recipe in (None, r.config.train.recipe)]
 
 
 def _backtest(args: argparse.Namespace) -> int:

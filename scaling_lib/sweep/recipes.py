@@ -174,11 +174,13 @@ def cells(
     vocab_size: int | None = None,
     seeds: Iterable[int] = (0,),
     lr: float | None = None,
+    sizes: int | None = None,
 ) -> list[RunConfig]:
     """The runs of a mode, each once, cheapest first.
 
     A ladder mode trains every size by every recipe, and its middle size by the last recipe for every number
-    of ``data_steps``; ``max_steps`` sets the length of all and scales the data ladder about it.
+    of ``data_steps``; ``max_steps`` sets the length of all and scales the data ladder about it. ``sizes`` keeps
+    only so many of the smallest, and the data ladder only where its model is one of them.
 
     Raises
     ------
@@ -191,6 +193,9 @@ def cells(
         find_recipe(name)
     if max_steps is not None and max_steps < 1:
         raise InputError(f"max_steps must be a whole number of at least 1, not {max_steps!r}")
+    if sizes is not None and not 1 <= sizes <= len(m.shapes):
+        raise InputError(f"mode {mode} has {len(m.shapes)} sizes: --sizes must be 1 to {len(m.shapes)}, not {sizes}")
+    n_sizes = sizes or len(m.shapes)
     text = corpus or m.corpus
     found: dict[RunConfig, None] = {}  # a dict keeps order and drops the cell that both ladders share
 
@@ -207,14 +212,14 @@ def cells(
     for seed in seeds:
         for recipe in names:
             shared = round(RECIPES[recipe].warmup_share * ladder[0]) if recipe == "wsd" else None
-            for index in range(len(m.shapes)):
+            for index in range(n_sizes):
                 if m.grid:
                     for steps in ladder:
                         add(index, recipe, steps, seed, shared)
                 else:
                     own = m.steps_v2 if RECIPES[recipe].long else m.steps_v1
                     add(index, recipe, max_steps or own, seed)
-        if not m.grid:
+        if not m.grid and m.middle < n_sizes:
             for steps in ladder:
                 add(m.middle, names[-1], steps, seed)
     return sorted(found, key=lambda c: (count_parameters(c.model).total * c.n_tokens, c.train.recipe))
