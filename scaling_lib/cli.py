@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from scaling_lib import __version__
 from scaling_lib.errors import InputError
+from scaling_lib.progress import Bar, duration
 
 if TYPE_CHECKING:
     from scaling_lib.config import RunConfig
@@ -187,13 +188,13 @@ def _plan(args: argparse.Namespace) -> int:
         print(
             f"{c.train.recipe:>10} {c.model.name:>8} {n.non_embedding:>12,} {n.total:>12,} {c.train.max_steps:>7,} "
             f"{c.n_tokens:>12,} {training_flops(c.model, c.n_tokens):>9.2g} "
-            f"{_duration(seconds[c.model] * c.n_tokens):>8}"
+            f"{duration(seconds[c.model] * c.n_tokens):>8}"
         )
     for phase in plan.phases:
         print(phase.why)
     print(
         f"{len(cells)} runs, {plan.flops:.2g} FLOPs, up to {plan.peak_bytes / 1e9:.1f} GB of memory, "
-        f"about {_duration(expected_seconds(plan, seconds))} on this machine"
+        f"about {duration(expected_seconds(plan, seconds))} on this machine"
     )
     return 0
 
@@ -201,6 +202,7 @@ def _plan(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _plan(args)
+    from scaling_lib.lm.batches import check_room
     from scaling_lib.lm.corpus import load_corpus
     from scaling_lib.sweep.execute import check_writable, run_sweep
     from scaling_lib.sweep.plan import calibrate, expected_seconds
@@ -210,12 +212,13 @@ def _run(args: argparse.Namespace) -> int:
     out = args.out or _default_folder(args)
     check_writable(out)
     corpus = load_corpus(cells[0].corpus, cells[0].model.vocab_size, progress=sys.stderr.isatty())
+    check_room(corpus, cells[0].train.batch_size, cells[0].model.seq_len)
     seconds = calibrate(plan, 3.0)
     _say(
         f"{args.mode}: {len(cells)} runs on {corpus.name}, {plan.flops:.2g} FLOPs, about "
-        f"{_duration(expected_seconds(plan, seconds))}; records in {out}"
+        f"{duration(expected_seconds(plan, seconds))}; records in {out}"
     )
-    with _Bar() as bar:
+    with Bar() as bar:
         outcomes = run_sweep(
             plan,
             out,
@@ -360,46 +363,3 @@ def _backtest(args: argparse.Namespace) -> int:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def _duration(seconds: float) -> str:
-    """Seconds as people say them: 45 s, 3 min, 2.5 h, 3 days."""
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"
-
-
-class _Bar:
-    """Progress on stderr: a bar on a terminal, elsewhere a line now and then."""
-
-    LINE_SECONDS = 20.0
-
-    def __enter__(self) -> _Bar:
-        import time
-
-        from tqdm import tqdm
-
-        self._clock = time.monotonic
-        self._began = self._line = self._clock()
-        self._live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-        self._bar = tqdm(total=1.0, disable=not self._live, bar_format="{percentage:3.0f}% |{bar}| {desc}")
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._bar.close()
-
-    def show(self, snapshot: Any) -> None:
-        now = self._clock()
-        elapsed, share = now - self._began, snapshot.share_done
-        left = f", {_duration(elapsed / share * (1 - share))} left" if 0.02 < share < 1 else ""
-        text = f"{snapshot.runs_done}/{snapshot.runs_total} runs{left}"
-        for name, loss, speed in snapshot.running[:1]:
-            text += f"; {name.rsplit('-', 1)[0]}: loss {loss:.2f}, {speed:,.0f} tokens/s"
-        self._bar.set_description_str(text, refresh=False)
-        self._bar.n = min(share, 1.0)
-        self._bar.refresh()
-        if not self._live and (now - self._line > self.LINE_SECONDS or share >= 1):
-            self._line = now
-            _say(f"{100 * share:3.0f}%  {text}")
