@@ -32,6 +32,7 @@ def fit_power_law(
     bootstrap_kind: str = "auto",
     labels: Sequence[str] | None = None,
     seed: int = 0,
+    notes: Mapping[str, str] | None = None,
     starts: int = 24,
 ) -> FitResult:
     """Fit L(x) = E + A / x^alpha (``variable="N"``) or E + B / x^beta (``"D"``).
@@ -46,7 +47,8 @@ def fit_power_law(
     groups : (n,) labels of runs that share a trunk, a seed or a budget, and with it part of their noise.
     bootstrap : number of draws; ``bootstrap_kind`` is ``"auto"``, ``"parametric"``, ``"residual"``,
         ``"case"`` or ``"wild"``.
-    labels : (n,) names of the runs, for messages. starts : starting points of the first route.
+    labels : (n,) names of the runs, for messages. notes : lines for the summary, such as {"N": "non-embedding"}.
+    starts : starting points of the first route.
 
     Returns
     -------
@@ -78,6 +80,7 @@ def fit_power_law(
         bootstrap_kind=bootstrap_kind,
         labels=labels,
         seed=seed,
+        notes=notes,
         starts=starts,
     )
 
@@ -109,6 +112,7 @@ def fit_joint(
     bootstrap_kind: str = "auto",
     labels: Sequence[str] | None = None,
     seed: int = 0,
+    notes: Mapping[str, str] | None = None,
     starts: int | Any = 48,
 ) -> FitResult:
     """Fit a law in model size and tokens; by default Chinchilla's, by its own objective.
@@ -134,9 +138,7 @@ def fit_joint(
     x: tuple[Any, ...] = (n_params, n_tokens)
     if "U" in chosen.variables:
         if unique_tokens is None:
-            raise InputError(
-                f"law {chosen.name!r} needs unique_tokens, the number of distinct tokens of each run"
-            )
+            raise InputError(f"law {chosen.name!r} needs unique_tokens, the number of distinct tokens of each run")
         x = (*x, unique_tokens)
     return fit_law(
         chosen,
@@ -150,6 +152,7 @@ def fit_joint(
         bootstrap_kind=bootstrap_kind,
         labels=labels,
         seed=seed,
+        notes=notes,
         starts=starts,
     )
 
@@ -167,6 +170,7 @@ def fit_law(
     bootstrap_kind: str = "auto",
     labels: Sequence[str] | None = None,
     seed: int = 0,
+    notes: Mapping[str, str] | None = None,
     starts: int | Any = 48,
 ) -> FitResult:
     """Fit any law; ``x`` holds one array (n,) per variable. See `fit_power_law` and `fit_joint`."""
@@ -181,15 +185,13 @@ def fit_law(
     n = len(data["loss"])
     work = setups.make(law, arrays, data["loss"], threshold, fixed)
     if n < work.n_free:
-        raise InputError(
-            f"{n} runs cannot determine the {work.n_free} parameters of {law.formula}: add runs or hold E"
-        )
+        raise InputError(f"{n} runs cannot determine the {work.n_free} parameters of {law.formula}: add runs or hold E")
     codes = check.group_codes(groups, n)
     if labels is not None and len(labels) != n:
         raise InputError(f"labels has {len(labels)} entries for {n} runs: pass one name per run")
 
     theta, cost, certificate = certify(work, starts)
-    result = uncertainty.assemble(work, theta, cost, certificate, data, codes, objective, fixed, labels)
+    result = uncertainty.assemble(work, theta, cost, certificate, data, codes, objective, fixed, labels, notes)
     if bootstrap:
         result = uncertainty.add_draws(result, bootstrap, bootstrap_kind, seed)
     return result
@@ -201,9 +203,7 @@ def _threshold(objective: str, delta: float) -> float:
     if objective == "lad":
         return setups.LAST_DELTA
     if not (isinstance(delta, int | float) and setups.LAST_DELTA <= delta < np.inf):
-        raise InputError(
-            f"delta={delta!r} must be a number of at least {setups.LAST_DELTA:g} (or use objective='lad')"
-        )
+        raise InputError(f"delta={delta!r} must be a number of at least {setups.LAST_DELTA:g} (or use objective='lad')")
     return float(delta)
 
 
@@ -245,9 +245,7 @@ def _starts(work: Setup, starts: int | Any) -> Array:
     given = np.asarray(starts, dtype=float)
     k = work.law.n_params
     if given.ndim != 2 or given.shape[1] != k or not np.all(np.isfinite(given)):
-        raise InputError(
-            f"starts must be a number or an array (S, {k}) of natural parameters, got shape {given.shape}"
-        )
+        raise InputError(f"starts must be a number or an array (S, {k}) of natural parameters, got shape {given.shape}")
     return np.clip(np.where(work.free, work.scaled(given), work.held), work.lower, work.upper)
 
 
@@ -301,9 +299,7 @@ def profile_route(work: Setup, grid: Array, *, polish: int = 6) -> tuple[Array, 
     held = np.array([n in law.nonlinear for n in law.param_names])
     y = work.y[None, :]
     plan = setups.stages(work.delta)
-    partial = setups.minimise(
-        work.problem(free=work.free & ~held, delta=plan[0]), grid, max_iter=40, tol=1e-4
-    )
+    partial = setups.minimise(work.problem(free=work.free & ~held, delta=plan[0]), grid, max_iter=40, tol=1e-4)
     order = np.argsort(partial.cost, kind="stable")[:polish]
     theta, cost, done = setups.descend(work, partial.theta[order], y, keep=polish)
     return theta[0], float(cost[0]), bool(done[0])

@@ -56,6 +56,7 @@ class FitResult:
     data : {"N": ..., "loss": ...}, each (n,). groups : (n,) cluster codes or None. labels : names of the
         runs.
     draws : (R, k) natural parameters of bootstrap draws, or None; bootstrap_kind : how they were made.
+    notes : conventions and filters that the caller wants in the summary, by item.
     """
 
     law: Law
@@ -80,6 +81,7 @@ class FitResult:
     labels: tuple[str, ...] | None = field(default=None, repr=False)
     draws: Array | None = field(default=None, repr=False)
     bootstrap_kind: str = ""
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def values(self) -> Array:

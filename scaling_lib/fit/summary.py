@@ -1,58 +1,125 @@
-"""The checklist of a fit, as text and as an HTML table."""
+"""The checklist of a fit, as text and as an HTML table [items after "(Mis)fitting scaling laws", 2025]."""
 
 from __future__ import annotations
 
-import html as escape
+import html as markup
 from typing import Any
 
 import numpy as np
 
-from scaling_lib.fit.result import FitResult
+from scaling_lib.errors import InputError
+from scaling_lib.fit.influence import leave_one_out
+from scaling_lib.fit.result import FitResult, Verdict
+from scaling_lib.fit.verdict import run_name
 
 OBJECTIVE = {
     "log_mse": "half the sum of squared log residuals",
     "huber": "sum of Huber terms of the log residuals",
     "lad": "sum of absolute log residuals",
 }
+MOST_EXCLUDED = 300  # runs; beyond, leaving out each in turn takes longer than a reader of a summary waits
 
 
 def parameter_text(fit: FitResult, name: str) -> str:
-    """``value +- error``, or where the parameter stands if it has none: a floor at 0 is never printed as an estimate."""
+    """The value with its error and 90% interval, or its bound: a floor at 0 is never printed as an estimate."""
     value = fit.params[name]
     if name in fit.fixed:
         return f"{value:.6g} (held)"
+    low, high = fit.parameter_interval(name)
     if name in fit.diagnostics["at_bound"]:
-        return "at its bound (0)" if name == "E" else f"at its bound ({value:.3g})"
-    return f"{value:.6g} ± {fit.stderr[name]:.2g}"
+        where = "at its bound (0)" if name == "E" else f"at its bound ({value:.3g})"
+        return where if not np.isfinite(high) else f"{where}; 90% interval up to {high:.3g}"
+    if not np.isfinite(fit.stderr[name]):
+        return f"{value:.6g} (not identified)"
+    return f"{value:.6g} ± {fit.stderr[name]:.2g}; 90% interval {low:.4g} to {high:.4g}"
 
 
 def rows(fit: FitResult, *target: Any) -> list[tuple[str, str]]:
     """The checklist as (item, answer) pairs."""
+    verdict = fit.verdict(*target)
     certificate = fit.diagnostics["certificate"]
     delta = f", delta {fit.delta:g}" if fit.objective_name == "huber" else ""
-    out = [
-        ("form", f"{fit.law.formula} ({fit.law.source})"),
-        ("runs", f"{fit.n_points}, {fit.dof} degrees of freedom"),
-    ]
-    out += [(f"range of {v}", f"{low:.4g} to {high:.4g}") for v, (low, high) in fit.fit_range.items()]
+    out = [("form", f"{fit.law.formula} ({fit.law.source})")]
     out += [(name, parameter_text(fit, name)) for name in fit.law.param_names]
-    verdict = fit.verdict(*target)
+    out.append(("runs", f"{fit.n_points}, at {fit.diagnostics['distinct']} distinct points; {_dof(fit)}"))
+    for v, (low, high) in fit.fit_range.items():
+        out.append((f"range of {v}", f"{low:.4g} to {high:.4g} ({np.log10(high / low):.1f} decades)"))
     out += [
-        ("objective", f"{OBJECTIVE[fit.objective_name]}{delta}: {fit.objective:.6g}"),
+        ("objective", f"{OBJECTIVE[fit.objective_name]}{delta} = {fit.objective:.6g}"),
         ("optimiser", "batched Levenberg-Marquardt, analytic gradients"),
-        ("certificate", f"{fit.message} ({certificate['starts']} starts; grid of {certificate['grid']})"),
-        ("noise", f"{100 * fit.sigma:.2g}% of the loss from run to run"),
+        ("starts", f"{certificate['starts']}, and a grid of {certificate['grid']} exponents"),
+        ("certificate", fit.message),
+        ("conditioning", _conditioning(fit)),
+        ("noise", _noise(fit)),
+        ("intervals", _method(fit)),
+        ("exclusions", _exclusions(fit, *target)),
+        ("conventions", "N, D and the loss as passed in; all runs passed in are used"),
     ]
+    out += list(fit.notes.items())
     if target:
-        low, high = fit.interval(*target)
-        centre = fit.predict(*target)
-        if np.ndim(centre) == 0 and not verdict.refused:
-            out.append(("prediction", f"{centre:.4g}, 90% interval {low:.4g} to {high:.4g}"))
+        out.append(("prediction", _prediction(fit, verdict, *target)))
     out.append(("verdict", str(verdict)))
-    out.append(
-        ("R-squared", f"{fit.r2:.4f} (says little: any smooth fall scores high; verdict: {verdict.level})")
-    )
+    out.append(("R-squared", f"{fit.r2:.4f}, for history: any smooth fall scores high; the verdict is {verdict.level}"))
     return out
+
+
+def _dof(fit: FitResult) -> str:
+    groups = f"; {fit.diagnostics['groups']} groups" if fit.diagnostics["groups"] else ""
+    return f"{fit.dof} degrees of freedom{groups}"
+
+
+def _conditioning(fit: FitResult) -> str:
+    condition = fit.diagnostics["condition"]
+    number = f"{condition:.3g}" if np.isfinite(condition) else "infinite"
+    i = int(np.argmax(fit.diagnostics["leverage"]))
+    return (
+        f"Jacobian of rank {fit.diagnostics['rank']}, condition number {number}; "
+        f"largest leverage {fit.diagnostics['leverage'][i]:.2f}, {run_name(fit, i)}"
+    )
+
+
+def _noise(fit: FitResult) -> str:
+    if fit.dof <= 0:
+        return "unknown: as many parameters as runs"
+    text = f"{100 * fit.sigma:.2g}% of the loss from run to run"
+    if fit.diagnostics["groups"]:
+        both = fit.diagnostics["variance_within"] + fit.diagnostics["variance_between"]
+        text += (
+            f", {100 * fit.diagnostics['variance_between'] / max(both, 1e-300):.0f}% of its variance shared in groups"
+        )
+    return text
+
+
+def _method(fit: FitResult) -> str:
+    if fit.draws is None:
+        return "profile likelihood with t quantiles"
+    return f"{len(fit.draws)} {fit.bootstrap_kind} bootstrap draws, 9 starts in each"
+
+
+def _exclusions(fit: FitResult, *target: Any) -> str:
+    if fit.dof < 1 or fit.n_points > MOST_EXCLUDED:
+        return "none tried"
+    try:
+        without = leave_one_out(fit, *target)
+    except InputError:
+        without = leave_one_out(fit)
+    i = without.largest
+    return (
+        f"none; without {run_name(fit, i)}, the one that matters most, the prediction"
+        f"{'' if target else ' at the largest run'} moves by {100 * without.change[i]:+.2g}%"
+    )
+
+
+def _prediction(fit: FitResult, verdict: Verdict, *target: Any) -> str:
+    if verdict.refused:
+        return "none: see the verdict"
+    centre = np.atleast_1d(fit.predict(*target)).ravel()
+    mean = [np.atleast_1d(v).ravel() for v in fit.interval(*target)]
+    new = [np.atleast_1d(v).ravel() for v in fit.interval(*target, kind="new_run")]
+    return "; ".join(
+        f"{c:.4g}, 90% interval {a:.4g} to {b:.4g} (a new run: {p:.4g} to {q:.4g})"
+        for c, a, b, p, q in zip(centre, *mean, *new, strict=True)
+    )
 
 
 def text(fit: FitResult, *target: Any) -> str:
@@ -62,8 +129,8 @@ def text(fit: FitResult, *target: Any) -> str:
 
 def html(fit: FitResult) -> str:
     """The checklist as an HTML table."""
-    cells = "".join(
-        f"<tr><th style='text-align:left'>{escape.escape(a)}</th><td style='text-align:left'>{escape.escape(b)}</td></tr>"
-        for a, b in rows(fit)
+    cell = "style='text-align:left'"
+    body = "".join(
+        f"<tr><th {cell}>{markup.escape(a)}</th><td {cell}>{markup.escape(b)}</td></tr>" for a, b in rows(fit)
     )
-    return f"<table>{cells}</table>"
+    return f"<table>{body}</table>"

@@ -30,6 +30,7 @@ def assemble(
     objective: str,
     fixed: Mapping[str, float],
     labels: Sequence[str] | None,
+    notes: Mapping[str, str] | None = None,
 ) -> FitResult:
     """The `FitResult` of scaled working parameters ``theta`` (k,)."""
     law, n = work.law, len(work.y)
@@ -81,6 +82,7 @@ def assemble(
         fixed=dict(fixed),
         groups=groups,
         labels=None if labels is None else tuple(str(v) for v in labels),
+        notes=dict(notes or {}),
     )
 
 
