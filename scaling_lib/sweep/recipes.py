@@ -34,13 +34,13 @@ RECIPES: dict[str, Recipe] = {
 STEPS_OF_THE_WAY = ("v1", "v1-long", "v1-warmup", "v1-cosine", "v2")
 
 # Peak rate = BASE_LR * (BASE_WIDTH / d_model) ** LR_WIDTH_POWER, one rule for every mode and recipe.
-BASE_LR = 3e-3
+BASE_LR = 5e-3
 BASE_WIDTH = 64
-LR_WIDTH_POWER = 0.5
+LR_WIDTH_POWER = 1.0
 
 
 def peak_lr(d_model: int) -> float:
-    """Peak learning rate for a width: ``3e-3 * (64 / d_model) ** 0.5``."""
+    """Peak learning rate for a width: ``5e-3 * 64 / d_model``, as muP has it for AdamW (Yang et al. 2022)."""
     return float(f"{BASE_LR * (BASE_WIDTH / d_model) ** LR_WIDTH_POWER:.3g}")
 
 
