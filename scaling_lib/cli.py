@@ -234,11 +234,7 @@ def _run(args: argparse.Namespace) -> int:
     failed = [o for o in outcomes if o.status == "failed"]
     for outcome in failed:
         _say(f"{outcome.run_id} failed: {outcome.message}")
-    runs = [
-        r
-        for r in _records(out, allow_none=bool(failed))
-        if r.corpus["fingerprint"] == corpus.fingerprint and r.config.model.vocab_size == corpus.vocab_size
-    ]
+    runs = _this_sweep(_records(out, allow_none=bool(failed)), {o.run_id for o in outcomes})
     if runs:
         _print_report(runs)
         print(f"figure: {_save_overview(runs, out, ['png'])[0]}")
@@ -262,6 +258,19 @@ def _records(folder: Path, allow_none: bool = False) -> list[Run]:
     if allow_none and not list(folder.glob("*.json")):
         return []
     return read_runs(folder)
+
+
+def _this_sweep(runs: list[Run], names: set[str]) -> list[Run]:
+    """The runs of this call, and beside them those of other recipes in the folder that compare with them."""
+    own = [r for r in runs if r.run_id in names]
+    recipes = {r.config.train.recipe for r in own}
+    comparable = {(r.corpus["fingerprint"], r.config.model.vocab_size) for r in own}
+    return [
+        r
+        for r in runs
+        if r.run_id in names
+        or (r.config.train.recipe not in recipes and (r.corpus["fingerprint"], r.config.model.vocab_size) in comparable)
+    ]
 
 
 def _print_report(runs: Sequence[Run]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scaling_lib.errors import InputError
 from scaling_lib.fit.estimate import fit_power_law
 from scaling_lib.fit.result import FitResult
 from scaling_lib.runs import Run, check_poolable
@@ -52,9 +53,11 @@ def find_ladders(runs: Sequence[Run]) -> list[Ladder]:
     Raises
     ------
     InputError
-        When the runs read different texts or use different vocabularies.
+        When the runs read different texts or use different vocabularies, or one model and recipe was trained
+        at several peak rates: such runs differ in more than one thing.
     """
     check_poolable(runs)
+    _check_rates(runs)
     found = []
     for recipe in sorted({r.config.train.recipe for r in runs}):
         own = [r for r in runs if r.config.train.recipe == recipe]
@@ -68,6 +71,17 @@ def find_ladders(runs: Sequence[Run]) -> list[Ladder]:
             if ladder:
                 found.append(ladder)
     return found
+
+
+def _check_rates(runs: Sequence[Run]) -> None:
+    seen: dict[object, Run] = {}
+    for run in runs:
+        first = seen.setdefault((run.config.train.recipe, run.config.model), run)
+        if first.config.train.lr != run.config.train.lr:
+            raise InputError(
+                f"runs {first.run_id} and {run.run_id} differ in their peak rate ({first.config.train.lr:g} and "
+                f"{run.config.train.lr:g}), so they form no ladder; move one of the two sweeps to a folder of its own"
+            )
 
 
 def _most_varied(runs: Sequence[Run], key, varies):  # type: ignore[no-untyped-def]
