@@ -202,6 +202,7 @@ def _plan(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _plan(args)
+    from scaling_lib.config import run_id
     from scaling_lib.lm.batches import check_room
     from scaling_lib.lm.corpus import load_corpus
     from scaling_lib.sweep.execute import check_writable, run_sweep
@@ -213,11 +214,14 @@ def _run(args: argparse.Namespace) -> int:
     check_writable(out)
     corpus = load_corpus(cells[0].corpus, cells[0].model.vocab_size, progress=sys.stderr.isatty())
     check_room(corpus, cells[0].train.batch_size, cells[0].model.seq_len)
-    seconds = calibrate(plan, 3.0)
-    _say(
-        f"{args.mode}: {len(cells)} runs on {corpus.name}, {plan.flops:.2g} FLOPs, about "
-        f"{duration(expected_seconds(plan, seconds))}; records in {out}"
-    )
+    cost = None
+    if args.force or not all((out / f"{run_id(c, corpus.fingerprint)}.json").exists() for c in cells):
+        seconds = calibrate(plan, 3.0)
+        cost = {c: seconds[c.model] * c.n_tokens for c in cells}
+        _say(
+            f"{args.mode}: {len(cells)} runs on {corpus.name}, {plan.flops:.2g} FLOPs, about "
+            f"{duration(expected_seconds(plan, seconds))} if none is done yet; records in {out}"
+        )
     with Bar() as bar:
         outcomes = run_sweep(
             plan,
@@ -225,7 +229,7 @@ def _run(args: argparse.Namespace) -> int:
             corpus,
             force=args.force,
             checkpoint_seconds=args.checkpoint_seconds,
-            cost={c: seconds[c.model] * c.n_tokens for c in cells},
+            cost=cost,
             on_snapshot=bar.show,
         )
     skipped = sum(o.status == "skipped" for o in outcomes)
