@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Run": "runs",
         "read_run": "runs",
         "read_runs": "runs",
+        "shipped": "runs",
         "write_run": "runs",
     },
     ("counting", "fit", "lm", "runs", "show", "sweep"),

@@ -278,9 +278,9 @@ def _this_sweep(runs: list[Run], names: set[str]) -> list[Run]:
 
 
 def _print_report(runs: Sequence[Run]) -> None:
-    from scaling_lib.show.report import report
+    from scaling_lib.show.report import sweep_report
 
-    print(report(runs))
+    print(sweep_report(runs))
 
 
 def _save_overview(runs: Sequence[Run], out: Path, formats: Sequence[str]) -> list[Path]:

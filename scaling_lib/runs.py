@@ -233,6 +233,17 @@ def read_runs(folder: Path) -> list[Run]:
     )
 
 
+def shipped(sweep: str) -> list[Run]:
+    """Read a sweep of the repository's ``results`` folder, such as ``shipped("v1-to-v2")``, from wherever you are.
+
+    Raises
+    ------
+    InputError
+        When there is no such sweep: the records come with the repository, not with the installed package alone.
+    """
+    return read_runs(Path(__file__).resolve().parents[1] / "results" / sweep)
+
+
 NOT_RECORDS = ("sweep.json", "SUMMARY.json")
 
 

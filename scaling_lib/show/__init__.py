@@ -6,11 +6,15 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "Ladder": "ladders",
+        "ablation_steps": "ablation",
         "find_ladders": "ladders",
         "plot_fit": "plot",
         "plot_overview": "plot",
         "plot_training_curves": "plot",
-        "report": "report",
+        "plot_recipe_curves": "ablation",
+        "plot_schedules": "ablation",
+        "plot_steps": "ablation",
+        "sweep_report": "report",
     },
     ("plot", "ladders"),
 )

@@ -18,7 +18,7 @@ QUESTIONS = (
 )
 
 
-def report(runs: Sequence[Run]) -> str:
+def sweep_report(runs: Sequence[Run]) -> str:
     """Everything a sweep's records say: runs, ladders, laws, predictions or why there are none. Plain text."""
     ladders = find_ladders(runs)
     parts = [_sizes(runs, ladders), *(_data_table(x) for x in ladders if x.variable == "D")]
