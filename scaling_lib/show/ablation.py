@@ -57,7 +57,7 @@ def ablation_steps(runs: Sequence[Run], recipes: Sequence[str], model: ModelConf
             seeds = sorted(by_seed)
         if len(seeds) < 2 or sorted(by_seed) != seeds:
             raise InputError(
-                f"recipe {recipe!r} at {model.name} has seeds {sorted(by_seed)}: every recipe needs the same two or more"
+                f"recipe {recipe!r} at {model.name} has seeds {sorted(by_seed)}; give all the same two or more"
             )
         losses = np.array([by_seed[s] for s in seeds])
         if not found:
@@ -125,7 +125,8 @@ def plot_recipe_curves(
     nothing = np.log(model.vocab_size)
     axes.axhline(nothing, color="#888888", linestyle=":", linewidth=1.2)
     axes.annotate(
-        f"ln {model.vocab_size:,} = {nothing:.2f}: knowing nothing", (0.98, nothing), xycoords=("axes fraction", "data"),
+        f"ln {model.vocab_size:,} = {nothing:.2f}: knowing nothing",
+        (0.98, nothing), xycoords=("axes fraction", "data"),
         ha="right", va="bottom", fontsize=9, color="#666666",
     )  # fmt: skip
     axes.set_xlabel("step")
