@@ -21,7 +21,7 @@ import numpy as np
 from scaling_lib.fit.forms import Array
 from scaling_lib.fit.laws import Law
 
-CHUNK = 400_000  # residuals evaluated at once: about 30 MB of temporaries for five parameters
+CHUNK = 200_000  # residuals evaluated at once: about 30 MB of temporaries for five parameters
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ class Problem:
     upper: Array
     weight: Array | None = None
     pin: Pin | None = None
+    sharp: bool = True  # False: H = S, enough for a first, loose stage and cheaper
 
     def at(self, i: Array) -> Problem:
         """The problem of members ``i`` only."""
@@ -88,6 +89,7 @@ class Problem:
             self.upper,
             None if self.weight is None else take(self.weight),
             None if self.pin is None else self.pin.at(i),
+            self.sharp,
         )
 
 
@@ -104,30 +106,29 @@ class Solution:
 def evaluate(problem: Problem, theta: Array) -> tuple[Array, Array, Array, Array]:
     """Objective (B,), gradient (B, k), and the matrices H and S (B, k, k) of the module's docstring."""
     m, jac = problem.law.core(theta, problem.log_x)
-    m = np.maximum(m, 1e-300)
+    np.maximum(m, 1e-300, out=m)
     jac /= m[:, None, :]
     r = np.log(m, out=m)
     r -= problem.y
     w = problem.weight
+    back = jac.transpose(0, 2, 1)
     if np.isinf(problem.delta):
         wr = r if w is None else r * w
-        cost = 0.5 * np.sum(wr * r, axis=1)
+        cost = 0.5 * np.einsum("bn,bn->b", wr, r)
         grad = (jac @ wr[:, :, None])[:, :, 0]
-        inner = (jac if w is None else jac * w[:, None, :]) @ jac.transpose(0, 2, 1)
-        outer = inner
+        inner = outer = (jac if w is None else jac * w[:, None, :]) @ back
     else:
         size = np.abs(r)
         psi = np.clip(r, -problem.delta, problem.delta)
-        each = psi * (r - 0.5 * psi)
+        cost = np.einsum("bn,bn->b", psi if w is None else psi * w, r - 0.5 * psi)
         pull = problem.delta / np.maximum(size, problem.delta)
         newton = (size <= problem.delta).astype(float)
         if w is not None:
-            each, psi, pull, newton = each * w, psi * w, pull * w, newton * w
-        cost = np.sum(each, axis=1)
+            psi, pull, newton = psi * w, pull * w, newton * w
         grad = (jac @ psi[:, :, None])[:, :, 0]
-        back = jac.transpose(0, 2, 1)
-        inner = (jac * newton[:, None, :]) @ back
-        outer = (jac * pull[:, None, :]) @ back
+        inner = outer = (jac * pull[:, None, :]) @ back
+        if problem.sharp:
+            inner = (jac * newton[:, None, :]) @ back
     if problem.pin is not None:
         f, slope = problem.pin.measure(problem.law, theta)
         off = f - problem.pin.value
@@ -149,7 +150,7 @@ def _step(
     scale = np.where(held, 1.0, 1.0 / np.sqrt(np.maximum(diag, 1e-280)))
     keep = np.where(held, 0.0, scale)
     both = keep[:, :, None] * keep[:, None, :]
-    system = (inner + lam[:, None, None] * outer) * both
+    system = inner * both + lam[:, None, None] * (outer * both)
     i = np.arange(k)
     system[:, i, i] += lam[:, None] + 1e-14 + held
     move = -scale * np.linalg.solve(system, (grad * keep)[:, :, None])[:, :, 0]
@@ -187,6 +188,7 @@ def _minimise(problem: Problem, start: Array, max_iter: int, tol: float) -> Solu
     live = np.arange(len(theta))
     lam = np.full(len(theta), 1e-2)
     floor = 1e-28 * problem.log_x[0].shape[-1]  # an exact fit: rounding is all that is left
+    same = np.isinf(problem.delta) or not problem.sharp
     used = 0
     for used in range(1, max_iter + 1):
         trial, slope = _step(theta, grad, inner, outer, lam, problem)
@@ -198,7 +200,7 @@ def _minimise(problem: Problem, start: Array, max_iter: int, tol: float) -> Solu
         theta = np.where(take, trial, theta)
         grad = np.where(take, new_grad, grad)
         inner = np.where(take[:, :, None], new_inner, inner)
-        outer = inner if np.isinf(problem.delta) else np.where(take[:, :, None], new_outer, outer)
+        outer = inner if same else np.where(take[:, :, None], new_outer, outer)
         cost = np.where(better, new_cost, cost)
         lam = np.where(better, np.maximum(lam * 0.1, 1e-9), lam * 8.0)
         if finished.any():

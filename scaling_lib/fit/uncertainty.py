@@ -41,10 +41,11 @@ def assemble(
     noise = measure(jac, residuals, work.free & ~at_bound, dof, work.delta, groups)
     natural = work.natural(theta)
     to_natural = _units_jacobian(work, theta)
-    cov = to_natural @ noise.covariance() @ to_natural.T
+    with np.errstate(over="ignore", invalid="ignore"):  # constants at N = 1 may be beyond all bounds
+        cov = np.nan_to_num(to_natural @ noise.covariance() @ to_natural.T, nan=0.0, posinf=1e300, neginf=-1e300)
     known = dof > 0
     stderr = np.where(known, np.sqrt(np.maximum(np.diag(cov), 0.0)), np.inf)
-    stderr = np.where(at_bound | noise.blind, np.inf, stderr)
+    stderr = np.where(at_bound | noise.blind | (stderr >= 1e149), np.inf, stderr)
     stderr = np.where(work.free, stderr, 0.0)
     loss = data["loss"]
     spread = float(np.sum((loss - loss.mean()) ** 2))
@@ -118,6 +119,11 @@ def noise_of(fit: FitResult, work: Setup, theta: Array, *, bounded: bool = True)
     return measure(jac, fit.residuals, moving, fit.dof, work.delta, fit.groups)
 
 
+def _exact(fit: FitResult) -> bool:
+    """Whether rounding is all that is left of the residuals: there is then no noise and no profile."""
+    return float(np.sum(fit.residuals**2)) <= 1e-24 * fit.n_points
+
+
 def add_draws(fit: FitResult, count: int, kind: str, seed: int, *, starts: int = 8) -> FitResult:
     """The same fit with ``count`` bootstrap draws, each from ``starts`` starts spread anew and the estimate.
 
@@ -187,7 +193,7 @@ def _from_noise(
     if method == "delta":
         half = np.where(blind, np.inf, quantile * error)
         return half, half, quantile
-    if fit.objective <= 1e-26 * fit.n_points:  # an exact fit: no noise, no profile
+    if _exact(fit):
         return quantile * error, quantile * error, quantile
     # 2 (objective - minimum) rises as (g - g_hat)^2 / bend: the scale makes of it a squared t statistic.
     scale = variance / np.maximum(bend, 1e-300)
@@ -239,13 +245,14 @@ def parameter_interval(fit: FitResult, name: str, level: float = 0.9) -> tuple[f
         tail = float(ndtr(-stdtrit(fit.dof, 0.5 + level / 2.0)))
         low, high = np.quantile(fit.draws[:, j], [tail, 1.0 - tail])
         return float(low), float(high)
-    if bend[0] <= 0 or fit.objective <= 1e-26 * fit.n_points:
+    if bend[0] <= 0 or _exact(fit):
         return value, value
     scale = variance / bend
     quantile = stdtrit(dof, 0.5 + level / 2.0)
     down, far = profile.limits(work, theta, np.sqrt(variance), scale, quantile, vector=up[None, :], furthest=60.0)
     if fit.law.logged[j]:
-        ends = value * np.exp(-min(down[0], TOP)), value * np.exp(min(far[0], TOP - np.log(value)))
+        log = float(np.log(value))
+        ends = np.exp(max(log - down[0], -TOP)), np.exp(min(log + far[0], TOP))
     else:
         ends = value - down[0], value + far[0]
     return max(float(ends[0]), bounds[0]), min(float(ends[1]), bounds[1])
