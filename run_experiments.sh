@@ -67,9 +67,9 @@ find_python() {
 
 # What an installed environment depends on, as "HASH VERSION FOLDER": a virtual environment cannot be moved.
 STAMP='
-import hashlib, pathlib, pip, platform, sys
+import hashlib, pathlib, pip, sys
 files = b"".join(pathlib.Path(name).read_bytes() for name in ("pyproject.toml", "constraints.txt"))
-print(hashlib.sha256(files).hexdigest(), platform.python_version(), sys.argv[1])
+print(hashlib.sha256(files).hexdigest(), "%d.%d.%d" % sys.version_info[:3], sys.argv[1])
 '
 
 # Imports what every job needs (isolated, so that the installed package is meant, not the folder) and says what it found.
@@ -87,9 +87,10 @@ print(
 )
 '
 
-state_of_venv() { # missing, current, changed (other files), foreign (not made by us), broken (ours, unusable), unusable
+state_of_venv() { # missing, busy, current, changed (other files), foreign (not made by us), broken (ours, unusable), unusable
     if [ ! -d .venv ]; then echo missing; return; fi
     old=$(cat "$stamp" 2>/dev/null) || old=''
+    if [ "${old%% *}" = incomplete ] && kill -0 "${old#* }" 2>/dev/null; then echo busy; return; fi
     if ! new=$("$python" -c "$STAMP" "$root" 2>/dev/null); then
         if [ -n "$old" ]; then echo broken; else echo unusable; fi
     elif [ -n "${PYTHON:-}" ] && [ "${new#* }" != "$base_version $root" ]; then
@@ -133,7 +134,7 @@ install_torch() {
     fi
 }
 
-set_up() {
+set_up() { # [check]: say what the environment is even if nothing has to be installed
     root=$(pwd -P) python=.venv/bin/python stamp=.venv/scaling-lib.stamp
     log=$root/.venv/install.log
     if [ ! -f pyproject.toml ] || [ ! -f constraints.txt ]; then
@@ -141,21 +142,25 @@ set_up() {
     fi
     if [ -n "${PYTHON:-}" ]; then find_python; fi
     state=$(state_of_venv)
-    if [ "$state" = current ]; then return; fi
+    if [ "$state" = current ]; then
+        if [ "${1:-}" = check ]; then "$python" -I -c "$CHECK"; fi
+        return
+    fi
     trap 'stop 130 "interrupted; the next call repairs the set-up"' INT
     trap 'stop 143 "ended; the next call repairs the set-up"' TERM HUP
     case $state in
+        busy) stop 1 "another call (process $(cut -d " " -f 2 "$stamp")) is setting up $root/.venv: wait for it" ;;
         unusable)
             stop 1 "$root/.venv was not made by this script and does not serve (another Python, or no pip): move it away" ;;
         foreign) say '[1/4] .venv is here already: it is kept, and installed into' ;;
         changed) say '[1/4] pyproject.toml or constraints.txt has changed: .venv is brought into line'
-            echo incomplete >"$stamp" ;;
+            echo "incomplete $$" >"$stamp" ;;
         *)
             find_python
             say "[1/4] making .venv with Python $base_version ($base): some seconds"
             rm -rf .venv
             mkdir .venv
-            echo incomplete >"$stamp" # until the end: what is interrupted is made anew by the next call
+            echo "incomplete $$" >"$stamp" # until the end: what is interrupted is made anew by the next call
             logged 'making .venv' "$base" -m venv .venv ;;
     esac
     install_torch
@@ -170,10 +175,14 @@ set_up() {
 
 # ---- the jobs -------------------------------------------------------------------
 
-run_module() { # The job replaces this shell, so that its exit status and Ctrl-C are its own.
-    set_up
+run_module() { # the environment is set up; the job replaces this shell, so that its exit status and Ctrl-C are its own.
     say "running: python -m $*"
     exec "$python" -m "$@"
+}
+
+sweep() {
+    set_up
+    run_module scaling_lib run "$@"
 }
 
 case ${PYTHON:-} in
@@ -197,18 +206,18 @@ option=$1
 shift
 
 case $option in
-    1 | demo) run_module scaling_lib run --mode demo "$@" ;;
-    2 | quick) run_module scaling_lib run --mode quick --recipe v2 "$@" ;;
-    3 | standard) run_module scaling_lib run --mode standard --recipe v2 "$@" ;;
-    4 | full) run_module scaling_lib run --mode full --recipe v2 "$@" ;;
-    5 | v1) run_module scaling_lib run --mode quick --recipe v1 "$@" ;;
+    1 | demo) sweep --mode demo "$@" ;;
+    2 | quick) sweep --mode quick --recipe v2 "$@" ;;
+    3 | standard) sweep --mode standard --recipe v2 "$@" ;;
+    4 | full) sweep --mode full --recipe v2 "$@" ;;
+    5 | v1) sweep --mode quick --recipe v1 "$@" ;;
     6 | compare) not_built 'compare is' 7 ;;
     7 | notebooks)
         if [ "${1:-}" = sliders ]; then not_built 'the sliders are' 6; fi
+        set_up
         run_module jupyterlab --ip=127.0.0.1 notebooks "$@" ;;
     8 | check | test)
-        set_up
-        "$python" -I -c "$CHECK"
+        set_up check
         run_module pytest --nbval -m 'not slow and not browser' "$@" ;;
     -h | --help | help) usage ;;
     *) stop 2 "unknown option '$option': choose 1 to 8 or their names (--help lists them)" ;;

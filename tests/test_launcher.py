@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -108,23 +109,9 @@ def copy(tmp_path: Path) -> Copy:
     for name in ("run_experiments.sh", "constraints.txt", "pyproject.toml"):
         shutil.copy2(ROOT / name, folder / name)
     stand_in = tmp_path / "bin" / "python3"
-    write_program(stand_in, STAND_IN.format(python=sys.executable, hang=HANG))
+    write_program(stand_in, STAND_IN.format(python=shlex.quote(sys.executable), hang=HANG))
     # Only system tools beside the stand-in: no other Python and no uv of the machine's owner is found first.
-    for tool in (
-        "env",
-        "sh",
-        "cat",
-        "cksum",
-        "cp",
-        "dirname",
-        "mkdir",
-        "rm",
-        "sleep",
-        "tail",
-        "timeout",
-        "tr",
-        "uname",
-    ):
+    for tool in "cat cp cut dirname env mkdir rm sh sleep tail timeout uname".split():
         if found := shutil.which(tool):
             (stand_in.parent / tool).symlink_to(found)
     env = {
@@ -196,9 +183,7 @@ def test_an_unknown_option_is_one_line_and_exit_2(copy: Copy, option: str) -> No
     assert not copy.log()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "issue"), [(("compare",), 7), (("6",), 7), (("notebooks", "sliders"), 6)]
-)
+@pytest.mark.parametrize(("arguments", "issue"), [(("compare",), 7), (("6",), 7), (("notebooks", "sliders"), 6)])
 def test_what_is_not_built_names_its_issue_and_installs_nothing(
     copy: Copy, arguments: tuple[str, ...], issue: int
 ) -> None:
@@ -341,6 +326,27 @@ def test_control_c_in_the_install_is_mended_by_the_next_call(copy: Copy, tmp_pat
     assert copy.installs() == 2
 
 
+def test_two_calls_do_not_set_up_at_once(copy: Copy, tmp_path: Path) -> None:
+    running = tmp_path / "running"
+    first = subprocess.Popen(
+        [copy.script, "demo"],
+        env={**copy.env, "STAND_IN_HANGS": str(running)},
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        while not running.exists():
+            assert first.poll() is None
+            time.sleep(0.02)
+        second = copy.run("demo")
+    finally:
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+    assert second.returncode == 1
+    assert f"process {first.pid}" in second.stderr
+    assert copy.run("demo").returncode == 0, "the killed call's mark does not hold up the next one"
+
+
 def test_a_moved_folder_is_set_up_anew(copy: Copy, tmp_path: Path) -> None:
     copy.run("demo")
     moved = Copy(tmp_path / "moved", copy.env)
@@ -402,9 +408,7 @@ def test_PYTHON_chooses_and_is_not_replaced_by_another(copy: Copy, tmp_path: Pat
 
 
 def test_a_newer_version_is_preferred_and_a_placeholder_passed_over(copy: Copy, tmp_path: Path) -> None:
-    write_program(
-        tmp_path / "bin" / "python3.13", "#!/bin/sh\nexit 127\n"
-    )  # as version managers leave behind
+    write_program(tmp_path / "bin" / "python3.13", "#!/bin/sh\nexit 127\n")  # as version managers leave behind
     newer = tmp_path / "bin" / "python3.12"
     newer.symlink_to(copy.env["STAND_IN"])
     result = copy.run("demo", STAND_IN=str(newer))
