@@ -23,6 +23,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 OPTIONS = ("demo", "quick", "standard", "full", "v1", "compare", "notebooks", "check")
+TOOLS = "cat cp cut dirname env mkdir rm sh sleep tail timeout uname"  # all that the launcher itself may need
 
 # A stand-in for Python. `-m venv` makes an environment around a copy of it; STAND_IN_* steer what it does.
 STAND_IN = """#!/bin/sh
@@ -111,7 +112,7 @@ def copy(tmp_path: Path) -> Copy:
     stand_in = tmp_path / "bin" / "python3"
     write_program(stand_in, STAND_IN.format(python=shlex.quote(sys.executable), hang=HANG))
     # Only system tools beside the stand-in: no other Python and no uv of the machine's owner is found first.
-    for tool in "cat cp cut dirname env mkdir rm sh sleep tail timeout uname".split():
+    for tool in TOOLS.split():
         if found := shutil.which(tool):
             (stand_in.parent / tool).symlink_to(found)
     env = {
