@@ -44,9 +44,7 @@ def test_gradient_is_the_derivative_in_both_parametrisations(case):
 def test_change_of_units_keeps_the_loss(case):
     law, params, x = case
     moved = law.to_natural(law.to_units(law.to_working(params), (np.log(1e8),) * len(x), np.log(3.0)))
-    np.testing.assert_allclose(
-        law.value(moved, *x), 3.0 * law.value(params, *[v / 1e8 for v in x]), rtol=1e-12
-    )
+    np.testing.assert_allclose(law.value(moved, *x), 3.0 * law.value(params, *[v / 1e8 for v in x]), rtol=1e-12)
 
 
 def test_shapes_and_names(case):
@@ -76,9 +74,7 @@ def test_laws_that_contain_each_other_agree():
     n, d = np.geomspace(1e6, 1e10, 5), np.geomspace(1e8, 1e12, 5)
     five = np.array([1.7, 400.0, 500.0, 0.34, 0.3])
     chinchilla = get_law("chinchilla").value(five, n, d)
-    np.testing.assert_allclose(
-        get_law("power_mean").value(np.append(five, 1.0), n, d), chinchilla, rtol=1e-12
-    )
+    np.testing.assert_allclose(get_law("power_mean").value(np.append(five, 1.0), n, d), chinchilla, rtol=1e-12)
     unique = get_law("data_constrained").value(np.concatenate([five, [1e4, 1e4]]), 1e3 + 0 * n, d, d)
     np.testing.assert_allclose(unique, get_law("chinchilla").value(five, 1e3 + 0 * n, d), rtol=1e-12)
     eta = 0.15
@@ -87,9 +83,7 @@ def test_laws_that_contain_each_other_agree():
         over, 1.7 + (50 * (d / n) ** eta + 60 * (d / n) ** -eta) * (6 * n * d) ** -eta, rtol=1e-12
     )
     plain = get_law("power_n").value(np.array([1.7, 40.0, 0.2]), n)
-    np.testing.assert_allclose(
-        get_law("broken_n").value(np.array([1.7, 40, 0.2, 0.0, 1e8, 0.7]), n), plain, rtol=1e-12
-    )
+    np.testing.assert_allclose(get_law("broken_n").value(np.array([1.7, 40, 0.2, 0.0, 1e8, 0.7]), n), plain, rtol=1e-12)
 
 
 def test_kaplan_law_at_infinite_data_is_the_law_in_n():

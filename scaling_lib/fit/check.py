@@ -11,27 +11,21 @@ from scaling_lib.errors import InputError
 from scaling_lib.fit.forms import Array
 
 SMALLEST, LARGEST = 1e-40, 1e40  # beyond any count or loss; inside, no power of the laws here overflows
-MOST_POINTS = (
-    2_000_000  # a fit needs some 300 bytes a point and parameter; more rows are no set of training runs
-)
+MOST_POINTS = 2_000_000  # a fit needs some 300 bytes a point and parameter; more rows are no set of training runs
 
 
 def positive(name: str, values: Any) -> Array:
     """``values`` as a float array (n,), finite and above 0. Raises `InputError` that names the entry."""
     given = np.asarray(values)
     if given.ndim != 1:
-        raise InputError(
-            f"{name} must be a one-dimensional array, got {given.ndim} dimensions: pass one value per run"
-        )
+        raise InputError(f"{name} must be a one-dimensional array, got {given.ndim} dimensions: pass one value per run")
     if given.dtype.kind not in "fiub":
         given = _numbers(name, given)
     out = given.astype(float)
     if len(out) == 0:
         raise InputError(f"{name} is empty: a fit needs runs")
     if len(out) > MOST_POINTS:
-        raise InputError(
-            f"{name} has {len(out):,} entries: at most {MOST_POINTS:,} runs can be fitted; thin the table"
-        )
+        raise InputError(f"{name} has {len(out):,} entries: at most {MOST_POINTS:,} runs can be fitted; thin the table")
     for bad, what in (
         (np.isnan(out), "is not a number"),
         (np.isinf(out), "is infinite"),
@@ -54,9 +48,7 @@ def _numbers(name: str, given: Array) -> Array:
         try:
             out[i] = float(value)
         except (TypeError, ValueError, OverflowError):
-            raise InputError(
-                f"{name}[{i}] = {value!r} is not a number: drop the run or mend the value"
-            ) from None
+            raise InputError(f"{name}[{i}] = {value!r} is not a number: drop the run or mend the value") from None
     return out
 
 
@@ -83,9 +75,7 @@ def group_codes(groups: Any, n: int) -> Array | None:
     except TypeError:
         raise InputError("groups must hold hashable labels, such as strings or integers") from None
     if len(seen) < 2:
-        raise InputError(
-            "groups names one group only: the spread between groups cannot be seen; leave groups out"
-        )
+        raise InputError("groups names one group only: the spread between groups cannot be seen; leave groups out")
     return codes
 
 

@@ -29,8 +29,9 @@ ALIKE = 1.5  # forms within this factor of the best one's held-out error, or of 
 class FormScore:
     """One form's record.
 
-    name : text. n_params : free parameters. held_out : mean absolute relative error on hidden runs (inf if it could not
-    be fitted); worst : the largest. folds : hidden steps scored. in_sample : root mean squared log residual on all runs.
+    name : text. n_params : free parameters.
+    held_out : mean absolute relative error on hidden runs (inf if it could not be fitted); worst : the largest.
+    folds : hidden steps scored. in_sample : root mean squared log residual on all runs.
     prediction : at the target, None without one. fit : on all runs, None for the two baselines.
     """
 
@@ -48,8 +49,9 @@ class FormScore:
 class Comparison:
     """Forms, best held-out record first.
 
-    scores : the ranking. target : the point predicted at, or None. spread : least and largest prediction there among the
-    forms that did as well as the best law, or None. beaten : laws that did no better than a baseline.
+    scores : the ranking. target : the point predicted at, or None.
+    spread : least and largest prediction there among the forms that did as well as the best law, or None.
+    beaten : laws that did no better than a baseline.
     """
 
     scores: tuple[FormScore, ...]

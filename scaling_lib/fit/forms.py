@@ -13,9 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
-TOP = (
-    300.0  # exp(300) is far beyond any loss and far from overflow, also when two such numbers are multiplied
-)
+TOP = 300.0  # exp(300) is far beyond any loss and far from overflow, also when two such numbers are multiplied
 
 
 def _exp(z: Array) -> Array:

@@ -98,9 +98,7 @@ class Law:
     def _logs(self, x: tuple[Array | float, ...]) -> tuple[tuple[Array, ...], tuple[int, ...]]:
         if len(x) != len(self.variables):
             wanted = ", ".join(self.variables)
-            raise InputError(
-                f"law {self.name!r} takes {len(self.variables)} argument(s) ({wanted}), got {len(x)}"
-            )
+            raise InputError(f"law {self.name!r} takes {len(self.variables)} argument(s) ({wanted}), got {len(x)}")
         arrays = np.broadcast_arrays(*[np.asarray(v, dtype=float) for v in x])
         for name, v in zip(self.variables, arrays, strict=True):
             if not (np.all(np.isfinite(v)) and np.all(v > 0)):
@@ -175,9 +173,7 @@ POWER_MEAN = Law(
 
 DATA_CONSTRAINED = Law(
     name="data_constrained",
-    formula=(
-        "L = E + A / N'^alpha + B / D'^beta, D' = U (1 + R_D (1 - exp(-(D/U - 1)/R_D))), N' likewise with U_N"
-    ),
+    formula=("L = E + A / N'^alpha + B / D'^beta, D' = U (1 + R_D (1 - exp(-(D/U - 1)/R_D))), N' likewise with U_N"),
     param_names=("E", "A", "B", "alpha", "beta", "R_N", "R_D"),
     variables=("N", "D", "U"),
     logged=(False, True, True, False, False, True, True),

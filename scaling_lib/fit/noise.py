@@ -1,16 +1,16 @@
 """How noisy the runs are, and what that makes of the law's parameters.
 
-Every objective here has the form sum rho(r) with psi = rho'. Near its optimum the estimate moves like least squares on the
-*pseudo-residuals* psi(r) / m, where m is the mean of psi' [Huber 1964]: r itself for least squares, and for near-LAD
-objectives the sign of r times 1 / (2 f(0)), f the density of the noise. All formulas below are those of least squares on
-the pseudo-residuals.
+Every objective here has the form sum rho(r) with psi = rho'. Near its optimum the estimate moves like least
+squares on the *pseudo-residuals* psi(r) / m, where m is the mean of psi' [Huber 1964]: r itself for least
+squares, and for near-LAD objectives the sign of r times 1 / (2 f(0)), f the density of the noise. All formulas
+below are those of least squares on the pseudo-residuals.
 
 Noise need not be equal: with many ungrouped runs each run's own squared residual enters, the "sandwich" [White 1980].
 
-Runs that share a trunk share part of their noise. With ``groups`` the noise is a random effect: variance ``within`` for
-each run plus variance ``between`` for each group, both estimated from quadratic forms of the residuals whose expectation
-is exact for a linear law, so that few groups do not bias them. The degrees of freedom of a variance built from the two
-are Satterthwaite's [Satterthwaite 1946; Bell and McCaffrey 2002 for clusters].
+Runs that share a trunk share part of their noise. With ``groups`` the noise is a random effect: variance
+``within`` for each run plus variance ``between`` for each group, both estimated from quadratic forms of the
+residuals whose expectation is exact for a linear law, so that few groups do not bias them. The degrees of freedom
+of a variance built from the two are Satterthwaite's [Satterthwaite 1946; Bell and McCaffrey 2002 for clusters].
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from scaling_lib.fit.forms import Array
 from scaling_lib.fit.laws import Law
 
 MANY = 60  # degrees of freedom from which each run's own residual says how noisy it is
+WINDOW = 0.6  # half-width, in robust standard deviations, of the window that measures the density at 0
+PEAK = 2.0 * WINDOW * 0.3989423 / 0.4514938  # a normal density's height at 0 times the window, over its share inside
 EXACT_ROWS = 1500  # n x n matrices up to here; with more runs the groups' own number is enough
 
 
@@ -35,9 +37,11 @@ class Noise:
     each : with many ungrouped runs the squared pseudo-residual of each (n,), widened for leverage; else None.
     sigma : standard deviation of the log loss of a new run, group effect included.
     inverse : (k, k) inverse of the objective's second derivative over the free parameters, zero elsewhere.
-    rank, condition : of the Jacobian with columns scaled to length 1. blind : (k,) bool, parameters that no run informs.
-    leverage : (n,). spread : (n, k): what each run's pseudo-residual does to the parameters. basis : (n, r), orthonormal
-        basis of the Jacobian's columns. codes : (n,) clusters or None. dof : runs less free parameters.
+    rank, condition : of the Jacobian with columns scaled to length 1.
+    blind : (k,) bool, parameters that no run informs. leverage : (n,).
+    spread : (n, k): what each run's pseudo-residual does to the parameters.
+    basis : (n, r), orthonormal basis of the Jacobian's columns.
+    codes : (n,) clusters or None. dof : runs less free parameters.
     moments : what the degrees of freedom with groups are computed from.
     """
 
@@ -180,10 +184,12 @@ def pseudo_residuals(residuals: Array, dof: int, delta: float) -> tuple[Array, f
     if np.isinf(delta) or dof <= 0:
         return residuals, 1.0, np.ones(n)
     psi = np.clip(residuals, -delta, delta)
-    window = max(delta, 0.6 * robust_sigma(residuals, dof))
+    window = max(delta, WINDOW * robust_sigma(residuals, dof))
     taken = n - dof  # a near-LAD fit passes through as many runs as it has parameters
     inside = np.abs(residuals) <= window
     share = max(int(inside.sum()) - taken * (1.0 - min(1.0, delta / window)), 1.0) / dof
+    if window > delta:
+        share *= PEAK  # the density falls off inside the window; what is wanted is its height at 0
     slope = min(1.0, min(share, 1.0) * delta / window)
     return psi / slope, slope, inside * (n / max(int(inside.sum()), 1))
 

@@ -215,7 +215,8 @@ def descend(
             sharp=last or i > 0,
             log_x=None if log_x is None else tuple(v if v.ndim == 1 else v[rows] for v in log_x),
         )
-        solution = minimise(problem, start.reshape(r * s, k), tol=1e-11 if last else 1e-5)
+        limit, tol = (200, 1e-11) if last else (40, 1e-4)
+        solution = minimise(problem, start.reshape(r * s, k), max_iter=limit, tol=tol)
         cost, theta = solution.cost.reshape(r, s), solution.theta.reshape(r, s, k)
         if not last:
             start = merge(cost, theta, keep)[1]

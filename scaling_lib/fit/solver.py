@@ -139,9 +139,7 @@ def evaluate(problem: Problem, theta: Array) -> tuple[Array, Array, Array, Array
     return cost, grad, inner, outer
 
 
-def _step(
-    theta: Array, grad: Array, inner: Array, outer: Array, lam: Array, problem: Problem
-) -> tuple[Array, Array]:
+def _step(theta: Array, grad: Array, inner: Array, outer: Array, lam: Array, problem: Problem) -> tuple[Array, Array]:
     """Trial point (B, k) inside the bounds, and the decrease of the objective its slope promises (B,)."""
     k = theta.shape[1]
     held = ~problem.free | ((theta <= problem.lower) & (grad > 0)) | ((theta >= problem.upper) & (grad < 0))

@@ -1,7 +1,7 @@
 """Say whether a fit can bear a prediction: from identifiability and noise, never from R-squared.
 
-In order: do the losses fall at all (`no trend`)? Can these runs tell the parameters apart, and does the target lie where
-they speak (`not identifiable`)? What else is doubtful (`weak`)? Only what is left is `supported`.
+In order: do the losses fall at all (`no trend`)? Can these runs tell the parameters apart, and does the target lie
+where they speak (`not identifiable`)? What else is doubtful (`weak`)? Only what is left is `supported`.
 """
 
 from __future__ import annotations
