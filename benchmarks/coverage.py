@@ -26,8 +26,9 @@ LEVEL = 0.9
 class Design:
     """A sweep whose answer is known.
 
-    n, d : (runs,) sizes and tokens (d None for a ladder in N). truth : law of (N, D). noise : ``noise(rng, runs, group)``
-    log noise. groups : (runs,) or None. fit : from noisy losses to a result. identifiable : whether it must be believed.
+    n, d : (runs,) sizes and tokens (d None for a ladder in N). truth : law of (N, D).
+    noise : ``noise(rng, runs, groups)``, log noise; groups None for new runs. groups : (runs,) or None.
+    identifiable : whether it must be believed.
     """
 
     name: str

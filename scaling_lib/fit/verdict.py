@@ -1,7 +1,8 @@
 """Say whether a fit can bear a prediction: from identifiability and noise, never from R-squared.
 
-In order: do the losses fall at all (`no trend`)? Can these runs tell the parameters apart, and does the target lie
-where they speak (`not identifiable`)? What else is doubtful (`weak`)? Only what is left is `supported`.
+In order: are there enough runs? Do the losses fall at all (`no trend`)? Can these runs tell the parameters apart, and
+does the target lie where they speak (`not identifiable`)? What else is doubtful (`weak`)? Only what is left is
+`supported`.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from scipy.special import fdtrc, stdtr
 
 from scaling_lib.fit import check
 from scaling_lib.fit.forms import Array
-from scaling_lib.fit.noise import log_jacobian, measure
+from scaling_lib.fit.noise import log_jacobian, measure, pseudo_residuals
 from scaling_lib.fit.result import FitResult, Verdict
 from scaling_lib.fit.uncertainty import parameter_interval
 
-TREND_P = 0.005  # a fall must be this unlikely to be noise: ten flat losses in a row pass once in 200 times
+TREND_P = 0.01  # a fall along a straight line must be this unlikely to be noise
+SECOND_P = (
+    0.0025  # and by the tests that ask again where the line is a bad ruler: together flat runs pass once in 70 times
+)
 FAR_DECADES = 1.5  # 30 times beyond the runs is where published back-tests end well ...
 # ... and no target is believed that lies further beyond the runs than the runs themselves span.
 WIDE, HOPELESS = 0.10, 0.40  # width of the 90% interval, as a share of the loss: weak, refused
@@ -28,14 +32,15 @@ COLLINEAR = 0.9995  # correlation of ln N and ln D from which D/N is one number
 
 def judge(fit: FitResult, *target: Any) -> Verdict:
     """The verdict at a target (for arrays the worst of them), or at the largest run without one."""
-    flat = _no_trend(fit)
+    points = _points(fit, target)
+    few = _too_few(fit)
+    flat = "" if few else _no_trend(fit)
     if flat:
         return Verdict("no trend", (flat,))
-    points = _points(fit, target)
     if len(points[0]) == 0:
         return Verdict("supported", ())
     far, doubts = _distance(fit, points)
-    refusals = _design(fit) + far
+    refusals = few + _design(fit) + far
     if not refusals:
         refusals, wide = _width(fit, points)
         doubts += wide
@@ -89,22 +94,47 @@ def _slopes(fit: FitResult) -> tuple[list[str], list[bool], float]:
 def _ranks_fall(u: Array, y: Array) -> bool:
     """Spearman's test by its t approximation: a single wild run must not hide a fall."""
     n = len(u)
-    if n < 7:
-        return False
     rank = [np.unique(v, return_inverse=True)[1].astype(float) for v in (u, y)]
-    if np.ptp(rank[0]) == 0 or np.ptp(rank[1]) == 0:
+    if n < 6 or np.ptp(rank[0]) == 0 or np.ptp(rank[1]) == 0:
         return False
     rho = float(np.corrcoef(rank[0], rank[1])[0, 1])
-    if rho <= -1.0 + 1e-12:
-        return True
-    return bool(stdtr(n - 2, rho * np.sqrt((n - 2) / max(1.0 - rho**2, 1e-12))) < TREND_P / 2.0)
+    if rho <= -1.0 + 1e-12:  # every step down: one order of n! for distinct sizes
+        return len(np.unique(u)) == n
+    return bool(n >= 7 and stdtr(n - 2, rho * np.sqrt((n - 2) / max(1.0 - rho**2, 1e-12))) < SECOND_P)
+
+
+def _law_beats_constant(fit: FitResult) -> bool:
+    """An F test of the law, which can only fall, against one loss for all runs, in the fit's own objective.
+
+    A straight line fits a steep ladder badly, and one wild run spoils it; the law's own residuals are the better ruler.
+    """
+    k = fit.n_points - fit.dof
+    if fit.groups is not None or fit.dof < 1 or k < 2:
+        return False
+    y = np.log(fit.data["loss"])
+    level = float(np.median(y)) if np.isfinite(fit.delta) else float(y.mean())
+    for _ in range(50):  # reweighting; for least squares it stands still
+        r = y - level
+        pull = np.minimum(1.0, fit.delta / np.maximum(np.abs(r), 1e-300)) if np.isfinite(fit.delta) else np.ones(len(r))
+        level += float(np.sum(pull * r) / np.sum(pull))
+    drop = _deviance(y - level, fit.delta) - _deviance(fit.residuals, fit.delta)
+    pseudo, slope, _ = pseudo_residuals(fit.residuals, fit.dof, fit.delta)
+    scale = slope * float(np.sum(pseudo**2)) / fit.dof
+    if scale <= 1e-26:
+        return drop > 1e-20
+    return bool(fdtrc(k - 1, fit.dof, max(2.0 * drop / ((k - 1) * scale), 0.0)) < SECOND_P)
+
+
+def _deviance(r: Array, delta: float) -> float:
+    psi = np.clip(r, -delta, delta)
+    return float(np.sum(psi * (r - 0.5 * psi)))
 
 
 def _no_trend(fit: FitResult) -> str:
     names, falls, noise = _slopes(fit)
     if not names and fit.n_points > 1:
         return f"every run has the same {' and '.join(fit.law.variables)}: there is nothing to see a trend along"
-    if not falls or any(falls):
+    if not falls or any(falls) or _law_beats_constant(fit):
         return ""
     loss = fit.data["loss"]
     return (
@@ -120,15 +150,19 @@ def _ends(fit: FitResult) -> str:
     return f"from {loss[int(np.argmin(size))]:.4g} to {loss[int(np.argmax(size))]:.4g}"
 
 
+def _too_few(fit: FitResult) -> list[str]:
+    k, names, distinct = fit.n_points - fit.dof, fit.law.variables, fit.diagnostics["distinct"]
+    if distinct >= k + 2:
+        return []
+    what = names[0] if len(names) == 1 else f"({', '.join(names)})"
+    values = "value" if distinct == 1 else "values"
+    return [f"{distinct} distinct {values} of {what} for {k} parameters: at least {k + 2} are needed"]
+
+
 def _design(fit: FitResult) -> list[str]:
     """Can these runs tell the parameters apart at all?"""
     out = []
-    k = fit.n_points - fit.dof
     names = fit.law.variables
-    distinct = fit.diagnostics["distinct"]
-    if distinct < k + 2:
-        what = names[0] if len(names) == 1 else f"({', '.join(names)})"
-        out.append(f"{distinct} distinct values of {what} for {k} parameters: at least {k + 2} are needed")
     if {"N", "D"} <= set(names):
         u, v = np.log(fit.data["N"]), np.log(fit.data["D"])
         few = [n for n, x in (("N", u), ("D", v)) if len(np.unique(x)) < 3]
