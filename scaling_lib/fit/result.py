@@ -37,7 +37,7 @@ class Verdict:
         return self.level + (": " + "; ".join(self.reasons) if self.reasons else "")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)  # its arrays neither print nor compare in one piece
 class FitResult:
     """A fitted law. Made by `fit_power_law`, `fit_joint` or `fit_law`.
 
@@ -87,6 +87,13 @@ class FitResult:
     def values(self) -> Array:
         """The natural parameters (k,) in the law's order."""
         return np.array([self.params[name] for name in self.law.param_names])
+
+    def __repr__(self) -> str:
+        """One line: form, parameters, runs."""
+        values = ", ".join(
+            f"{k} = {'0 (at its bound)' if k == 'E' and not v else f'{v:.4g}'}" for k, v in self.params.items()
+        )
+        return f"<FitResult {self.law.name}: {values}; {self.n_points} runs>"
 
     def setup(self) -> setups.Setup:
         """The solver's view of these data, made anew."""

@@ -22,6 +22,7 @@ from scaling_lib.fit.forms import Array
 from scaling_lib.fit.laws import Law
 
 CHUNK = 200_000  # residuals evaluated at once: about 30 MB of temporaries for five parameters
+TINY = 1e-120  # least scaled loss a law is taken to give: its inverse can be squared and weighted without overflow
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Pin:
             return np.sum(self.vector * theta, axis=1), self.vector
         assert self.log_x is not None
         m, grad = law.core(theta, tuple(v[:, None] for v in self.log_x))
-        m = np.maximum(m[:, 0], 1e-300)
+        m = np.maximum(m[:, 0], TINY)
         return np.log(m), grad[:, :, 0] / m[:, None]
 
 
@@ -106,7 +107,7 @@ class Solution:
 def evaluate(problem: Problem, theta: Array) -> tuple[Array, Array, Array, Array]:
     """Objective (B,), gradient (B, k), and the matrices H and S (B, k, k) of the module's docstring."""
     m, jac = problem.law.core(theta, problem.log_x)
-    np.maximum(m, 1e-300, out=m)
+    np.maximum(m, TINY, out=m)
     jac /= m[:, None, :]
     r = np.log(m, out=m)
     r -= problem.y
