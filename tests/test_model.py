@@ -1,0 +1,124 @@
+"""The model against a plain NumPy reference in float64, its causality, and where it starts."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from scaling_lib.config import ModelConfig
+from scaling_lib.lm.model import GPT, Attention, Block
+
+CONFIG = ModelConfig(n_layer=2, n_head=4, d_model=32, vocab_size=300, seq_len=12)
+
+
+def reference_norm(x, gain):
+    centred = x - x.mean(-1, keepdims=True)
+    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * gain
+
+
+def reference_attention(x, qkv, out, n_head):
+    """Loops over heads and positions, with an explicit soft-max over the past."""
+    seq, d = x.shape
+    size = d // n_head
+    q, k, v = np.split(x @ qkv.T, 3, axis=1)
+    y = np.zeros_like(x)
+    for h in range(n_head):
+        part = slice(h * size, (h + 1) * size)
+        for t in range(seq):
+            score = k[: t + 1, part] @ q[t, part] / math.sqrt(size)
+            weight = np.exp(score - score.max())
+            y[t, part] = weight / weight.sum() @ v[: t + 1, part]
+    return y @ out.T
+
+
+def reference_gelu(x):
+    return x * 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+
+
+def reference_block(x, p, prefix, n_head):
+    a = reference_norm(x, p[prefix + "norm_attention.weight"])
+    x = x + reference_attention(
+        a, p[prefix + "attention.query_key_value.weight"], p[prefix + "attention.output.weight"], n_head
+    )
+    f = reference_norm(x, p[prefix + "norm_feed_forward.weight"])
+    hidden = reference_gelu(f @ p[prefix + "feed_forward.expand.weight"].T)
+    return x + hidden @ p[prefix + "feed_forward.contract.weight"].T
+
+
+def reference_logits(tokens, p, config):
+    x = p["token_embedding.weight"][tokens] + p["position_embedding.weight"][: len(tokens)]
+    for i in range(config.n_layer):
+        x = reference_block(x, p, f"blocks.{i}.", config.n_head)
+    return reference_norm(x, p["norm.weight"]) @ p["token_embedding.weight"].T
+
+
+@pytest.fixture
+def model():
+    built = GPT(CONFIG, seed=3).double()
+    with torch.no_grad():  # gains other than 1, so that a forgotten gain is seen
+        for p in built.parameters():
+            p.add_(0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())))
+    return built
+
+
+@pytest.fixture
+def parameters(model):
+    return {name: p.detach().numpy() for name, p in model.named_parameters()}
+
+
+def test_attention_is_the_references():
+    module = Attention(CONFIG).double()
+    x = torch.randn(1, 12, 32, dtype=torch.float64)
+    expected = reference_attention(
+        x[0].numpy(), module.query_key_value.weight.detach().numpy(), module.output.weight.detach().numpy(), 4
+    )
+    np.testing.assert_allclose(module(x)[0].detach().numpy(), expected, atol=1e-10)
+
+
+def test_block_is_the_references():
+    module = Block(CONFIG).double()
+    p = {name: v.detach().numpy() for name, v in module.named_parameters()}
+    x = torch.randn(1, 12, 32, dtype=torch.float64)
+    np.testing.assert_allclose(module(x)[0].detach().numpy(), reference_block(x[0].numpy(), p, "", 4), atol=1e-10)
+
+
+def test_logits_and_loss_are_the_references(model, parameters):
+    rng = np.random.default_rng(0)
+    tokens, targets = rng.integers(300, size=(2, 12)), rng.integers(300, size=(2, 12))
+    expected = np.stack([reference_logits(row, parameters, CONFIG) for row in tokens])
+    got = model(torch.from_numpy(tokens)).detach().numpy()
+    np.testing.assert_allclose(got, expected, atol=1e-9)
+    log_p = expected - np.log(np.exp(expected).sum(-1, keepdims=True))
+    each = -np.take_along_axis(log_p, targets[..., None], -1)[..., 0]
+    loss = model.loss(torch.from_numpy(tokens), torch.from_numpy(targets), reduction="none")
+    np.testing.assert_allclose(loss.detach().numpy(), each, atol=1e-5)  # the loss is taken in float32
+    mean = model.loss(torch.from_numpy(tokens), torch.from_numpy(targets)).item()
+    assert mean == pytest.approx(each.mean(), abs=1e-5)
+
+
+def test_a_later_token_never_changes_an_earlier_logit(model):
+    generator = torch.Generator().manual_seed(1)
+    tokens = torch.randint(300, (1, 12), generator=generator)
+    before = model(tokens)
+    for place in range(1, 12):
+        changed = tokens.clone()
+        changed[0, place] = (changed[0, place] + 1) % 300
+        after = model(changed)
+        assert torch.equal(after[0, :place], before[0, :place])
+        assert not torch.allclose(after[0, place], before[0, place])
+
+
+@pytest.mark.parametrize(("d_model", "vocab_size"), [(32, 512), (96, 512), (256, 1024), (128, 10_000), (640, 10_000)])
+def test_a_fresh_model_knows_nothing(d_model, vocab_size):
+    model = GPT(ModelConfig(2, 4, d_model, vocab_size, 32))
+    tokens = torch.randint(vocab_size, (8, 33), generator=torch.Generator().manual_seed(0))
+    loss = model.loss(tokens[:, :-1], tokens[:, 1:]).item()
+    assert loss == pytest.approx(math.log(vocab_size), abs=0.03)
+
+
+def test_the_seed_sets_the_weights():
+    same, other = GPT(CONFIG, seed=1), GPT(CONFIG, seed=2)
+    again = GPT(CONFIG, seed=1)
+    assert all(torch.equal(a, b) for a, b in zip(same.parameters(), again.parameters(), strict=True))
+    assert not torch.equal(same.token_embedding.weight, other.token_embedding.weight)
