@@ -135,7 +135,7 @@ MODES: dict[str, Mode] = {
         ),
         Mode(
             "laptop", "8 sizes x 5 token counts on shared trunks, two CPU cores",
-            (*_DEMO_SHAPES, (4, 7, 112), (5, 8, 128), (6, 10, 168)), 1024, 128, 16, 1000, 3000, "python-env",
+            (*_DEMO_SHAPES, (4, 7, 112), (5, 8, 128), (6, 7, 168)), 1024, 128, 16, 1000, 3000, "python-env",
             recipes=("wsd",), data_steps=tuple(2**k * 1_000_000 // 2048 for k in range(5)), grid=True,
             eval_tokens=131_072,
         ),
