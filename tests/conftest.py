@@ -17,7 +17,7 @@ WALK = "random-walk:train_tokens=60000,val_tokens=8192"
 UNIFORM = "uniform:train_tokens=60000,val_tokens=8192"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache of corpora for this session, for subprocesses too: the user's is neither needed nor touched."""
     folder = tmp_path_factory.mktemp("cache")

@@ -1,10 +1,12 @@
 """Locks between real processes: one holder, dead owners relieved, live ones left alone."""
 
 import json
+import os
 import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from scaling_lib.errors import InputError
@@ -92,6 +94,28 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path, monkeypatch):
     assert locks.try_lock(path) is None
     monkeypatch.setattr(time, "time", lambda: 4e9)  # the year 2096
     assert locks.try_lock(path) is None
+
+
+def test_a_date_set_anew_does_not_make_a_live_owner_dead(other, monkeypatch):
+    path, _ = other
+    if not psutil.LINUX:
+        pytest.skip("only on Linux does the date of the boot follow the machine's date")
+    boot = psutil._pslinux.boot_time()
+    started = psutil.Process().create_time()
+    monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: boot + 3600.0)
+    assert psutil.Process().create_time() == pytest.approx(started + 3600, abs=2)  # as after a jump of an hour
+    assert locks.try_lock(path) is None
+
+
+def test_a_number_that_another_process_has_got_since_makes_no_live_owner(other):
+    path, process = other
+    held = json.loads(path.read_text())
+    process.kill()
+    process.wait()
+    path.write_text(json.dumps({**held, "pid": os.getpid()}))
+    lock = locks.try_lock(path)
+    assert lock is not None
+    lock.release()
 
 
 def test_the_holder_beats_and_tells_its_progress(tmp_path, monkeypatch):

@@ -71,7 +71,7 @@ def try_lock(path: Path) -> Lock | None:
         "token": uuid.uuid4().hex,
         "host": socket.gethostname(),
         "pid": me.pid,
-        "process_started": me.create_time(),
+        "process_started": _started(me),
         "beat": 0,
     }
     try:
@@ -150,11 +150,20 @@ def _owner_is_dead(content: dict[str, Any]) -> bool:
     if content.get("host") != socket.gethostname():
         return False
     try:
-        return bool(psutil.Process(content["pid"]).create_time() != content["process_started"])
+        return abs(_started(psutil.Process(content["pid"])) - content["process_started"]) > 1.0
     except psutil.NoSuchProcess:
         return True
     except (psutil.Error, KeyError, TypeError):
         return False
+
+
+def _started(process: psutil.Process) -> float:
+    """When a process began, in seconds on a clock that nobody sets.
+
+    On Linux psutil adds the date of the boot, which moves whenever the machine's date is set: a live process
+    would seem to be another one. Two readings may differ by that date's rounding, hence the tolerance above.
+    """
+    return float(process.create_time()) - (psutil.boot_time() if psutil.LINUX else 0.0)
 
 
 @contextlib.contextmanager
