@@ -36,9 +36,7 @@ def simulated(noise=0.004, seed=0, bootstrap=0):
     return fit_joint(n, d, loss, bootstrap=bootstrap, objective="log_mse")
 
 
-@pytest.mark.parametrize(
-    "name", ["chinchilla", "chinchilla-printed", "chinchilla-epoch", "chinchilla-epoch-printed"]
-)
+@pytest.mark.parametrize("name", ["chinchilla", "chinchilla-printed", "chinchilla-epoch", "chinchilla-epoch-printed"])
 def test_the_optimum_is_chinchilla_s_closed_form(name):
     law = published.laws[name]
     budgets = np.geomspace(1e15, 1e27, 13)
@@ -75,9 +73,7 @@ def test_any_other_joint_law_agrees_with_scipy(name):
 def test_power_mean_and_over_training_laws_have_an_optimum_too():
     p = EPOCH.params
     mean = dataclasses.replace(EPOCH, law=get_law("power_mean"), params={**p, "q": 1.0}, cov=None)
-    assert compute_optimal(mean, 1e22).n_params == pytest.approx(
-        compute_optimal(EPOCH, 1e22).n_params, rel=1e-5
-    )
+    assert compute_optimal(mean, 1e22).n_params == pytest.approx(compute_optimal(EPOCH, 1e22).n_params, rel=1e-5)
     gadre = dataclasses.replace(
         EPOCH, law=get_law("over_training"), params={"E": 1.8, "a": 100.0, "b": 200.0, "eta": 0.16}, cov=None
     )
@@ -174,6 +170,14 @@ def test_with_data_enough_the_constraint_does_nothing():
     assert scarce.epochs > 1
     assert scarce.n_interval[0] < scarce.n_params < scarce.n_interval[1]
     assert data_constrained(EPOCH, np.array([1e20, 1e21]), 1e9).epochs.shape == (2,)
+
+
+def test_chinchilla_s_form_takes_muennighoff_s_decay_constants():
+    law = published.laws["muennighoff"]
+    plain = dataclasses.replace(law, law=get_law("chinchilla"))
+    c = 6 * 6.34e9 * 242e9
+    whole, borrowed = data_constrained(law, c, 25e9), data_constrained(plain, c, 25e9)
+    assert (borrowed.n_params, borrowed.loss) == (whole.n_params, whole.loss)
 
 
 @pytest.mark.parametrize(

@@ -103,8 +103,7 @@ def test_without_noise_the_hidden_runs_are_hit_exactly():
 def test_intervals_of_new_runs_hold_as_often_as_they_say():
     """40 simulated back-tests, 2,400 hidden runs: nominal 90% intervals of new runs hold in 85 to 95%."""
     covered = [
-        backtest(like_epoch(seed=s), hide="C>3e20", method="delta", objective="log_mse").covered
-        for s in range(40)
+        backtest(like_epoch(seed=s), hide="C>3e20", method="delta", objective="log_mse").covered for s in range(40)
     ]
     assert 0.85 <= np.mean(covered) <= 0.95, np.mean(covered)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from scaling_lib.errors import InputError
+from scaling_lib.fit._line import Line
 from scaling_lib.fit.isoflops import envelope, isoflop
 
 E, A, B = 1.69, 406.4, 410.7
@@ -43,13 +44,13 @@ def test_the_published_bias_of_the_parabolas_is_reproduced_to_three_decimals(alp
 def test_the_exponents_of_a_symmetric_law_are_exact_and_add_to_one():
     result = isoflop(*sweep(0.31, 0.31, 4))
     assert result.a == pytest.approx(0.5, abs=1e-9)
-    assert result.a + result.b == pytest.approx(1, abs=1e-12)
+    skewed = isoflop(*sweep(0.34, 0.28, 1.1))
+    assert skewed.a == pytest.approx(0.28 / 0.62, abs=1e-4)  # a = beta / (alpha + beta)
+    assert skewed.b == pytest.approx(0.34 / 0.62, abs=1e-4)
     assert np.allclose(result.n_opt, optimum(result.budgets, 0.31, 0.31), rtol=1e-6)
     assert np.allclose(6 * result.n_opt * result.d_opt, result.budgets)
     u = np.log(result.n_opt) - result.centre
-    assert np.allclose(
-        np.sum(result.coefficients * np.stack([u**0, u, u**2], axis=1), axis=1), result.loss_opt
-    )
+    assert np.allclose(np.sum(result.coefficients * np.stack([u**0, u, u**2], axis=1), axis=1), result.loss_opt)
 
 
 @pytest.mark.parametrize("kind", ["scatter", "bootstrap"])
@@ -70,9 +71,7 @@ def test_errors_that_go_together_widen_the_interval_by_group():
     n, c, clean = sweep(0.31, 0.31, 4, points=9)
     trunk = np.tile(np.arange(9), 5)
     rng = np.random.default_rng(3)
-    noisy = (
-        clean + 0.004 * rng.standard_normal(9)[trunk] * np.log(c / 1e16) + 1e-4 * rng.standard_normal(n.size)
-    )
+    noisy = clean + 0.004 * rng.standard_normal(9)[trunk] * np.log(c / 1e16) + 1e-4 * rng.standard_normal(n.size)
     single = isoflop(n, c, noisy, bootstrap=500, use_edges=True)
     grouped = isoflop(n, c, noisy, bootstrap=500, groups=trunk, use_edges=True)
     assert np.ptp(grouped.interval(1e24)) > np.ptp(single.interval(1e24))
@@ -91,6 +90,42 @@ def test_minima_at_an_edge_are_flagged_and_left_out():
     wide = isoflop(shifted, c, loss, use_edges=True)
     assert wide.a == pytest.approx(wide.a_with_edges)
     assert "ok" in result.summary()
+
+
+def test_a_lowest_loss_at_the_end_of_the_sizes_is_an_edge_though_the_parabola_turns_inside():
+    """Exact parabolas about ln N* = 10 + ln(C)/2; the first budget's sizes begin just below its minimum."""
+    c = np.repeat(np.logspace(17, 20, 4), 5)
+    u = np.tile(np.linspace(-1, 1, 5), 4)
+    u[:5] = np.linspace(-0.1, 1.9, 5)
+    n = np.exp(10 + np.log(c) / 2 + u)
+    result = isoflop(n, c, 3 + 0.05 * u**2 + 0.005 * (c < 2e17) * u)
+    assert result.flags == ("edge", "ok", "ok", "ok")
+    assert result.n_range[0, 0] <= result.n_opt[0] <= result.n_range[0, 1]
+    assert list(result.used) == [False, True, True, True]
+    assert result.a == pytest.approx(0.5, abs=1e-9)
+    assert abs(result.a_with_edges - 0.5) > 0.001
+    assert isoflop(n, c, 3 + 0.05 * u**2, use_edges=True).used.all()
+
+
+def test_curvature_within_the_noise_is_no_minimum():
+    """Half of all noise curves upwards; at two standard errors about 4 in 100 may still pass for a minimum."""
+    n, c, _ = sweep(0.34, 0.28, 4, points=9)
+    rng = np.random.default_rng(0)
+    found = 0
+    for _ in range(100):
+        try:
+            found += isoflop(n, c, 9.21 + 1e-3 * rng.standard_normal(n.size)).used.sum()
+        except InputError as error:
+            found += int(str(error).split()[1])
+    assert found / 500 < 0.08
+
+
+def test_a_line_s_error_uses_the_whole_covariance():
+    line = Line(0.5, 20.0, 40.0, np.array([[0.04, -0.01], [-0.01, 0.01]]), 0)
+    mid, se = line.at(np.array([40.0, 42.0]))
+    assert mid.tolist() == [20.0, 21.0]
+    assert se == pytest.approx([0.2, np.sqrt(0.04 - 2 * 2 * 0.01 + 4 * 0.01)])
+    assert line.quantile(0.9) == pytest.approx(1.6449, abs=1e-4)
 
 
 def test_losses_without_a_minimum_are_refused_with_the_reason():

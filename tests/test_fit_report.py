@@ -19,9 +19,7 @@ def grid(noise=0.004, groups=False):
     """Return 40 runs of a known law on a grid of N and D."""
     n, d = (a.ravel() for a in np.meshgrid(np.geomspace(1e7, 1e9, 8), np.geomspace(2e8, 2e10, 5)))
     loss = TRUTH.predict(n, d) * np.exp(noise * np.random.default_rng(0).standard_normal(40))
-    return table_from_arrays(
-        loss, n_params=n, n_tokens=d, groups=np.repeat(np.arange(8), 5) if groups else None
-    )
+    return table_from_arrays(loss, n_params=n, n_tokens=d, groups=np.repeat(np.arange(8), 5) if groups else None)
 
 
 def strict(report):
@@ -81,9 +79,7 @@ def test_the_law_follows_from_the_table_and_the_objective_from_the_law():
 
 def test_units_and_derivations_are_told():
     text = "N,C,bits_per_byte\n" + "".join(
-        f"{n:g},{6 * n * d:g},{TRUTH.predict(n, d) / 3:.5f}\n"
-        for n in (1e7, 1e8, 1e9)
-        for d in (1e9, 1e10, 1e11)
+        f"{n:g},{6 * n * d:g},{TRUTH.predict(n, d) / 3:.5f}\n" for n in (1e7, 1e8, 1e9) for d in (1e9, 1e10, 1e11)
     )
     report = fit_table(parse_table(text), law="chinchilla", predict=[{"N": 1e9, "D": 2e10}])
     d = strict(report)

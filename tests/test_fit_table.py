@@ -116,6 +116,7 @@ def test_groups_and_labels_are_kept():
         ),
         ("N,loss (bpb),unit\n1,2,nats\n", ["row 1", "bits per byte (the heading)", "pooled"]),
         ("N,loss,unit\n1,2,nats\n1,2,bits per byte\n", ["row 2", "'unit'", "pooled"]),
+        ("N,C,loss\n1e6,1e15,3\n1e25,1e15,3\n", ["row 2", "D from C = 6 N D", "outside"]),
         ("N,loss,unit\n1,2,dB\n", ["row 1", "'unit'", "'dB'"]),
         ('N,loss\n1,"2\n3,4\n', ["valid CSV"]),
         ("N,loss\n1,2\x003\n", ["row 1"]),

@@ -98,18 +98,12 @@ def delimiter(line: str) -> str:
     return max(",;\t|", key=score)
 
 
-def assign(
-    headings: Sequence[str], source: str, columns: Mapping[str, str]
-) -> dict[str, tuple[int, Heading]]:
+def assign(headings: Sequence[str], source: str, columns: Mapping[str, str]) -> dict[str, tuple[int, Heading]]:
     """Return role -> (column index, heading) for a heading row; ``columns`` (role -> heading) overrules.
 
     Raises InputError where a needed column is missing (naming those there are) or two columns mean the same.
     """
-    has = (
-        "the table has "
-        + ", ".join(show(h.strip()) for h in headings[:12])
-        + ("" if len(headings) <= 12 else " ...")
-    )
+    has = "the table has " + ", ".join(show(h.strip()) for h in headings[:12]) + ("" if len(headings) <= 12 else " ...")
     known = [recognise(h) for h in headings]
     chosen: dict[str, tuple[int, Heading]] = {}
     for role in SYNONYMS:
@@ -120,15 +114,11 @@ def assign(
         same = [(i, h) for i, h in entries if h.rank == best]
         if len(same) > 1:
             both = " and ".join(show(headings[i].strip()) for i, _ in same[:3])
-            raise InputError(
-                f"{source}: the columns {both} both mean {role}; keep one, or choose with columns="
-            )
+            raise InputError(f"{source}: the columns {both} both mean {role}; keep one, or choose with columns=")
         chosen[role] = same[0]
     for role, wanted in columns.items():
         if role not in SYNONYMS:
-            raise InputError(
-                f"{source}: columns= names the unknown role {show(role)}; use {', '.join(SYNONYMS)}"
-            )
+            raise InputError(f"{source}: columns= names the unknown role {show(role)}; use {', '.join(SYNONYMS)}")
         places = [i for i, h in enumerate(headings) if h.strip().lower() == wanted.strip().lower()]
         if len(places) != 1:
             fault = "no column is" if not places else f"{len(places)} columns are"
@@ -157,16 +147,12 @@ def number(cell: str, role: str, at: str) -> tuple[float, str]:
     value, suffix = float(match[1].replace("_", "")), plain(match[2])
     if role == "loss":
         if suffix and suffix not in LOSS_UNITS:
-            raise InputError(
-                f"{at}: unknown unit in {show(cell)}; a loss is in nats per token or bits per byte"
-            )
+            raise InputError(f"{at}: unknown unit in {show(cell)}; a loss is in nats per token or bits per byte")
         return value, LOSS_UNITS.get(suffix, "")
     # "1.5B tokens" is a multiple and a word: take them apart.
     words = [suffix] if suffix in MULTIPLES else suffix.split()
     if any(w not in MULTIPLES for w in words):
-        raise InputError(
-            f"{at}: unknown unit in {show(cell)}; write a plain number, or k, M, B or T behind it"
-        )
+        raise InputError(f"{at}: unknown unit in {show(cell)}; write a plain number, or k, M, B or T behind it")
     return value * math.prod(MULTIPLES[w] for w in words), ""
 
 

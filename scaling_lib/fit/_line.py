@@ -96,10 +96,8 @@ def fit_line(ln_c: Floats, ln_n: Floats, stderr: Floats) -> Line:
     hat = np.linalg.pinv(design)
     height, slope = hat @ ln_n
     dof = ln_c.size - 2
-    if dof > 0:
-        variance = np.full(ln_c.size, np.sum((ln_n - design @ [height, slope]) ** 2) / dof)
-    else:
-        variance = stderr**2
+    scatter = float(np.sum((ln_n - design @ [height, slope]) ** 2))
+    variance = np.full(ln_c.size, scatter / dof) if dof > 0 else stderr**2
     return Line(float(slope), float(height), centre, (hat * variance) @ hat.T, max(dof, 0))
 
 

@@ -33,9 +33,7 @@ def read(name: str) -> tuple[Mapping[str, str], ...]:
     try:
         text = (folder / f"{name}.csv").read_text(encoding="utf-8")
     except OSError:
-        has = ", ".join(
-            sorted(p.name.removesuffix(".csv") for p in folder.iterdir() if p.name.endswith(".csv"))
-        )
+        has = ", ".join(sorted(p.name.removesuffix(".csv") for p in folder.iterdir() if p.name.endswith(".csv")))
         raise InputError(f"no published table {name!r}: choose one of {has}") from None
     return tuple(MappingProxyType(row) for row in csv.DictReader(text.splitlines()))
 
@@ -73,9 +71,7 @@ def pythia(convention: str = "non_embedding") -> RunTable:
     )
 
 
-def epoch_runs(
-    path: str | os.PathLike[str] | None = None, *, all_runs: bool = False, url: str = EPOCH_URL
-) -> RunTable:
+def epoch_runs(path: str | os.PathLike[str] | None = None, *, all_runs: bool = False, url: str = EPOCH_URL) -> RunTable:
     """Return Chinchilla's runs as Epoch read them off the paper's figure 4 [Besiroglu et al. 2024].
 
     The file is not part of this package. Looked for in turn: ``path``; the folder named by the environment
@@ -98,13 +94,9 @@ def epoch_runs(
     try:
         found = hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError as error:
-        raise InputError(
-            f"{shown}: cannot be read ({error.strerror}); give the path of the CSV file"
-        ) from None
+        raise InputError(f"{shown}: cannot be read ({error.strerror}); give the path of the CSV file") from None
     if found != EPOCH_SHA256:
-        raise InputError(
-            f"{shown}: another file than expected, SHA-256 {found[:12]}, not {EPOCH_SHA256[:12]}"
-        )
+        raise InputError(f"{shown}: another file than expected, SHA-256 {found[:12]}, not {EPOCH_SHA256[:12]}")
     table = replace(read_table(file), source="Chinchilla's runs by Epoch")
     return table if all_runs else table.select(table.loss < np.sort(table.loss)[-5])
 
@@ -117,9 +109,7 @@ def _fetch(url: str) -> Path:
     cache = platformdirs.user_cache_path("scaling_lib", appauthor=False)
     try:
         return Path(pooch.retrieve(url, known_hash=f"sha256:{EPOCH_SHA256}", fname=EPOCH_FILE, path=cache))
-    except (
-        Exception
-    ) as error:  # no network, a proxy's page, a full disk: pooch raises whatever its downloader raised
+    except Exception as error:  # no network, a proxy's page, a full disk: pooch raises whatever its downloader raised
         reason = " ".join(str(error).split())[:120]
         raise InputError(
             f"Epoch's table could not be fetched ({type(error).__name__}: {reason}); download {url} "

@@ -110,15 +110,9 @@ def compute_optimal(
         budget.
     """
     if fit.law.variables != ("N", "D"):
-        wanted = (
-            "data_constrained" if "U" in fit.law.variables else "a law of N and D, such as fit_joint gives"
-        )
-        raise InputError(
-            f"compute_optimal: law {fit.law.name!r} has {', '.join(fit.law.variables)}; use {wanted}"
-        )
-    return _allocate(
-        fit, fit.law, fit.values, _sample(fit, draws, seed), flops, None, flops_per, level, judge
-    )
+        wanted = "data_constrained" if "U" in fit.law.variables else "a law of N and D, such as fit_joint gives"
+        raise InputError(f"compute_optimal: law {fit.law.name!r} has {', '.join(fit.law.variables)}; use {wanted}")
+    return _allocate(fit, fit.law, fit.values, _sample(fit, draws, seed), flops, None, flops_per, level, judge)
 
 
 def data_constrained(
@@ -170,9 +164,7 @@ def overtraining_cost(fit: Fit, flops: float, tokens_per_param: float, *, flops_
     """
     c, ratio = _scalar("flops", flops), _scalar("tokens_per_param", tokens_per_param)
     n = float(np.sqrt(c / (flops_per * ratio)))
-    return _detour(
-        fit, n, c / (flops_per * n), compute_optimal(fit, c, flops_per=flops_per, judge=False), flops_per
-    )
+    return _detour(fit, n, c / (flops_per * n), compute_optimal(fit, c, flops_per=flops_per, judge=False), flops_per)
 
 
 def same_loss_smaller_model(fit: Fit, flops: float, n_params: float, *, flops_per: float = 6.0) -> Detour:
@@ -207,16 +199,11 @@ def _detour(fit: Fit, n: float, d: float, best: Allocation, flops_per: float) ->
     loss = float(fit.predict(n, d))
 
     def short(ln_c: float) -> float:
-        return (
-            float(compute_optimal(fit, float(np.exp(ln_c)), flops_per=flops_per, draws=0, judge=False).loss)
-            - loss
-        )
+        return float(compute_optimal(fit, float(np.exp(ln_c)), flops_per=flops_per, draws=0, judge=False).loss) - loss
 
     equivalent = float(np.exp(_root(short, np.log(5 * flops_per), np.log(c) + 1e-6)))
     same = best.loss if np.isclose(c, best.flops, rtol=1e-12) else short(float(np.log(c))) + loss
-    return Detour(
-        n, d, c, loss, best, loss - float(same), equivalent, c / equivalent, n / float(best.n_params)
-    )
+    return Detour(n, d, c, loss, best, loss - float(same), equivalent, c / equivalent, n / float(best.n_params))
 
 
 def _allocate(
@@ -266,9 +253,7 @@ def _allocate(
     )
 
 
-def _search(
-    law: Law, params: Floats, budget: Floats, unique: float | None
-) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+def _search(law: Law, params: Floats, budget: Floats, unique: float | None) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     """Return (ln N*, loss, at an edge), each (R, m): R rows of natural ``params``, m budgets ln(N D)."""
     working = law.to_working(params)
     extra = () if unique is None else (np.full((len(params), budget.size), np.log(unique)),)

@@ -244,9 +244,7 @@ def error_by_span(
     )
 
 
-def cerebras(
-    losses: str = "paper", models: Iterable[int] = (4, 5, 6), **options: Any
-) -> dict[int, BacktestResult]:
+def cerebras(losses: str = "paper", models: Iterable[int] = (4, 5, 6), **options: Any) -> dict[int, BacktestResult]:
     """Predict Cerebras-GPT 13B from the smallest 4, 5 and 6 models by a power law in training FLOP.
 
     With the paper's losses the last hidden run is missed by +4.5, -1.6 and +1.6%; ``losses="model_card"``
@@ -262,16 +260,12 @@ def pythia(**options: Any) -> dict[str, BacktestResult]:
 
     Non-embedding N misses by +0.5 and +0.5%, total N by +2.7 and +4.0%. Returns {convention: result}.
     """
-    return {
-        c: backtest(published.pythia(c), hide=2, law="power_n", **options) for c in ("non_embedding", "total")
-    }
+    return {c: backtest(published.pythia(c), hide=2, law="power_n", **options) for c in ("non_embedding", "total")}
 
 
 def epoch(table: RunTable | None = None, *, cut: float = 3e19, **options: Any) -> BacktestResult:
     """Predict Chinchilla's runs above ``cut`` FLOP from those below (spans 443x at 3e19)."""
-    return backtest(
-        published.epoch_runs() if table is None else table, hide=f"C>={cut!r}", law="chinchilla", **options
-    )
+    return backtest(published.epoch_runs() if table is None else table, hide=f"C>={cut!r}", law="chinchilla", **options)
 
 
 def choose_law(table: RunTable, law: str | Law = "auto") -> Law:
@@ -317,9 +311,7 @@ def _hidden(table: RunTable, hide: int | str | ArrayLike) -> NDArray[np.bool_]:
             raise InputError(f"hide must be a count, a condition, or {n} booleans, one per run")
     if not 0 < mask.sum() < n:
         what = f"hide={hide!r}" if isinstance(hide, str | int) else "the mask"
-        raise InputError(
-            f"{table.source}: {what} hides {int(mask.sum())} of {n} runs; hide some and keep some"
-        )
+        raise InputError(f"{table.source}: {what} hides {int(mask.sum())} of {n} runs; hide some and keep some")
     return mask
 
 

@@ -90,9 +90,7 @@ class EnvelopeResult(Optimum):
     def summary(self) -> str:
         """Return a text of the exponents and of what was left out."""
         left_out = ", ".join(f"{n:.3g}" for n in self.edge_sizes)
-        return "\n".join(
-            [f"{self.sizes.size} sizes on the envelope; at its ends: {left_out}", *exponent_lines(self)]
-        )
+        return "\n".join([f"{self.sizes.size} sizes on the envelope; at its ends: {left_out}", *exponent_lines(self)])
 
 
 def isoflop(
@@ -304,9 +302,7 @@ def _bootstrap(
     else:
         labels = np.asarray(groups)
         if labels.shape != which.shape:
-            raise InputError(
-                f"isoflop: groups has shape {labels.shape}; give one label per run, ({which.size},)"
-            )
+            raise InputError(f"isoflop: groups has shape {labels.shape}; give one label per run, ({which.size},)")
         cluster = np.unique(labels, return_inverse=True)[1]
         if cluster.max() == 0:
             raise InputError("isoflop: groups holds one label only; a bootstrap by group needs two or more")

@@ -108,9 +108,7 @@ class PublishedLaw:
         points = [np.asarray(v, dtype=float) for v in x]
         value = self.law.value(self.values, *points)
         slope = self.law.gradient(self.values, *points, working=True) / value  # (k, ...)
-        half = stats.norm.ppf(0.5 + level / 2) * np.sqrt(
-            np.einsum("i...,ij,j...->...", slope, self.cov, slope)
-        )
+        half = stats.norm.ppf(0.5 + level / 2) * np.sqrt(np.einsum("i...,ij,j...->...", slope, self.cov, slope))
         low, high = value * np.exp(-half), value * np.exp(half)
         return (float(low), float(high)) if low.ndim == 0 else (low, high)
 
@@ -212,16 +210,12 @@ def _law(row: Mapping[str, str]) -> PublishedLaw:
             stderr[name] = float(p["stderr"])
     if len(law.variables) == 1:
         exponent = given[law.param_names[2]]
-        if "coefficient" in given:  # per PF-days^exponent
-            amplitude = given["coefficient"] * PF_DAY**exponent
-        else:  # (x_c / x)^exponent
-            amplitude = given["x_c"] ** exponent
-        given = {"E": given.get("E", 0.0), law.param_names[1]: amplitude, law.param_names[2]: exponent}
+        # Printed as (x_c / x)^exponent, or as a coefficient per PF-days^exponent.
+        per = given["coefficient"] * PF_DAY**exponent if "coefficient" in given else given["x_c"] ** exponent
+        given = {"E": given.get("E", 0.0), law.param_names[1]: per, law.param_names[2]: exponent}
     cov = None
     if row["law"] == "chinchilla-epoch":
-        cov = np.array(
-            [[float(r[name]) for name in law.param_names] for r in read("chinchilla_epoch_covariance")]
-        )
+        cov = np.array([[float(r[name]) for name in law.param_names] for r in read("chinchilla_epoch_covariance")])
     return PublishedLaw(
         name=row["law"],
         title=row["title"],

@@ -103,9 +103,7 @@ class Report:
     def to_text(self) -> str:
         """Return the fit's checklist and a paragraph per prediction, for a person."""
         derived = f", {' and '.join(self.table.derived)} from C = 6 N D" if self.table.derived else ""
-        lines = [
-            f"table: {self.table.source}, {len(self.table)} runs, loss in {self.table.loss_unit}{derived}"
-        ]
+        lines = [f"table: {self.table.source}, {len(self.table)} runs, loss in {self.table.loss_unit}{derived}"]
         lines.append(self.fit.summary())
         for p in self.predictions:
             at = ", ".join(f"{name} = {value:.4g} {_UNITS[name]}" for name, value in p.target.items())
@@ -152,9 +150,7 @@ def fit_table(
     check_level(level)
     form = backtests.choose_law(table, law)
     if "U" in form.variables:
-        raise InputError(
-            f"law {form.name!r} needs the unique tokens of each run: use fit_joint(unique_tokens=...)"
-        )
+        raise InputError(f"law {form.name!r} needs the unique tokens of each run: use fit_joint(unique_tokens=...)")
     targets = [parse_target(p, form) for p in predict]
     fit = fit_law(
         form,
@@ -180,9 +176,7 @@ def parse_target(target: str | Mapping[str, float], law: Law) -> dict[str, float
             name, mark, text = part.partition("=")
             name = name.strip().upper()
             if not mark or name not in ("N", "D", "C"):
-                raise InputError(
-                    f"target {_headings.show(target)}: write it as N=175e9,D=300e9 (names N, D, C)"
-                )
+                raise InputError(f"target {_headings.show(target)}: write it as N=175e9,D=300e9 (names N, D, C)")
             at = f"target {_headings.show(target)}, {name}"
             if name in given:
                 raise InputError(f"{at} is given twice")

@@ -134,9 +134,7 @@ def table_from_arrays(
         except (TypeError, ValueError):
             raise InputError(f"{source}: {role} must be numbers, one per run") from None
         if numbers[role].shape != (n := numbers["loss"].size,):
-            raise InputError(
-                f"{source}: {role} has shape {numbers[role].shape}; give one value per run, ({n},)"
-            )
+            raise InputError(f"{source}: {role} has shape {numbers[role].shape}; give one value per run, ({n},)")
         for row, x in enumerate(numbers[role].tolist(), start=1):
             check(x, f"{x:g}", role, f"{source}: row {row}, column {role}")
     texts: dict[str, NDArray[np.str_] | None] = {}
@@ -179,9 +177,7 @@ def _read(stream: Iterable[str], name: str, columns: Mapping[str, str], max_rows
     try:
         first = next((line for line in lines if line.strip() and not line.startswith("#")), None)
         if first is None:
-            raise InputError(
-                f"{name}: the file is empty; it needs a heading row such as N,D,loss and one row per run"
-            )
+            raise InputError(f"{name}: the file is empty; it needs a heading row such as N,D,loss and one row per run")
         mark = delimiter(first)
         rows = csv.reader(itertools.chain([first], lines), delimiter=mark, strict=True, skipinitialspace=True)
         return _rows(rows, next(rows), lines, name, columns, max_rows)
@@ -214,11 +210,7 @@ def _rows(
         while len(cells) > len(headings) and not cells[-1].strip():
             cells.pop()
         if len(cells) != len(headings):
-            hint = (
-                "put numbers with thousands separators in quotes"
-                if len(cells) > len(headings)
-                else "fill it up"
-            )
+            hint = "put numbers with thousands separators in quotes" if len(cells) > len(headings) else "fill it up"
             raise InputError(f"{where} has {len(cells)} cells under {len(headings)} headings; {hint}")
         for role, (index, heading) in roles.items():
             cell, at = cells[index].strip(), f"{where}, column {show(headings[index].strip())}"
