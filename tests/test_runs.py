@@ -25,7 +25,10 @@ points = st.builds(Point, st.integers(0, 10**9), st.integers(0, 10**15), finite,
 text = st.text(max_size=20)
 
 
-def make(history=(Point(0, 0, 0.1, 6.2), Point(10, 640, 0.1, 5.0, 5.1)), **changes) -> Run:
+CURVE = (Point(0, 0, 0.1, 6.2), Point(10, 640, 0.1, 5.0, 5.1))
+
+
+def make(history=CURVE, **changes) -> Run:
     config = RunConfig(
         ModelConfig(2, 2, 32, 512, 64), TrainConfig("v1", 10, 16, 1e-3, "constant"), "text:/some/where.txt"
     )
