@@ -34,13 +34,20 @@ class Step:
     high: float | None = None
 
 
-def ablation_steps(runs: Sequence[Run], recipes: Sequence[str], model: ModelConfig, level: float = 0.9) -> list[Step]:
+def ablation_steps(
+    runs: Sequence[Run],
+    recipes: Sequence[str],
+    model: ModelConfig,
+    *,
+    max_steps: int | None = None,
+    level: float = 0.9,
+) -> list[Step]:
     """Measure each recipe against the one before it.
 
     Parameters
     ----------
-    runs : records that include every recipe at ``model`` with the same two or more seeds. Where a recipe was
-        trained for several lengths, the length most of the models share counts.
+    runs : records that include every recipe at ``model`` with the same two or more seeds.
+    max_steps : the length that counts; where None, for each recipe the one that most of its models share.
     recipes : in the order of the way, such as ``("v1", "v1-long", "v2")``.
 
     Raises
@@ -52,7 +59,7 @@ def ablation_steps(runs: Sequence[Run], recipes: Sequence[str], model: ModelConf
     found: list[Step] = []
     seeds: list[int] = []
     for recipe in recipes:
-        by_seed = _by_seed(runs, recipe, model)
+        by_seed = _by_seed(runs, recipe, model, max_steps)
         if not found:
             seeds = sorted(by_seed)
         if len(seeds) < 2 or sorted(by_seed) != seeds:
@@ -70,14 +77,14 @@ def ablation_steps(runs: Sequence[Run], recipes: Sequence[str], model: ModelConf
     return found
 
 
-def _by_seed(runs: Sequence[Run], recipe: str, model: ModelConfig) -> dict[int, float]:
+def _by_seed(runs: Sequence[Run], recipe: str, model: ModelConfig, max_steps: int | None) -> dict[int, float]:
     own = [r for r in runs if r.config.train.recipe == recipe and r.finished]
     lengths: dict[int, set[ModelConfig]] = {}
     for r in own:
         lengths.setdefault(r.config.train.max_steps, set()).add(r.config.model)
     if not lengths:
         raise InputError(f"no finished runs of recipe {recipe!r} among the records")
-    length = max(lengths, key=lambda n: (len(lengths[n]), n))
+    length = max_steps or max(lengths, key=lambda n: (len(lengths[n]), n))
     return {
         r.config.train.seed: r.val_loss
         for r in own
