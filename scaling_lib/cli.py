@@ -28,24 +28,33 @@ if TYPE_CHECKING:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line, not the whole usage; exit 2."""
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.exit(2, f"{self.prog}: {_one_line(message)}; see {self.prog} --help\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     args = _parser().parse_args(argv)
     try:
-        return int(args.call(args))
+        status = int(args.call(args))
+        sys.stdout.flush()  # so that a reader who has left is noticed here, not while Python shuts down
+        return status
     except InputError as error:
-        print(f"scaling_lib: {error}", file=sys.stderr)
+        print(f"scaling_lib: {_one_line(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        again = shlex.join(["python", "-m", "scaling_lib", *(argv or sys.argv[1:])])
+        # Without --force (or a shortened form of it), which would start over instead of going on.
+        words = [w for w in argv or sys.argv[1:] if len(w) < 3 or not "--force".startswith(w)]
+        again = shlex.join(["python", "-m", "scaling_lib", *words])
         print(f"\nscaling_lib: interrupted; finished runs are kept. To go on: {again}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has seen enough, as in `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _one_line(message: str) -> str:
+    """A message that quotes a path or an argument with a line break in it, in one line all the same."""
+    return " ".join(message.splitlines())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -332,6 +341,8 @@ def _fit(args: argparse.Namespace) -> int:
             _print_report(runs)
             return 0
         runs = _of_one_recipe(runs, args.recipe)
+        if not runs:
+            raise InputError(f"{args.source}: no run in the folder has finished, so there is nothing to fit")
         check_poolable(runs)
         columns = table(runs)
         source = table_from_arrays(

@@ -182,7 +182,7 @@ def read_run(path: Path) -> Run:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, too long a number, too deep
         raise InputError(
             f"{path}: not a whole JSON file ({error}); delete it and the sweep will run that cell again"
         ) from error

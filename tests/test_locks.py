@@ -53,6 +53,16 @@ def test_a_live_owner_is_left_alone_and_a_dead_one_relieved(other):
     lock.release()
 
 
+def test_a_dead_owner_whom_its_parent_has_not_buried_is_relieved(other):
+    path, process = other
+    process.kill()
+    while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    lock = locks.try_lock(path)
+    assert lock is not None
+    lock.release()
+
+
 def test_only_one_of_many_relieves_a_dead_owner(other):
     path, process = other
     process.kill()

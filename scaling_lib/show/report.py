@@ -25,6 +25,10 @@ def sweep_report(runs: Sequence[Run]) -> str:
     parts += ["Laws, fitted to the final validation losses (nats per token)", *(_law(x) for x in ladders)]
     parts.append(_predictions(ladders))
     flagged = [r.run_id for r in runs if r.more_than_one_epoch]
+    in_laws = {run_id for x in ladders for run_id in x.left_out}
+    lost = [r.run_id for r in runs if not r.finished and r.run_id not in in_laws]
+    if lost:
+        parts.append(f"Diverged, and in no fit: {', '.join(lost)}")
     if flagged:
         parts.append(f"More than one epoch (text seen twice): {', '.join(flagged)}")
     return "\n\n".join(part for part in parts if part) + "\n"

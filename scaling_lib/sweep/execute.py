@@ -154,7 +154,8 @@ def run_job(
         except InputError as error:  # a full disk, a folder that vanished: no other run would fare better
             outcomes.append(Outcome(name, "failed", str(error)))
         except (MemoryError, RuntimeError) as error:  # torch reports lack of memory as RuntimeError
-            outcomes.append(Outcome(name, "failed", f"{type(error).__name__}: {str(error).splitlines()[0]}"))
+            what = (str(error).splitlines() or ["no more is known"])[0]  # Python's own MemoryError says nothing
+            outcomes.append(Outcome(name, "failed", f"{type(error).__name__}: {what}"))
         finally:
             if lock:
                 lock.release()

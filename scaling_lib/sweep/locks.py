@@ -150,7 +150,9 @@ def _owner_is_dead(content: dict[str, Any]) -> bool:
     if content.get("host") != socket.gethostname():
         return False
     try:
-        return abs(_started(psutil.Process(content["pid"])) - content["process_started"]) > 1.0
+        owner = psutil.Process(content["pid"])
+        # A zombie is dead too: in a container without an init process nobody buries it.
+        return owner.status() == psutil.STATUS_ZOMBIE or abs(_started(owner) - content["process_started"]) > 1.0
     except psutil.NoSuchProcess:
         return True
     except (psutil.Error, KeyError, TypeError):
