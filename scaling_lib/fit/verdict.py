@@ -19,9 +19,9 @@ from scaling_lib.fit.result import FitResult, Verdict
 from scaling_lib.fit.uncertainty import parameter_interval
 
 TREND_P = 0.01  # a fall along a straight line must be this unlikely to be noise
-SECOND_P = (
-    0.0025  # and by the tests that ask again where the line is a bad ruler: together flat runs pass once in 70 times
-)
+# and by the tests that ask again where the line is a bad ruler: together flat runs pass once in 70 times
+SECOND_P = 0.0025
+FLAT = 0.005  # losses that all lie this close together are flat: a seed or the size of a fresh model moves them as much
 FAR_DECADES = 1.5  # 30 times beyond the runs is where published back-tests end well ...
 # ... and no target is believed that lies further beyond the runs than the runs themselves span.
 WIDE, HOPELESS = 0.10, 0.40  # width of the 90% interval, as a share of the loss: weak, refused
@@ -95,10 +95,10 @@ def _ranks_fall(u: Array, y: Array) -> bool:
     """Spearman's test by its t approximation: a single wild run must not hide a fall."""
     n = len(u)
     rank = [np.unique(v, return_inverse=True)[1].astype(float) for v in (u, y)]
-    if n < 6 or np.ptp(rank[0]) == 0 or np.ptp(rank[1]) == 0:
+    if n < 5 or np.ptp(rank[0]) == 0 or np.ptp(rank[1]) == 0:
         return False
     rho = float(np.corrcoef(rank[0], rank[1])[0, 1])
-    if rho <= -1.0 + 1e-12:  # every step down: one order of n! for distinct sizes
+    if rho <= -1.0 + 1e-12:  # every step down: one order of n! for distinct sizes, 1 in 120 for five
         return len(np.unique(u)) == n
     return bool(n >= 7 and stdtr(n - 2, rho * np.sqrt((n - 2) / max(1.0 - rho**2, 1e-12))) < SECOND_P)
 
@@ -134,9 +134,14 @@ def _no_trend(fit: FitResult) -> str:
     names, falls, noise = _slopes(fit)
     if not names and fit.n_points > 1:
         return f"every run has the same {' and '.join(fit.law.variables)}: there is nothing to see a trend along"
+    loss = fit.data["loss"]
+    if fit.n_points > 2 and loss.max() < (1.0 + FLAT) * loss.min():
+        return (
+            f"the losses are flat: from {loss.min():.4g} to {loss.max():.4g}, all within "
+            f"{100 * (loss.max() / loss.min() - 1):.2g}% of each other"
+        )
     if not falls or any(falls) or _law_beats_constant(fit):
         return ""
-    loss = fit.data["loss"]
     return (
         f"the losses do not fall with {' or '.join(names)} beyond their noise: from the smallest run to the largest "
         f"they go {_ends(fit)}, lie between {loss.min():.4g} and {loss.max():.4g}, and scatter by "
