@@ -92,6 +92,10 @@ def test_a_table_of_epoch_s_design_behaves_alike_where_the_data_are_absent():
     assert set(curve.results) == {3e19, 1e21}
     assert curve.span.max() > 400
     assert set(np.unique(curve.cut)) == {3e19, 1e21}
+    assert len(curve.summary().splitlines()) == 1 + curve.bin_low.size
+    text = far.summary(rows=5)
+    assert "5 of 160 hidden runs" in text
+    assert f"{far.span.max():.3g}x" in text  # the farthest is always shown
 
 
 def test_without_noise_the_hidden_runs_are_hit_exactly():

@@ -67,7 +67,7 @@ class BacktestResult:
         return float(np.mean(np.abs(self.error)))
 
     def summary(self, rows: int = 12) -> str:
-        """Return a text: what was fitted, the hidden runs (at most ``rows``), and the baselines."""
+        """Return a text: what was fitted, the hidden runs (``rows`` of them, by distance), and the baselines."""
         n = self.fit.n_points
         lines = [
             f"{self.source}: {self.fit.law.formula} fitted to {n} runs, {self.error.size} hidden",
@@ -75,7 +75,10 @@ class BacktestResult:
             f"{'run':>10} {'beyond':>8} {'loss':>8} {'predicted':>9} {'error':>8}  "
             f"{self.level:.0%} interval of a new run",
         ]
-        for i in range(min(rows, self.error.size)):
+        order = np.argsort(self.span, kind="stable")
+        if order.size > rows:  # some of each distance, the farthest among them
+            order = order[np.linspace(0, order.size - 1, rows).round().astype(int)]
+        for i in order:
             missed = "" if self.covered[i] else "  missed"
             lines.append(
                 f"{self.labels[i][:10]:>10} {self.span[i]:7.3g}x {self.observed[i]:8.4f} "
@@ -83,7 +86,7 @@ class BacktestResult:
                 f"{self.low[i]:.4f} to {self.high[i]:.4f}{missed}"
             )
         if self.error.size > rows:
-            lines.append(f"... and {self.error.size - rows} more")
+            lines.append(f"({rows} of {self.error.size} hidden runs, spread over their distance)")
         line, near = np.mean(np.abs(self.line_error)), np.mean(np.abs(self.nearest_error))
         lines.append(
             f"mean absolute error {100 * self.mean_abs_error:.2f}% (straight line {100 * line:.2f}%, "
@@ -124,6 +127,21 @@ class SpanCurve:
     bin_nearest: Floats
     bin_covered: Floats
     results: Mapping[float, BacktestResult]
+
+    def summary(self) -> str:
+        """Return a text of a line per bin, errors in percent."""
+        lines = [
+            f"{'beyond':>12} {'runs':>5} {'mean':>6} {'worst':>6} {'bias':>6} {'line':>6} {'nearest':>8} {'held':>5}"
+        ]
+        for i in range(self.bin_low.size):
+            errors = (self.bin_mean_abs[i], self.bin_max_abs[i], self.bin_bias[i], self.bin_line[i])
+            mean, worst, bias, line = (100 * e for e in errors)
+            lines.append(
+                f"{self.bin_low[i]:5.0f}-{self.bin_high[i]:.0f}x".rjust(12)
+                + f" {self.bin_count[i]:5d} {mean:6.2f} {worst:6.2f} {bias:+6.2f} {line:6.1f} "
+                f"{100 * self.bin_nearest[i]:8.1f} {self.bin_covered[i]:5.0%}"
+            )
+        return "\n".join(lines)
 
 
 def backtest(

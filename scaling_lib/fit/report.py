@@ -102,9 +102,7 @@ class Report:
 
     def to_text(self) -> str:
         """Return the fit's checklist and a paragraph per prediction, for a person."""
-        derived = f", {' and '.join(self.table.derived)} from C = 6 N D" if self.table.derived else ""
-        lines = [f"table: {self.table.source}, {len(self.table)} runs, loss in {self.table.loss_unit}{derived}"]
-        lines.append(self.fit.summary())
+        lines = [f"table: {self.table.source}, {len(self.table)} runs", self.fit.summary()]
         for p in self.predictions:
             at = ", ".join(f"{name} = {value:.4g} {_UNITS[name]}" for name, value in p.target.items())
             if p.loss is None or p.mean is None or p.new_run is None:
@@ -164,6 +162,7 @@ def fit_table(
         bootstrap_kind=bootstrap_kind,
         labels=None if table.labels is None else table.labels.tolist(),
         seed=seed,
+        notes={"columns": _columns(table)},
     )
     return Report(fit, table, level, tuple(_predict(fit, target, level) for target in targets))
 
@@ -212,6 +211,12 @@ def _predict(fit: FitResult, target: dict[str, float], level: float) -> Predicti
         fit.interval(*x, level=level, kind="mean"),
         fit.interval(*x, level=level, kind="new_run"),
     )
+
+
+def _columns(table: RunTable) -> str:
+    """Return which heading each number was read from, and what was worked out."""
+    parts = [f"{role} from {heading!r}" for role, heading in table.columns.items()] or ["as passed in"]
+    return ", ".join(parts + [f"{role} from C = 6 N D" for role in table.derived]) + f"; loss in {table.loss_unit}"
 
 
 def _range(pair: tuple[float, float]) -> str:
