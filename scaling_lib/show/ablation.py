@@ -103,11 +103,15 @@ def plot_steps(way: Sequence[Step], labels: Sequence[str], axes: Axes | None = N
         axes.plot([place - 0.18, place + 0.18], [step.losses.mean()] * 2, color="#0072B2")
         if step.change is not None and step.low is not None and step.high is not None:
             text = f"{step.change:+.2f}\n[{step.low:+.2f}, {step.high:+.2f}]"
-            middle = (step.losses.mean() + way[place - 1].losses.mean()) / 2
-            axes.annotate(text, (place - 0.5, middle), ha="center", va="center", fontsize=9, color="#444444")
+            above = max(step.losses.mean(), way[place - 1].losses.mean())
+            axes.annotate(
+                text, (place - 0.5, above), (0, 12), textcoords="offset points",
+                ha="center", va="bottom", fontsize=9, color="#444444",
+            )  # fmt: skip
     axes.set_xticks(range(len(way)), labels)
     axes.set_xlim(-0.5, len(way) - 0.5)
     axes.set_ylabel("validation loss (nats per token)")
+    axes.margins(y=0.15)
     axes.grid(axis="x", visible=False)
     return axes
 
