@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit import published
+from scaling_lib.fit import fit_joint, published
 
 TABLES = [
     "laws",
@@ -188,6 +188,26 @@ def test_epoch_s_table_is_read_and_cut_as_in_the_study():
     r = np.log(law.law.value(law.values, t.n_params, t.n_tokens) / t.loss)
     huber = np.where(np.abs(r) <= 1e-3, r**2 / 2, 1e-3 * (np.abs(r) - 5e-4)).sum()
     assert huber <= 1.018275e-3
+
+
+@needs_epoch
+@pytest.mark.slow
+def test_the_shipped_covariance_is_that_of_a_case_bootstrap():
+    """1,000 new draws: standard errors within 10% of the shipped ones, correlations within 0.1."""
+    t, law = published.epoch_runs(), published.laws["chinchilla-epoch"]
+    draws = fit_joint(t.n_params, t.n_tokens, t.loss, bootstrap=1000, bootstrap_kind="case", seed=7).draws
+    new = np.cov(law.law.to_working(draws).T)
+    assert np.sqrt(np.diag(new) / np.diag(law.cov)) == pytest.approx(np.ones(5), abs=0.1)
+    unit = [np.sqrt(np.outer(np.diag(c), np.diag(c))) for c in (new, law.cov)]
+    assert new / unit[0] == pytest.approx(law.cov / unit[1], abs=0.1)
+
+
+def test_the_shipped_covariance_is_one():
+    cov = published.laws["chinchilla-epoch"].cov
+    assert np.allclose(cov, cov.T)
+    assert np.linalg.eigvalsh(cov).min() > 0
+    # Epoch's printed bootstrap: E .026, alpha .015, beta .021.
+    assert np.sqrt(np.diag(cov))[[0, 3, 4]] == pytest.approx([0.026, 0.015, 0.021], rel=0.2)
 
 
 def test_another_file_is_not_taken_for_epoch_s(tmp_path, monkeypatch):
