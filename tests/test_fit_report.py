@@ -1,9 +1,12 @@
 """The report of a table: the same numbers as the fit, plain JSON, refusals kept as refusals."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit import published
@@ -140,3 +143,33 @@ def test_a_joint_law_without_tokens_names_what_is_missing():
     table = table_from_arrays([5.0, 4.0, 3.5, 3.2, 3.0], n_params=np.geomspace(1e6, 1e8, 5))
     with pytest.raises(InputError, match="no D column"):
         fit_table(table, law="chinchilla")
+
+
+RUN = st.tuples(
+    st.floats(1e3, 1e12), st.floats(1e6, 1e14), st.one_of(st.floats(0.5, 12.0), st.just(9.21), st.floats(1e-6, 1e6))
+)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    st.lists(RUN, min_size=1, max_size=12),
+    st.sampled_from(["auto", "chinchilla", "power_n", "power_d", "power_c", "kaplan"]),
+    st.sampled_from([0, 20]),
+    st.booleans(),
+)
+def test_any_table_gives_a_report_in_strict_json_or_one_line(runs, law, bootstrap, one_ratio):
+    n, d, loss = (np.array(v) for v in zip(*runs, strict=True))
+    table = table_from_arrays(loss, n_params=n, n_tokens=20 * n if one_ratio else d)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            report = fit_table(table, law=law, bootstrap=bootstrap, predict=["N=1e11,D=2e12"])
+            text, told = report.to_text(), strict(report)
+        except InputError as error:
+            text, told = str(error), None
+    if told is None:
+        assert text.isprintable()
+        return
+    assert "nan" not in text.replace("nats", "").lower().split()
+    for p in told["predictions"]:
+        assert (p["loss"] is None) == p["refused"]
