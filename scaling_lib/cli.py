@@ -223,13 +223,14 @@ def _run(args: argparse.Namespace) -> int:
     check_writable(out)
     corpus = load_corpus(cells[0].corpus, cells[0].model.vocab_size, progress=sys.stderr.isatty())
     check_room(corpus, cells[0].train.batch_size, cells[0].model.seq_len)
+    done = [c for c in cells if not args.force and (out / f"{run_id(c, corpus.fingerprint)}.json").exists()]
     cost = None
-    if args.force or not all((out / f"{run_id(c, corpus.fingerprint)}.json").exists() for c in cells):
+    if len(done) < len(cells):
         seconds = calibrate(plan, 3.0)
         cost = {c: seconds[c.model] * c.n_tokens for c in cells}
         _say(
-            f"{args.mode}: {len(cells)} runs on {corpus.name}, {plan.flops:.2g} FLOPs, about "
-            f"{duration(expected_seconds(plan, seconds))} if none is done yet; records in {out}"
+            f"{args.mode}: {len(cells) - len(done)} runs to train on {corpus.name}, about "
+            f"{duration(expected_seconds(plan, seconds, done))}; records in {out}"
         )
     with Bar() as bar:
         outcomes = run_sweep(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from scaling_lib.config import ModelConfig, RunConfig
@@ -153,8 +153,10 @@ def _interpolate(x: float, points: list[tuple[float, float]]) -> float:
     return points[-1][1]
 
 
-def expected_seconds(plan: Plan, seconds_per_token: dict[ModelConfig, float]) -> float:
-    """Wall time of the plan: each phase takes its jobs largest first, each free worker the next."""
+def expected_seconds(
+    plan: Plan, seconds_per_token: dict[ModelConfig, float], done: Collection[RunConfig] = ()
+) -> float:
+    """Wall time of the plan without the runs that are done: each free worker takes the next, largest job."""
     total = 0.0
     for phase in plan.phases:
         free_at = [0.0] * phase.workers
@@ -162,6 +164,7 @@ def expected_seconds(plan: Plan, seconds_per_token: dict[ModelConfig, float]) ->
             cost = sum(
                 tokens * seconds_per_token[cell.model] + evaluation_seconds(cell, seconds_per_token[cell.model])
                 for cell, tokens in job.own_tokens()
+                if cell not in done
             )
             worker = free_at.index(min(free_at))
             free_at[worker] += cost
