@@ -216,6 +216,7 @@ def _run(args: argparse.Namespace) -> int:
     from scaling_lib.lm.corpus import load_corpus
     from scaling_lib.sweep.execute import check_writable, run_sweep
     from scaling_lib.sweep.plan import calibrate, expected_seconds
+    from scaling_lib.sweep.recipes import find_mode
 
     cells = _cells(args)
     plan = _make_plan(args, cells)
@@ -240,6 +241,7 @@ def _run(args: argparse.Namespace) -> int:
             force=args.force,
             checkpoint_seconds=args.checkpoint_seconds,
             cost=cost,
+            history_points=find_mode(args.mode).history_points,
             on_snapshot=bar.show,
         )
     skipped = sum(o.status == "skipped" for o in outcomes)

@@ -15,13 +15,13 @@ from scaling_lib.counting import training_flops
 from scaling_lib.errors import InputError
 from scaling_lib.runs import read_run, write_run
 from scaling_lib.sweep.locks import holder, try_lock
-from scaling_lib.sweep.plan import Job, Options, Plan
-from scaling_lib.sweep.recipes import MODES
+from scaling_lib.sweep.plan import Job, Options, Phase, Plan
 
 if TYPE_CHECKING:
     from scaling_lib.lm.corpus import Corpus
 
 WAIT_SECONDS = 1.0
+MAX_KILLS = 3
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def run_sweep(
     *,
     force: bool = False,
     checkpoint_seconds: float = 60.0,
-    history_points: int | None = None,
+    history_points: int = 60,
     cost: dict[RunConfig, float] | None = None,
     on_snapshot: Callable[[Snapshot], None] | None = None,
 ) -> list[Outcome]:
@@ -71,8 +71,6 @@ def run_sweep(
     InputError
         When ``out`` cannot be written or holds an invalid record.
     """
-    from joblib import Parallel, delayed
-
     names = {cell: run_id(cell, corpus.fingerprint) for cell in plan.cells}
     if force:
         for cell, name in names.items():
@@ -82,28 +80,56 @@ def run_sweep(
                 path.unlink(missing_ok=True)
     check_writable(out)
     cost = cost or {cell: training_flops(cell.model, cell.n_tokens) for cell in names}
-    points = history_points or max(
-        (m.history_points for m in MODES.values() if m.vocab_size == plan.cells[0].model.vocab_size),
-        default=60,
-    )
-    outcomes: list[Outcome] = []
+    found_done = {name for name in names.values() if (out / f"{name}.json").exists()}
+    failed: dict[str, Outcome] = {}
     with _watching(names, cost, out, on_snapshot):
         for phase in plan.phases:
-            todo = [job for job in phase.jobs if not all((out / f"{names[c]}.json").exists() for c in job.cells)]
-            whole = [job for job in phase.jobs if job not in todo]
-            outcomes += [o for job in whole for o in _existing(job, names, out)]
             work = functools.partial(
                 run_job,
                 out=out,
                 options=plan.options,
                 threads=phase.threads,
                 checkpoint_seconds=checkpoint_seconds,
-                history_points=points,
+                history_points=history_points,
             )
-            workers = min(phase.workers, len(todo)) or 1
-            results = Parallel(n_jobs=workers, batch_size=1)(delayed(work)(job) for job in todo)
-            outcomes += [outcome for result in results for outcome in result]
+            failed |= {o.run_id: o for o in _run_phase(phase, names, out, work)}
+    outcomes = []
+    for name in names.values():
+        path = out / f"{name}.json"
+        if not path.exists():
+            outcomes.append(failed.get(name, Outcome(name, "failed", "its record has vanished")))
+        else:
+            outcomes.append(Outcome(name, "skipped" if name in found_done else read_run(path).status))
     return outcomes
+
+
+def _run_phase(
+    phase: Phase, names: dict[RunConfig, str], out: Path, work: Callable[[Job], list[Outcome]]
+) -> list[Outcome]:
+    """Run a phase's unfinished jobs, again where a worker process was killed. Returns what failed.
+
+    A killed worker takes its companions with it (the pool is broken); all go on from their checkpoints. Only
+    kills that leave no new record behind count against ``MAX_KILLS``: a run too large for the memory is given up.
+    """
+    from joblib import Parallel, delayed
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    kills, missing_before = 0, len(names) + 1
+    while True:
+        missing = {c: names[c] for j in phase.jobs for c in j.cells if not (out / f"{names[c]}.json").exists()}
+        todo = [job for job in phase.jobs if any(c in missing for c in job.cells)]
+        if not todo:
+            return []
+        kills = 0 if len(missing) < missing_before else kills
+        missing_before = len(missing)
+        try:
+            results = Parallel(n_jobs=min(phase.workers, len(todo)), batch_size=1)(delayed(work)(job) for job in todo)
+            return [o for result in results for o in result if o.status == "failed"]
+        except TerminatedWorkerError:
+            kills += 1
+            if kills >= MAX_KILLS:
+                why = f"its process was killed {kills} times (out of memory?); try --workers 1"
+                return [Outcome(name, "failed", why) for name in missing.values()]
 
 
 def run_job(
@@ -163,10 +189,6 @@ def run_job(
         for path in (out / ".ckpt").glob(f"{trunk_id(job.cells[0], corpus.fingerprint)}-*.pt"):
             path.unlink(missing_ok=True)
     return outcomes
-
-
-def _existing(job: Job, names: dict[RunConfig, str], out: Path) -> list[Outcome]:
-    return [Outcome(names[c], "skipped", read_run(out / f"{names[c]}.json").status) for c in job.cells]
 
 
 @functools.lru_cache(maxsize=2)
