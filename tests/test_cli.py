@@ -1,0 +1,463 @@
+"""The command line as a person meets it: what it prints, what it refuses in one line, and how it is interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from scaling_lib.cli import main
+from scaling_lib.lm.checkpoint import load_state, save_state
+from scaling_lib.runs import Run, read_run, read_runs, write_run
+from scaling_lib.sweep import plan as planning
+
+UNIFORM = "uniform:train_tokens=60000,val_tokens=8192"
+
+
+def call(*argv: object) -> int:
+    try:
+        return main([str(a) for a in argv])
+    except SystemExit as end:  # argparse's way
+        return int(end.code or 0)
+
+
+def shell(*argv: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "scaling_lib", *map(str, argv)]
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+
+
+def files(folder: Path) -> set[Path]:
+    return {p for p in folder.rglob("*") if p.is_file()}
+
+
+# ---- bad input -------------------------------------------------------------------
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with texts of every bad kind."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.txt").write_bytes(b"")
+    (tmp_path / "latin1.txt").write_bytes("größer\n".encode("latin-1") * 5000)
+    (tmp_path / "late.txt").write_bytes(b"plain words, line after line\n" * 2000 + b"\xff\xfe\n")
+    (tmp_path / "binary.txt").write_bytes(b"\x7fELF\0\0\1" * 5000)
+    (tmp_path / "tiny.txt").write_text("A few words only.\n")
+    (tmp_path / "short.txt").write_text("\n\n".join(f"{i} " + "few words " * 420 for i in range(3)))
+    (tmp_path / "folder").mkdir()
+    return tmp_path
+
+
+BAD = {
+    "no command": ([], "COMMAND"),
+    "unknown command": (["train"], "train"),
+    "unknown option": (["run", "--sise", "3"], "--sise"),
+    "unknown mode": (["run", "--mode", "huge"], "choose from demo, laptop"),
+    "unknown recipe": (["run", "--recipe", "v3"], "choose from v1"),
+    "unknown corpus": (["run", "--corpus", "pile"], "there are python-stdlib"),
+    "unknown device": (["run", "--device", "tpu", "--corpus", UNIFORM], "choose from auto, cpu"),
+    "unknown dtype": (["run", "--dtype", "int4", "--corpus", UNIFORM], "choose from auto, float32"),
+    **{f"max-steps {v}": (["run", "--max-steps", v], "whole number") for v in ("0", "-3", "many", "1.5", "nan")},
+    **{f"vocabulary {v}": (["run", "--vocab-size", v], "25") for v in ("256", "65536", "1")},
+    **{f"vocabulary {v}": (["run", "--vocab-size", v], "whole number") for v in ("0", "x")},
+    **{f"rate {v}": (["run", "--lr", v], "above 0") for v in ("0", "-1", "nan", "inf", "fast")},
+    **{f"{o} 0": (["run", f"--{o}", "0"], o) for o in ("workers", "seeds", "sizes", "checkpoint-seconds")},
+    "too many sizes": (["run", "--sizes", "6"], "1 to 5"),
+    "missing text": (["run", "--corpus", "text:none.txt"], "does not exist"),
+    "empty text": (["run", "--corpus", "text:empty.txt"], "is empty"),
+    "empty folder": (["run", "--corpus", "text:folder"], "is empty"),
+    "latin-1 text": (["run", "--corpus", "text:latin1.txt"], "not UTF-8"),
+    "text that ends badly": (["run", "--corpus", "text:late.txt"], "not UTF-8"),
+    "binary file": (["run", "--corpus", "text:binary.txt"], "binary file"),
+    "text too small to split": (["run", "--corpus", "text:tiny.txt"], "too small"),
+    "text too small for a batch": (["run", "--corpus", "text:short.txt"], "too small for one batch of 16 x 64"),
+    "corpus option": (["run", "--corpus", "random-walk:degree=1000"], "degree"),
+    "out is a file": (["run", "--corpus", UNIFORM, "--out", "tiny.txt"], "--out"),
+    "out below a file": (["run", "--corpus", UNIFORM, "--out", "tiny.txt/runs"], "--out"),
+    "dry run of a missing text": (["run", "--dry-run", "--corpus", "text:none.txt"], "does not exist"),
+    "plan of an unknown mode": (["plan", "--mode", "huge"], "choose from"),
+    "summary of nothing": (["summary", "none"], "no such folder"),
+    "summary of no records": (["summary", "folder"], "holds no run records"),
+    "figures of nothing": (["figures", "none"], "no such folder"),
+    "fit of nothing": (["fit", "none.csv"], "cannot be read"),
+    "fit of a text": (["fit", "tiny.txt"], "tiny.txt"),
+    "backtest of nothing": (["backtest", "none"], "cannot be read"),
+    "line break": (["summary", "no\nne"], "no such folder"),
+    "line break in an option": (["run", "--no\nne"], "unrecognized"),
+}
+
+
+@pytest.mark.parametrize(("argv", "says"), BAD.values(), ids=BAD)
+def test_bad_input_is_one_line_exit_2_and_nothing_written(
+    argv: Sequence[str], says: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = files(place)
+    assert call(*argv) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("scaling_lib")
+    assert says in err
+    assert files(place) == before
+
+
+def test_a_graphics_card_that_is_absent_is_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a graphics card: that one is missed is not tried")
+    assert call("run", "--corpus", UNIFORM, "--device", "cuda") == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "use --device cpu" in err
+
+
+DAMAGES = {
+    "truncated": (lambda b: b[:-40], "not a whole JSON file"),
+    "empty": (lambda b: b"", "not a whole JSON file"),
+    "not JSON": (lambda b: b"loss: 3.2\n", "not a whole JSON file"),
+    "not text": (lambda b: b"\xff\xfe" + b, "not a whole JSON file"),
+    "too deep": (lambda b: b"[" * 100_000, "not a whole JSON file"),
+    "too long a number": (lambda b: b"9" * 10_000, "not a whole JSON file"),
+    "no record": (lambda b: b"{}", "not a run record"),
+    "newer": (lambda b: b.replace(b'"schema": 1', b'"schema": 2'), "newer"),
+    "changed": (lambda b: b.replace(b'"seconds": 2.0', b'"seconds": 1.0'), "sha256"),
+}
+
+
+@pytest.mark.parametrize("command", ["summary", "figures", "fit"])
+@pytest.mark.parametrize(("change", "says"), DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_record_is_named_in_one_line(
+    change: Callable[[bytes], bytes],
+    says: str,
+    command: str,
+    place: Path,
+    make_run: Callable[..., Run],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for d in (32, 48, 64):
+        path = write_run(make_run(d_model=d), place / "folder")
+    content = change(path.read_bytes())
+    assert content != path.read_bytes()
+    path.write_bytes(content)
+    before = files(place)
+    assert call(command, "folder") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert path.name in err
+    assert says in err
+    assert files(place) == before
+    assert path.read_bytes() == content
+
+
+def test_a_folder_of_two_texts_is_not_pooled(
+    place: Path, make_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for d, text in ((32, "a"), (48, "a"), (64, "b")):
+        write_run(make_run(d_model=d, fingerprint=text * 64), place / "folder")
+    assert call("summary", "folder") == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_nothing_finished_is_nothing_to_fit(
+    place: Path, make_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for d in (32, 48, 64):
+        write_run(make_run(d_model=d, loss=None), place / "folder")
+    assert call("summary", "folder") == 0
+    assert "Diverged, and in no fit: v2-2x32-s100-r0, " in capsys.readouterr().out
+    assert call("fit", "folder", "--json") == 2
+    assert "nothing to fit" in capsys.readouterr().err
+
+
+@pytest.fixture
+def no_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare the seconds in which a sweep measures how fast this machine is."""
+    monkeypatch.setattr(planning, "calibrate", lambda plan, budget=0.0: {c.model: 1e-5 for c in plan.cells})
+
+
+# ---- the main job ----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def demo(small_text: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A real process that trains the three smallest models of the demo for a few steps."""
+    out = tmp_path_factory.mktemp("demo") / "runs"
+    done = shell("run", "--mode", "demo", "--sizes", 3, "--max-steps", 8, "--corpus", f"text:{small_text}",
+                 "--workers", 1, "--out", out)  # fmt: skip
+    return out, done
+
+
+def test_run_prints_tables_laws_and_reasons_and_draws(demo: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    out, done = demo
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+    said = done.stdout
+    table = said.split("\n\n")[0].splitlines()
+    assert table[1].split() == ["model", "parameters", "in", "all", "V1", "V2", "seconds"]
+    assert [row.split()[0] for row in table[2:5]] == ["2x32", "2x48", "2x64"]
+    assert [row.split()[1] for row in table[2:5]] == ["24,736", "55,536", "98,624"]
+    assert all(row.count("->") == 2 for row in table[2:5])
+    assert table[2].split()[3] == "6.24"  # ln 512: a model that knows nothing
+    assert "V2, L(N), 3 runs" in said
+    assert "V2, L(D), 5 runs" in said
+    assert said.count("no prediction; ") == 3  # GPT-3, GPT-4, Llama 3
+    assert "GPT-3, 175B parameters" in said
+    assert "GPT-4 (rumour), 1.8T parameters" in said
+    assert "cannot predict GPT-4" in " ".join(said.split())
+    assert f"figure: {out / 'overview.png'}" in said
+    assert (out / "overview.png").read_bytes().startswith(b"\x89PNG")
+    runs = read_runs(out)
+    assert len(runs) == 3 * 2 + 4
+    assert all(r.finished for r in runs)
+    assert not list((out / ".ckpt").glob("*"))
+    assert not list((out / ".locks").glob("*"))
+
+
+def test_run_again_trains_nothing_and_says_the_same(
+    demo: tuple[Path, subprocess.CompletedProcess[str]], small_text: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out, done = demo
+    before = {p: p.stat().st_mtime_ns for p in out.glob("*.json")}
+    again = call("run", "--mode", "demo", "--sizes", 3, "--max-steps", 8, "--corpus", f"text:{small_text}",
+                 "--workers", 1, "--out", out)  # fmt: skip
+    said = capfd.readouterr()
+    assert again == 0
+    assert said.out == done.stdout
+    assert "10 of 10 runs were finished before" in said.err
+    assert {p: p.stat().st_mtime_ns for p in out.glob("*.json")} == before
+
+
+def test_summary_says_what_run_said(
+    demo: tuple[Path, subprocess.CompletedProcess[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, done = demo
+    assert call("summary", out) == 0
+    summary = capsys.readouterr().out
+    assert done.stdout.startswith(summary.rstrip("\n"))
+
+
+def test_figures_in_every_format_the_same_bytes_twice(
+    demo: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, _ = demo
+    for folder in ("one", "two"):
+        assert call("figures", out, "--out", tmp_path / folder, "--format", "png,svg,pdf") == 0
+    printed = capsys.readouterr().out.split()
+    assert printed[:3] == [str(tmp_path / "one" / f"overview.{kind}") for kind in ("png", "svg", "pdf")]
+    for kind, magic in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
+        one, two = ((tmp_path / folder / f"overview.{kind}").read_bytes() for folder in ("one", "two"))
+        assert one.startswith(magic)
+        assert one == two
+
+
+def test_fit_gives_json_of_one_recipe(
+    demo: tuple[Path, subprocess.CompletedProcess[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, _ = demo
+    assert call("fit", out, "--json", "--law", "power_d") == 2  # two recipes: which?
+    assert "choose one with --recipe" in capsys.readouterr().err
+    assert call("fit", out, "--json", "--law", "power_d", "--recipe", "v2") == 0
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert found["law"] == "power_d"
+    assert found["runs"] == 7
+
+
+def test_tables_and_figures_need_no_torch(demo: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+    out, _ = demo
+    code = f"""
+import sys
+from scaling_lib.cli import main
+for argv in (["summary", {str(out)!r}], ["figures", {str(out)!r}, "--out", {str(tmp_path)!r}], ["backtest", "pythia"],
+             ["fit", {str(out)!r}]):
+    assert main(argv) == 0, argv
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_help_imports_neither_torch_nor_numpy() -> None:
+    code = """
+import sys
+from scaling_lib.cli import main
+for argv in (["--help"], ["run", "--help"], ["--version"]):
+    try:
+        main(argv)
+    except SystemExit as end:
+        assert end.code == 0
+found = {"torch", "numpy", "scipy", "matplotlib", "tokenizers", "joblib"} & set(sys.modules)
+assert not found, found
+"""
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    for command in ("plan", "run", "summary", "figures", "fit", "backtest"):
+        assert f"\n    {command} " in said
+
+
+def test_a_reader_that_leaves_early_is_no_error(demo: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    buffered = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "scaling_lib", "summary", str(demo[0])],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=buffered,
+    )  # fmt: skip
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.communicate()[1] == b""
+    assert process.returncode == 0
+
+
+def test_the_plan_lists_every_run_and_writes_nothing(
+    place: Path, no_measuring: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = files(place)
+    for argv in (["plan", "--mode", "demo"], ["run", "--dry-run"]):
+        assert call(*argv, "--corpus", UNIFORM) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert len([line for line in lines if line.split()[0] in ("v1", "v2")]) == 14
+        assert lines[-1].startswith("14 runs, ")
+        assert "GB of memory" in lines[-1]
+    assert files(place) == before
+
+
+def test_runs_that_fail_are_named_and_the_exit_is_1(
+    place: Path, no_measuring: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from scaling_lib.lm import train as training
+
+    real = training.train
+
+    def short_of_memory(config, *rest, **options):  # type: ignore[no-untyped-def]
+        if config.model.d_model == 48:
+            raise MemoryError
+        return real(config, *rest, **options)
+
+    monkeypatch.setattr(training, "train", short_of_memory)
+    argv = ["run", "--recipe", "v2", "--sizes", 2, "--max-steps", 4, "--corpus", UNIFORM, "--workers", 1, "--out", "o"]
+    assert call(*argv) == 1
+    said = capfd.readouterr()
+    assert "v2-2x48-s4-r0" in said.err
+    assert "failed: MemoryError" in said.err
+    assert "v2-2x32-s4-r0" in said.out
+    assert [r.config.model.d_model for r in read_runs(place / "o")] == [32]
+
+
+def test_a_damaged_record_of_the_sweep_itself_stops_it_before_training(
+    place: Path, no_measuring: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["run", "--recipe", "v2", "--sizes", 2, "--max-steps", 2, "--corpus", UNIFORM, "--workers", 1, "--out", "o"]
+    assert call(*argv) == 0
+    broken, lost = sorted((place / "o").glob("*.json"))
+    broken.write_bytes(broken.read_bytes()[:-30])
+    lost.unlink()
+    capfd.readouterr()
+    assert call(*argv) == 2
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert broken.name in said.err.splitlines()[-1]
+    assert not lost.exists()
+    assert not list((place / "o" / ".locks").glob("*"))
+
+
+def test_recipes_of_two_calls_are_shown_together_and_other_texts_left_out(
+    place: Path, no_measuring: None, capfd: pytest.CaptureFixture[str], make_run: Callable[..., Run]
+) -> None:
+    common = ["run", "--sizes", 3, "--max-steps", 2, "--workers", 1, "--out", "o"]
+    write_run(make_run("v1-long"), place / "o")  # of another text: says nothing of this one
+    assert call(*common, "--recipe", "v1", "--corpus", UNIFORM) == 0
+    assert call(*common, "--recipe", "v2", "--corpus", UNIFORM) == 0
+    table = capfd.readouterr().out.split("Parameter scaling")[-1].splitlines()
+    assert table[1].split() == ["model", "parameters", "in", "all", "V1", "V2", "seconds"]
+
+
+# ---- interruption ----------------------------------------------------------------
+
+
+def mark(folder: Path) -> Path:
+    """Put a loss into the checkpoint that no training gives: it shows in the record of a run that went on from it."""
+    path = next((folder / ".ckpt").glob("*.pt"))
+    found = load_state(path)
+    assert found is not None
+    found[0].losses[0] = 99.0
+    save_state(path, *found)
+    return folder / f"{path.stem}.json"
+
+
+def command_to_go_on(err: str) -> list[str]:
+    """The arguments of the command that an interrupted run prints last."""
+    last = err.splitlines()[-1]
+    assert last.startswith("scaling_lib: interrupted")
+    words = shlex.split(last.split("To go on: ")[1])
+    assert words[:3] == ["python", "-m", "scaling_lib"]
+    return words[3:]
+
+
+def test_an_interrupted_sweep_says_how_to_go_on_and_goes_on(
+    place: Path, no_measuring: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from scaling_lib.lm import train as training
+
+    real = training.batch
+
+    def interrupted_at_30(tokens, seed, step, *shape):  # type: ignore[no-untyped-def]
+        if step == 30:
+            raise KeyboardInterrupt
+        return real(tokens, seed, step, *shape)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "batch", interrupted_at_30)
+        argv = ["run", "--recipe", "v2", "--sizes", 2, "--max-steps", 60, "--corpus", UNIFORM, "--workers", 1]
+        assert call(*argv, "--checkpoint-seconds", 0.01, "--out", "a folder", "--force") == 130
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert not list((place / "a folder" / ".locks").glob("*"))
+    again = command_to_go_on(said.err)
+    assert "--force" not in again  # that would start over
+    record = mark(place / "a folder")
+    assert call(*again) == 0
+    assert [r.status for r in read_runs(place / "a folder")] == ["finished", "finished"]
+    assert read_run(record).first_loss == 99.0
+    assert read_run(record).history[-1].step == 60
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them: Ctrl-C is not tried")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_ends_every_process_and_the_sweep_goes_on_to_the_same_losses(
+    workers: int, tmp_path: Path, no_measuring: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "scaling_lib", "run", "--recipe", "v2", "--sizes", "2", "--max-steps", "150",
+               "--corpus", UNIFORM, "--workers", str(workers), "--checkpoint-seconds", "0.2", "--out", str(out),
+               "--force"]  # fmt: skip
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not list((out / ".ckpt").glob("*.pt")):
+            assert process.poll() is None, "the sweep ended before it could be interrupted"
+            assert time.monotonic() < deadline, "no checkpoint was written"
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+        stdout, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130
+    assert stdout == ""
+    assert "Traceback" not in stderr
+    again = command_to_go_on(stderr)
+    resumed = shell(*again)
+    assert resumed.returncode == 0, resumed.stderr
+    assert call(*again, "--workers", 1, "--out", tmp_path / "alone") == 0  # the last of each option counts
+    ends = [[(r.run_id, r.val_loss, r.history) for r in read_runs(p)] for p in (out, tmp_path / "alone")]
+    assert ends[0] == ends[1]
+    assert len(ends[0]) == 2
