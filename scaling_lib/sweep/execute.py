@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 import time
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from scaling_lib.lm.corpus import Corpus
 
 WAIT_SECONDS = 1.0
-MAX_KILLS = 3
+IDLE_KILLS, MAX_KILLS = 3, 60
 
 
 @dataclass(frozen=True)
@@ -108,28 +109,38 @@ def _run_phase(
 ) -> list[Outcome]:
     """Run a phase's unfinished jobs, again where a worker process was killed. Returns what failed.
 
-    A killed worker takes its companions with it (the pool is broken); all go on from their checkpoints. Only
-    kills that leave no new record behind count against ``MAX_KILLS``: a run too large for the memory is given up.
+    A killed worker takes its companions with it (the pool is broken); all go on from their checkpoints. Given up
+    is what is killed ``IDLE_KILLS`` times in a row without a new record or checkpoint, as a run too large for the
+    memory is, or ``MAX_KILLS`` times in all, as one that fails only at its end.
     """
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    kills, missing_before = 0, len(names) + 1
+    kills, idle_kills, before = 0, 0, _state(out)
     while True:
         missing = {c: names[c] for j in phase.jobs for c in j.cells if not (out / f"{names[c]}.json").exists()}
         todo = [job for job in phase.jobs if any(c in missing for c in job.cells)]
         if not todo:
             return []
-        kills = 0 if len(missing) < missing_before else kills
-        missing_before = len(missing)
         try:
             results = Parallel(n_jobs=min(phase.workers, len(todo)), batch_size=1)(delayed(work)(job) for job in todo)
             return [o for result in results for o in result if o.status == "failed"]
         except TerminatedWorkerError:
             kills += 1
-            if kills >= MAX_KILLS:
+            now = _state(out)
+            idle_kills, before = (idle_kills + 1 if now == before else 0), now
+            if idle_kills >= IDLE_KILLS or kills >= MAX_KILLS:
                 why = f"its process was killed {kills} times (out of memory?); try --workers 1"
                 return [Outcome(name, "failed", why) for name in missing.values()]
+
+
+def _state(out: Path) -> frozenset[tuple[str, int]]:
+    """The records and checkpoints of a folder, with the time of writing: it changes when a sweep gets on."""
+    found = set()
+    for path in [*out.glob("*.json"), *(out / ".ckpt").glob("*.pt")]:
+        with contextlib.suppress(FileNotFoundError):  # gone since it was listed
+            found.add((path.name, path.stat().st_mtime_ns))
+    return frozenset(found)
 
 
 def run_job(
