@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -217,9 +218,8 @@ def check_writable(out: Path) -> None:
     """Make the folder and try it, so that a sweep fails before its first run; raises InputError."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".writable"
-        probe.write_bytes(b"x" * 4096)
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=out) as probe:  # of a name of its own: two launchers may start at once
+            probe.write(b"x" * 4096)
     except OSError as error:
         raise InputError(
             f"cannot write to {out}: {error.strerror or error}; choose another folder with --out"
