@@ -83,6 +83,8 @@ def run_sweep(
     check_writable(out)
     cost = cost or {cell: training_flops(cell.model, cell.n_tokens) for cell in names}
     found_done = {name for name in names.values() if (out / f"{name}.json").exists()}
+    for name in found_done:
+        read_run(out / f"{name}.json")  # a damaged record is said before hours of training, not after
     failed: dict[str, Outcome] = {}
     with _watching(names, cost, out, on_snapshot):
         for phase in plan.phases:
