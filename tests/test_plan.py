@@ -1,0 +1,146 @@
+"""A plan against brute force: what shares a trunk, what runs beside what, and how long it takes."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scaling_lib.config import ModelConfig, RunConfig, TrainConfig
+from scaling_lib.counting import training_bytes, training_flops
+from scaling_lib.sweep import plan as module
+from scaling_lib.sweep.plan import IMPORTS_BYTES, Job, Options, calibrate, cores, expected_seconds, make_plan
+from scaling_lib.sweep.recipes import cells
+
+TINY = ModelConfig(1, 2, 16, 257, 16)
+LARGE = ModelConfig(4, 4, 256, 10_000, 64)
+
+
+def run(model: ModelConfig = TINY, steps: int = 100, **changes: object) -> RunConfig:
+    return RunConfig(model, replace(TrainConfig("v2", steps, 4, 0.01, "constant"), **changes), "uniform")
+
+
+def wsd(steps: int, model: ModelConfig = TINY, **changes: object) -> RunConfig:
+    return run(model, steps, recipe="wsd", schedule="wsd", warmup_steps=5, decay_steps=steps // 5, **changes)
+
+
+@pytest.fixture
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "cores", lambda: 2)
+
+
+def test_every_run_is_planned_once_and_the_costliest_jobs_come_first() -> None:
+    wanted = cells("laptop") + cells("demo")
+    plan = make_plan(wanted, Options())
+    assert sorted(map(repr, plan.cells)) == sorted(map(repr, wanted))
+    for phase in plan.phases:
+        flops = [job.flops for job in phase.jobs]
+        assert flops == sorted(flops, reverse=True)
+
+
+def test_only_wsd_runs_that_differ_in_length_alone_share_a_job() -> None:
+    alike = [wsd(400), wsd(100), wsd(200)]
+    others = [wsd(100, seed=1), wsd(100, lr=0.02), wsd(100, weight_decay=0.1), wsd(100, ModelConfig(1, 2, 32, 257, 16))]
+    plan = make_plan([*alike, *others, run(steps=100), run(steps=200)], Options())
+    jobs = sorted((job.cells for phase in plan.phases for job in phase.jobs), key=len)
+    assert [len(job) for job in jobs] == [1] * 6 + [3]
+    assert [c.train.max_steps for c in jobs[-1]] == [100, 200, 400]  # the shortest leaves a trunk for the next
+
+
+def test_a_trunk_is_paid_for_once() -> None:
+    job = Job((wsd(100), wsd(200), wsd(400)))
+    # Steps: 100; 200 less the trunk of 80; 400 less the trunk of 160.
+    steps = [100, 120, 240]
+    assert [tokens for _, tokens in job.own_tokens()] == [n * 4 * 16 for n in steps]
+    assert job.flops == training_flops(TINY, sum(steps) * 4 * 16)
+
+
+def test_small_models_run_side_by_side_and_large_ones_alone(two_cores: None) -> None:
+    plan = make_plan([run(seed=s) for s in range(5)] + [run(LARGE, seed=s) for s in range(3)], Options())
+    small, large = plan.phases
+    assert (len(small.jobs), small.workers, small.threads) == (5, 2, 1)
+    assert (len(large.jobs), large.workers, large.threads) == (3, 1, 2)
+    (alone,) = make_plan([run()], Options()).phases
+    assert (alone.workers, alone.threads) == (1, 2)  # nothing else wants the second core
+    (asked,) = make_plan([run(seed=s) for s in range(5)], Options(workers=3)).phases
+    assert (asked.workers, asked.threads) == (3, 1)
+    (gpu,) = make_plan([run(), run(LARGE)], Options(), on_gpu=True).phases
+    assert (gpu.workers, len(gpu.jobs)) == (1, 2)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 64), st.integers(1, 40), st.none() | st.integers(1, 100))
+def test_no_more_threads_than_cores_unless_more_workers_are_asked_for(
+    n_cores: int, jobs: int, workers: int | None
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "cores", lambda: n_cores)
+        plan = make_plan([run(seed=s) for s in range(jobs)] + [run(LARGE)], Options(workers=workers))
+    for phase in plan.phases:
+        assert phase.workers >= 1
+        assert phase.threads >= 1
+        assert phase.workers * phase.threads <= max(n_cores, workers or 1)
+    assert plan.phases[0].workers <= jobs
+
+
+def test_memory_is_that_of_the_worst_moment(two_cores: None) -> None:
+    plan = make_plan([run(seed=s) for s in range(4)] + [run(LARGE)], Options())
+    small = 2 * (IMPORTS_BYTES + training_bytes(TINY, 4))
+    large = IMPORTS_BYTES + training_bytes(LARGE, 4)
+    assert plan.peak_bytes == max(small, large)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.integers(1, 1000), min_size=1, max_size=12), st.integers(1, 5))
+def test_expected_time_is_that_of_a_queue(steps: list[int], workers: int) -> None:
+    jobs = [run(steps=n, seed=i, eval_tokens=1) for i, n in enumerate(steps)]
+    plan = make_plan(jobs, Options(workers=workers))
+    ends = [0.0] * min(workers, len(jobs))
+    for n in sorted(steps, reverse=True):  # the first to be free takes the costliest job left
+        heapq.heappush(ends, heapq.heappop(ends) + n * 64 * 1e-3)
+    evaluation = len(jobs) * (1 + 2 + math.log2(100)) * 1e-3  # at most: one token each, for every point of a curve
+    assert max(ends) <= expected_seconds(plan, {TINY: 1e-3}) <= max(ends) + evaluation
+
+
+def test_what_is_done_costs_nothing(two_cores: None) -> None:
+    first, second = run(seed=0), run(seed=1, steps=300)
+    plan = make_plan([first, second], Options(workers=1))
+    seconds = {TINY: 1e-3}
+    whole = expected_seconds(plan, seconds)
+    assert expected_seconds(plan, seconds, [first, second]) == 0
+    assert expected_seconds(plan, seconds, [first]) + expected_seconds(plan, seconds, [second]) == pytest.approx(whole)
+
+
+def test_cores_are_those_this_process_may_use() -> None:
+    assert cores() >= 1
+
+
+def test_models_between_those_measured_are_interpolated_in_log_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    from scaling_lib.lm import speed
+
+    measured: list[int] = []
+
+    def law(config: RunConfig, runtime: object, budget: float) -> float:  # seconds of a step: flops^0.7
+        measured.append(config.model.d_model)
+        per_token = 1e-9 * training_flops(config.model, 1) ** 0.7
+        return per_token * config.train.batch_size * config.model.seq_len
+
+    monkeypatch.setattr(speed, "seconds_per_step", law)
+    plan = make_plan(cells("demo", recipes=["v2"]), Options(device="cpu"))
+    found = calibrate(plan, 0.1)
+    assert measured == [32, 64, 96]
+    assert len(found) == 5
+    for model, seconds in found.items():
+        assert seconds == pytest.approx(1e-9 * training_flops(model, 1) ** 0.7, rel=1e-6)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_the_machine_is_measured_by_real_steps() -> None:
+    models = [TINY, ModelConfig(2, 2, 64, 257, 16)]
+    found = calibrate(make_plan([run(m) for m in models], Options(device="cpu", workers=1)), 0.2)
+    assert set(found) == set(models)
+    assert all(0 < seconds < math.inf for seconds in found.values())

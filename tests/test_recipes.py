@@ -1,0 +1,184 @@
+"""Recipes against the table that defines them, and modes against the sizes and lengths they promise."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scaling_lib.counting import count_parameters
+from scaling_lib.errors import InputError
+from scaling_lib.sweep.plan import Options, make_plan
+from scaling_lib.sweep.recipes import (
+    MODES,
+    RECIPES,
+    STEPS_OF_THE_WAY,
+    cells,
+    find_mode,
+    find_recipe,
+    make_train_config,
+    peak_lr,
+)
+
+ONE_LINE = r"\A[^\n]+\Z"
+K, M = 1_000, 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("name", "schedule", "warmup", "decay", "weight_decay"),
+    [("v1", "constant", 0, 0, 0.0), ("v2", "cosine", 300, 0, 0.01), ("wsd", "wsd", 300, 600, 0.01)],
+)
+def test_recipes_are_what_their_names_mean(
+    name: str, schedule: str, warmup: int, decay: int, weight_decay: float
+) -> None:
+    train = make_train_config(name, 64, 3000, 16)
+    assert (train.schedule, train.warmup_steps, train.decay_steps) == (schedule, warmup, decay)
+    assert train.weight_decay == weight_decay
+    assert (train.beta1, train.beta2, train.grad_clip) == (0.9, 0.95, 1.0)
+
+
+def test_the_way_from_v1_to_v2_changes_one_thing_at_a_time() -> None:
+    assert (STEPS_OF_THE_WAY[0], STEPS_OF_THE_WAY[-1]) == ("v1", "v2")
+    way = [RECIPES[name] for name in STEPS_OF_THE_WAY]
+    changed = [
+        [
+            f
+            for f in ("schedule", "warmup_share", "decay_share", "weight_decay", "long")
+            if getattr(a, f) != getattr(b, f)
+        ]
+        for a, b in itertools.pairwise(way)
+    ]
+    assert changed == [["long"], ["warmup_share"], ["schedule"], ["weight_decay"]]
+
+
+def test_the_peak_rate_falls_as_one_over_the_width() -> None:
+    assert peak_lr(64) == 5e-3
+    for width in (32, 128, 1408):
+        assert peak_lr(width) * width == pytest.approx(5e-3 * 64, rel=5e-3)  # to three figures
+    assert make_train_config("v2", 128, 10, 1).lr == peak_lr(128)
+    assert make_train_config("v2", 128, 10, 1, lr=0.3).lr == 0.3
+
+
+@given(st.sampled_from(sorted(RECIPES)), st.integers(1, 20_000))
+def test_any_number_of_steps_makes_a_valid_training(name: str, steps: int) -> None:
+    train = make_train_config(name, 64, steps, 1)
+    assert train.max_steps == steps
+    assert abs(train.warmup_steps - RECIPES[name].warmup_share * steps) <= 0.5
+    assert abs(train.decay_steps - RECIPES[name].decay_share * steps) <= 0.5
+
+
+@pytest.mark.parametrize(
+    ("mode", "counted", "sizes", "tolerance"),
+    [
+        ("demo", "non_embedding", [25 * K, 55 * K, 98 * K, 230 * K, 443 * K], 0.02),
+        ("laptop", "non_embedding", [25 * K, None, None, None, None, None, None, 2 * M], 0.03),
+        ("quick", "total", [2 * M, 5 * M, 10 * M, 20 * M, 50 * M], 0.11),
+        ("standard", "total", [5 * M, 10 * M, 20 * M, 50 * M, 100 * M, 200 * M], 0.11),
+        ("full", "total", [5 * M, 10 * M, 20 * M, 50 * M, 100 * M, 200 * M, 350 * M, 500 * M], 0.11),
+    ],
+)
+def test_modes_have_the_sizes_that_they_promise(
+    mode: str, counted: str, sizes: list[int | None], tolerance: float
+) -> None:
+    models = [MODES[mode].model(i) for i in range(len(MODES[mode].shapes))]
+    actual = [getattr(count_parameters(model), counted) for model in models]
+    assert actual == sorted(actual)
+    assert len(actual) == len(sizes)
+    for got, wanted in zip(actual, sizes, strict=True):
+        assert wanted is None or got == pytest.approx(wanted, rel=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("mode", "vocabulary", "length", "batch", "v1", "v2", "corpus"),
+    [
+        ("demo", 512, 64, 16, 100, 300, "python-stdlib"),
+        ("quick", 10_000, 256, 8, 1000, 3000, "python-env"),
+        ("standard", 10_000, 512, 64, 1000, 5000, "python-env"),
+        ("full", 10_000, 512, 64, 2000, 8000, "python-env"),
+    ],
+)
+def test_modes_have_the_lengths_that_they_promise(
+    mode: str, vocabulary: int, length: int, batch: int, v1: int, v2: int, corpus: str
+) -> None:
+    found = cells(mode)
+    assert {c.corpus for c in found} == {corpus}
+    assert {(c.model.vocab_size, c.model.seq_len, c.train.batch_size) for c in found} == {(vocabulary, length, batch)}
+    n = len(MODES[mode].shapes)
+    by_steps = Counter((c.train.recipe, c.train.max_steps) for c in found)
+    assert by_steps["v1", v1] == n
+    assert by_steps["v2", v2] == n
+    assert len(found) == 2 * n + 4  # and the rungs in D of the middle size, less the one that is a size's too
+
+
+def test_laptop_is_a_grid_of_8_sizes_and_5_lengths_each_on_one_trunk() -> None:
+    found = cells("laptop")
+    assert len(found) == len(set(found)) == 40
+    assert {c.train.recipe for c in found} == {"wsd"}
+    for k in range(5):
+        here = [c for c in found if abs(c.n_tokens / (2**k * M) - 1) < 0.003]
+        assert len({c.model for c in here}) == 8
+    assert len({c.train.warmup_steps for c in found}) == 1  # a trunk is shared from its first step
+    jobs = [job for phase in make_plan(found, Options()).phases for job in phase.jobs]
+    assert [len(job.cells) for job in jobs] == [5] * 8
+
+
+@pytest.mark.parametrize("mode", sorted(MODES))
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+@pytest.mark.parametrize("steps", [1, 2, 7, 100])
+def test_every_mode_can_be_cut_short(mode: str, recipe: str, steps: int) -> None:
+    found = cells(mode, recipes=[recipe], max_steps=steps)
+    assert len(set(found)) == len(found)
+    lengths = Counter(c.train.max_steps for c in found)
+    assert lengths[steps] >= len(MODES[mode].shapes)
+    if MODES[mode].grid:
+        assert max(lengths) == steps
+
+
+def test_seeds_repeat_every_run_and_sizes_keep_the_smallest() -> None:
+    once, thrice = cells("demo"), cells("demo", seeds=range(3))
+    assert Counter(c.train.seed for c in thrice) == dict.fromkeys(range(3), len(once))
+    assert [c for c in thrice if c.train.seed == 0] == once
+    two = cells("demo", sizes=2)
+    assert {c.model.d_model for c in two} == {32, 48}
+    assert len(two) == 4  # the middle size is not among them, so neither is its ladder in D
+    assert len(cells("demo", sizes=3)) == 2 * 3 + 4
+
+
+def test_the_cheapest_run_comes_first_and_options_reach_every_run() -> None:
+    found = cells("demo", corpus="uniform", vocab_size=300, lr=0.1)
+    work = [count_parameters(c.model).total * c.n_tokens for c in found]
+    assert work == sorted(work)
+    assert {(c.corpus, c.model.vocab_size, c.train.lr) for c in found} == {("uniform", 300, 0.1)}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mode": "huge"},
+        {"recipes": ["v2", "v3"]},
+        *[{"max_steps": v} for v in (0, -1)],
+        *[{"vocab_size": v} for v in (256, 65_536)],
+        *[{"lr": v} for v in (0.0, -1.0, float("nan"))],
+        *[{"sizes": v} for v in (-1, 6)],
+    ],
+    ids=str,
+)
+def test_wrong_wishes_are_refused_in_one_line(wrong: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=ONE_LINE):
+        cells(**{"mode": "demo", **wrong})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("steps", [0, -1, 2.5, True, "9"])
+def test_a_training_has_a_whole_number_of_steps(steps: object) -> None:
+    with pytest.raises(InputError, match=r"\A[^\n]*max_steps[^\n]*\Z"):
+        make_train_config("v2", 64, steps, 1)  # type: ignore[arg-type]
+
+
+def test_unknown_names_are_answered_with_the_known_ones() -> None:
+    with pytest.raises(InputError, match="v1, v1-long"):
+        find_recipe("v3")
+    with pytest.raises(InputError, match="demo, laptop"):
+        find_mode("huge")
