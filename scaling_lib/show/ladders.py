@@ -88,7 +88,9 @@ def _most_varied(runs: Sequence[Run], key, varies):  # type: ignore[no-untyped-d
     """The value of ``key`` under which ``varies`` takes the most values; the largest of equals."""
     pairs = {(key(r), varies(r)) for r in runs}
     counts = Counter(k for k, _ in pairs)
-    weight = {key(r): r.counts["n_tokens"] * r.counts["n_params"] for r in runs}
+    weight: dict[object, float] = {}
+    for r in runs:
+        weight[key(r)] = max(weight.get(key(r), 0.0), r.counts["n_tokens"] * r.counts["n_params"])
     return max(counts, key=lambda k: (counts[k], weight[k]))
 
 

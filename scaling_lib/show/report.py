@@ -28,9 +28,9 @@ def sweep_report(runs: Sequence[Run]) -> str:
     in_laws = {run_id for x in ladders for run_id in x.left_out}
     lost = [r.run_id for r in runs if not r.finished and r.run_id not in in_laws]
     if lost:
-        parts.append(f"Diverged, and in no fit: {', '.join(lost)}")
+        parts.append(_list("Diverged, and in no fit", lost))
     if flagged:
-        parts.append(f"More than one epoch (text seen twice): {', '.join(flagged)}")
+        parts.append(_list("More than one epoch (text seen twice)", flagged))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -122,6 +122,10 @@ def _parameter(ladder: Ladder, name: str) -> str:
 
 def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, 100, initial_indent="  ", subsequent_indent="    ")
+
+
+def _list(what: str, names: Sequence[str]) -> str:
+    return textwrap.fill(f"{what}: {', '.join(names)}", 100, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _predictions(ladders: Sequence[Ladder]) -> str:
