@@ -1,0 +1,210 @@
+"""Figures from made records: what is drawn, at which values, and what is not drawn because nothing was found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from scaling_lib.runs import Point, Run
+from scaling_lib.show.ladders import Ladder, find_ladders
+from scaling_lib.show.plot import EXTRAPOLATE, LOOKS, plot_fit, plot_overview, plot_training_curves
+from scaling_lib.sweep.recipes import RECIPES
+
+mpl.use("agg")
+Make = Callable[..., Run]
+WIDTHS = (16, 32, 48, 64, 96, 128)
+STEPS = (50, 100, 200, 400, 800, 1600)
+
+
+def law(x: float) -> float:
+    return 2.0 + 30.0 / x**0.3
+
+
+def size_of(d_model: int) -> int:
+    return 24 * d_model**2 + 5 * d_model
+
+
+@pytest.fixture(autouse=True)
+def _close_figures() -> Iterator[None]:
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def runs(make_run: Make) -> list[Run]:
+    """V1 flat, V2 on a law in N and on one in D."""
+    noise = np.random.default_rng(1).normal(0, 0.001, 6)
+    made = [make_run("v1", d_model=d, loss=4.0 + 0.01 * (-1) ** i) for i, d in enumerate(WIDTHS)]
+    made += [make_run("v2", d_model=d, loss=law(size_of(d)) + e) for d, e in zip(WIDTHS, noise, strict=True)]
+    made += [make_run("v2", d_model=64, steps=s, loss=law(s * 1024)) for s in STEPS if s != 100]
+    return made
+
+
+def ladder_of(runs: list[Run], recipe: str, variable: str) -> Ladder:
+    return next(x for x in find_ladders(runs) if (x.recipe, x.variable) == (recipe, variable))
+
+
+def panel(figure: Figure, name: str) -> Axes:
+    (found,) = [axes for axes in figure.axes if axes.get_label() == name]
+    return found
+
+
+def points_of(axes: Axes) -> list[Line2D]:
+    return [line for line in axes.lines if line.get_linestyle() == "None"]
+
+
+def curves_of(axes: Axes) -> list[Line2D]:
+    return [line for line in axes.lines if line.get_linestyle() != "None"]
+
+
+def legend_of(axes: Axes) -> list[str]:
+    legend = axes.get_legend()
+    return [] if legend is None else [text.get_text() for text in legend.get_texts()]
+
+
+def test_overview_has_its_four_panels_named_and_labelled_with_units(runs: list[Run]) -> None:
+    figure = plot_overview(runs)
+    assert [axes.get_label() for axes in figure.axes] == ["N", "D", "curves N", "curves D"]
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == [
+        "Parameter scaling", "Data scaling", "Training curves by size, V2", "Training curves by length, V2"
+    ]  # fmt: skip
+    assert panel(figure, "N").get_xlabel() == "non-embedding parameters N"
+    assert panel(figure, "D").get_xlabel() == "training tokens D"
+    for name in ("N", "D"):
+        assert panel(figure, name).get_ylabel() == "validation loss (nats per token)"
+    for name in ("curves N", "curves D"):
+        assert panel(figure, name).get_xlabel() == "training tokens seen"
+        assert panel(figure, name).get_ylabel() == "training loss (nats per token)"
+    assert all(axes.get_xscale() == "log" for axes in figure.axes)
+
+
+def test_every_run_is_a_point_at_its_size_and_loss(runs: list[Run]) -> None:
+    figure = plot_overview(runs)
+    v1, v2 = points_of(panel(figure, "N"))
+    for line, recipe in ((v1, "v1"), (v2, "v2")):
+        own = [r for r in runs if r.config.train.recipe == recipe and r.config.train.max_steps == 100]
+        np.testing.assert_array_equal(line.get_xdata(), [size_of(r.config.model.d_model) for r in own])
+        np.testing.assert_array_equal(line.get_ydata(), [r.val_loss for r in own])
+        assert (line.get_color(), line.get_marker()) == LOOKS[recipe]
+    (tokens,) = points_of(panel(figure, "D"))
+    np.testing.assert_array_equal(tokens.get_xdata(), [s * 1024 for s in STEPS])
+
+
+def test_a_law_is_drawn_through_the_runs_and_dashed_beyond_them(runs: list[Run]) -> None:
+    ladder = ladder_of(runs, "v2", "N")
+    assert ladder.fit is not None
+    axes = plot_fit(ladder)
+    inside, outside = curves_of(axes)
+    assert (inside.get_linestyle(), outside.get_linestyle()) == ("-", "--")
+    smallest, largest = size_of(WIDTHS[0]), size_of(WIDTHS[-1])
+    assert np.asarray(inside.get_xdata())[[0, -1]] == pytest.approx([smallest, largest])
+    assert np.asarray(outside.get_xdata())[[0, -1]] == pytest.approx([largest, largest * EXTRAPOLATE])
+    for line in (inside, outside):
+        x, y = np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)
+        p = ladder.fit.params
+        np.testing.assert_allclose(y, p["E"] + p["A"] / x ** p["alpha"], rtol=1e-9)
+    assert np.abs(np.asarray(inside.get_ydata(), float) - law(np.asarray(inside.get_xdata(), float))).max() < 0.01
+
+
+def test_bands_hold_the_law_and_that_of_a_new_run_is_the_wider(runs: list[Run]) -> None:
+    ladder = ladder_of(runs, "v2", "N")
+    assert ladder.fit is not None
+    axes = plot_fit(ladder)
+    new_run, mean = (c for c in axes.collections if isinstance(c, PolyCollection))
+    at = float(ladder.x[3])
+    widths = []
+    for band, kind in ((new_run, "new_run"), (mean, "mean")):
+        edge = band.get_paths()[0].vertices
+        near = edge[np.abs(np.log(edge[:, 0] / at)) < 0.05][:, 1]
+        low, high = ladder.fit.interval(at, level=0.9, kind=kind)
+        assert near.min() == pytest.approx(low, abs=0.03)
+        assert near.max() == pytest.approx(high, abs=0.03)
+        widths.append(high - low)
+    assert widths[0] > widths[1]
+
+
+def test_no_law_is_drawn_through_runs_without_a_trend(runs: list[Run]) -> None:
+    axes = plot_fit(ladder_of(runs, "v1", "N"))
+    assert len(points_of(axes)) == 1
+    assert not curves_of(axes)
+    assert not axes.collections
+    assert points_of(axes)[0].get_label() == "V1: no trend"
+
+
+def test_the_legend_says_exponent_error_and_verdict(runs: list[Run]) -> None:
+    figure = plot_overview(runs)
+    ladder = ladder_of(runs, "v2", "N")
+    fit = ladder.fit
+    assert fit is not None
+    assert legend_of(panel(figure, "N")) == [
+        "V1: no trend",
+        f"V2: α = {fit.params['alpha']:.2f} ± {fit.stderr['alpha']:.2f} ({fit.verdict().level})",
+    ]
+    fit = ladder_of(runs, "v2", "D").fit
+    assert fit is not None
+    assert legend_of(panel(figure, "D")) == [
+        f"V2: β = {fit.params['beta']:.2f} ± {fit.stderr['beta']:.2f} ({fit.verdict().level})"
+    ]
+    assert fit.params["beta"] == pytest.approx(0.3, abs=0.02)
+
+
+def test_the_points_set_the_limits_and_not_a_band_without_end(runs: list[Run]) -> None:
+    for axes in plot_overview(runs).axes[:2]:
+        losses = np.concatenate([np.asarray(line.get_ydata(), float) for line in points_of(axes)])
+        low, high = axes.get_ylim()
+        assert 0 <= low < losses.min() < losses.max() < high
+        assert high - low < 3 * np.ptp(losses)
+
+
+def test_training_curves_show_what_the_records_hold(make_run: Make) -> None:
+    history = (
+        Point(0, 0, 0.1, 6.2),
+        Point(5, 5120, 0.1, 5.0, 5.1),
+        Point(9, 9216, 0.1, None),
+        Point(10, 10240, 0.1, 4.0),
+    )
+    runs = [make_run(d_model=d, loss=law(size_of(d)), history=history) for d in WIDTHS]
+    axes = plot_training_curves(ladder_of(runs, "v2", "N"))
+    assert len(axes.lines) == 6
+    # Neither the first batch (at 0 tokens, which a logarithmic axis has not) nor a loss that was no number.
+    np.testing.assert_array_equal(axes.lines[0].get_xdata(), [5120, 10240])
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), [5.0, 4.0])
+    assert legend_of(axes) == ["6.22k", "24.7k", "55.5k", "98.6k", "222k", "394k"]
+    assert axes.get_legend().get_title().get_text() == "parameters"
+    colours = [mpl.colors.to_rgb(line.get_color()) for line in axes.lines]
+    assert len(set(colours)) == 6
+    brightness = [np.dot(c, (0.3, 0.6, 0.1)) for c in colours]
+    assert brightness == sorted(brightness, reverse=True)  # dark for the largest
+
+
+def test_without_ladders_the_panels_say_so(make_run: Make) -> None:
+    figure = plot_overview([make_run(d_model=16), make_run(d_model=32)])
+    for axes in figure.axes:
+        assert not axes.lines
+        (text,) = axes.texts
+        assert "no ladder in" in text.get_text()
+
+
+def test_figures_are_drawn_where_asked_and_nothing_global_changes(runs: list[Run]) -> None:
+    settings = dict(mpl.rcParams)
+    figure = Figure()
+    assert plot_overview(runs, figure) is figure
+    axes = Figure().add_subplot()
+    assert plot_fit(ladder_of(runs, "v2", "D"), axes) is axes
+    assert plot_training_curves(ladder_of(runs, "v2", "D"), axes) is axes
+    assert dict(mpl.rcParams) == settings
+    assert plt.get_fignums() == []
+
+
+def test_every_recipe_has_a_colour_and_a_marker_of_its_own() -> None:
+    assert set(LOOKS) == set(RECIPES)
+    assert len({colour for colour, _ in LOOKS.values()}) == len({m for _, m in LOOKS.values()}) == len(LOOKS)
