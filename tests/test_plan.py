@@ -124,18 +124,35 @@ def test_models_between_those_measured_are_interpolated_in_log_log(monkeypatch: 
 
     measured: list[int] = []
 
-    def law(config: RunConfig, runtime: object, budget: float) -> float:  # seconds of a step: flops^0.7
+    def law(config: RunConfig, runtime: object, budget: float) -> float:
         measured.append(config.model.d_model)
-        per_token = 1e-9 * training_flops(config.model, 1) ** 0.7
-        return per_token * config.train.batch_size * config.model.seq_len
+        return 1e-9 * training_flops(config.model, 1) ** 0.7
 
-    monkeypatch.setattr(speed, "seconds_per_step", law)
+    monkeypatch.setattr(speed, "seconds_per_token", law)
     plan = make_plan(cells("demo", recipes=["v2"]), Options(device="cpu"))
-    found = calibrate(plan, 0.1)
+    found = calibrate(plan, 1.0)
     assert measured == [32, 64, 96]
     assert len(found) == 5
     for model, seconds in found.items():
         assert seconds == pytest.approx(1e-9 * training_flops(model, 1) ** 0.7, rel=1e-6)
+
+
+def test_a_model_too_large_to_be_timed_is_reckoned_from_the_largest_that_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A laptop that asks what `full` would cost must neither wait for 490M parameters nor hold their batch."""
+    from scaling_lib.lm import speed
+
+    measured: list[ModelConfig] = []
+
+    def law(config: RunConfig, runtime: object, budget: float) -> float:
+        measured.append(config.model)
+        return 1e-11 * training_flops(config.model, 1)
+
+    monkeypatch.setattr(speed, "seconds_per_token", law)
+    plan = make_plan(cells("full", recipes=["v2"]), Options(device="cpu"))
+    found = calibrate(plan, 10.0)
+    largest = max(found, key=lambda m: training_flops(m, 1))
+    assert largest not in measured
+    assert found[largest] == pytest.approx(1e-11 * training_flops(largest, 1), rel=1e-6)
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -7,25 +7,36 @@ import time
 import torch
 
 from scaling_lib.config import RunConfig
+from scaling_lib.counting import training_flops
 from scaling_lib.lm.model import GPT
-from scaling_lib.lm.runtime import Runtime
+from scaling_lib.lm.runtime import ROUGH_FLOPS_PER_SECOND, Runtime
+
+WARM_UP_STEPS = 1  # the first step pays for memory that later ones reuse
 
 
-def seconds_per_step(config: RunConfig, runtime: Runtime, budget_seconds: float = 1.0) -> float:
-    """Time one training step of ``config`` in seconds: the median of as many as fit into the budget.
+def can_be_timed(config: RunConfig, runtime: Runtime, budget_seconds: float) -> bool:
+    """Whether three steps of one sequence each would take little more than the budget, by a rough rate."""
+    flops = 3 * training_flops(config.model, config.model.seq_len)
+    return flops / ROUGH_FLOPS_PER_SECOND[runtime.device] < 2 * budget_seconds
 
-    Eager even where the run would be compiled, since compiling takes longer than the measurement: an upper
-    estimate there.
+
+def seconds_per_token(config: RunConfig, runtime: Runtime, budget_seconds: float = 1.0) -> float:
+    """Time training steps of ``config``: the median, over at least two, of seconds a token.
+
+    A batch that would take more than a fifth of the budget is cut to fewer sequences, so that asking what a model
+    for a cluster would cost does not take a laptop's memory. Eager even where the run would be compiled, since
+    compiling takes longer than the measurement: an upper estimate there.
     """
     torch.set_num_threads(runtime.threads)
+    sequence = training_flops(config.model, config.model.seq_len)
+    affordable = int(ROUGH_FLOPS_PER_SECOND[runtime.device] * budget_seconds / 5 / sequence)
+    rows = max(1, min(config.train.batch_size, affordable))
     model = GPT(config.model).to(runtime.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=runtime.device in ("cpu", "cuda"))
-    shape = (config.train.batch_size, config.model.seq_len)
-    tokens = torch.randint(config.model.vocab_size, shape, device=runtime.device)
+    tokens = torch.randint(config.model.vocab_size, (rows, config.model.seq_len), device=runtime.device)
     times: list[float] = []
     began = time.perf_counter()
-    # The first step pays for memory that later steps reuse, and is left out of the median.
-    while len(times) < 3 or time.perf_counter() - began < budget_seconds:
+    while len(times) < WARM_UP_STEPS + 2 or time.perf_counter() - began < budget_seconds:
         start = time.perf_counter()
         with runtime.autocast():
             loss = model.loss(tokens, tokens)
@@ -36,4 +47,5 @@ def seconds_per_step(config: RunConfig, runtime: Runtime, budget_seconds: float 
         if runtime.device == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
-    return sorted(times[1:])[len(times[1:]) // 2]
+    counted = sorted(times[WARM_UP_STEPS:])
+    return counted[len(counted) // 2] / tokens.numel()

@@ -117,40 +117,41 @@ def make_plan(cells: Sequence[RunConfig], options: Options, *, on_gpu: bool = Fa
 def calibrate(plan: Plan, budget_seconds: float = 10.0) -> dict[ModelConfig, float]:
     """Seconds per token of every model in the plan, measured on this machine by a few real steps.
 
-    Measures the smallest, the middle and the largest model of each phase and interpolates the rest in
-    log-log. Costs about ``budget_seconds``, and more where one step of the largest takes longer.
+    Measures the smallest, the middle and the largest model of each phase that can be measured in the time, and
+    interpolates the rest in log-log. Costs about ``budget_seconds``.
     """
     from scaling_lib.lm.runtime import choose_runtime
-    from scaling_lib.lm.speed import seconds_per_step
+    from scaling_lib.lm.speed import can_be_timed, seconds_per_token
 
     found: dict[ModelConfig, float] = {}
     for phase in plan.phases:
         models = {c.model: c for j in phase.jobs for c in j.cells}
         by_cost = sorted(models, key=lambda m: training_flops(m, 1))
-        probes = sorted({0, len(by_cost) // 2, len(by_cost) - 1})
-        known: list[tuple[float, float]] = []
-        for index in probes:
-            cell = models[by_cost[index]]
-            runtime = choose_runtime(
-                cell,
-                device=plan.options.device,
-                dtype=plan.options.dtype,
-                compile=False,
-                threads=phase.threads,
+        options = plan.options
+        runtimes = {
+            m: choose_runtime(
+                models[m], device=options.device, dtype=options.dtype, compile=False, threads=phase.threads
             )
-            budget = budget_seconds / len(probes) / len(plan.phases) / 2
-            seconds = seconds_per_step(cell, runtime, budget) / (cell.train.batch_size * cell.model.seq_len)
-            known.append((math.log(training_flops(cell.model, 1)), math.log(seconds)))
+            for m in by_cost
+        }
+        budget = budget_seconds / 3 / len(plan.phases)
+        timed = [m for m in by_cost if can_be_timed(models[m], runtimes[m], budget)] or by_cost[:1]
+        known: list[tuple[float, float]] = []
+        for index in sorted({0, len(timed) // 2, len(timed) - 1}):
+            model = timed[index]
+            seconds = seconds_per_token(models[model], runtimes[model], budget)
+            known.append((math.log(training_flops(model, 1)), math.log(seconds)))
         for model in by_cost:
             found[model] = math.exp(_interpolate(math.log(training_flops(model, 1)), known))
     return found
 
 
 def _interpolate(x: float, points: list[tuple[float, float]]) -> float:
+    """Between the points a straight line, beyond the last in proportion: the same FLOPs a second."""
     for (x0, y0), (x1, y1) in itertools.pairwise(points):
         if x <= x1 and x1 > x0:
             return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
-    return points[-1][1]
+    return points[-1][1] + max(0.0, x - points[-1][0])
 
 
 def expected_seconds(
