@@ -159,8 +159,8 @@ def test_a_form_that_does_not_follow_the_runs_is_a_doubt():
 def test_lack_of_fit_is_uniform_under_noise():
     """A p value: one draw in ten below .1, whatever the design."""
     x = np.geomspace(1e6, 1e9, 16)
-    low = [lack_of_fit(ladder(seed=s, x=x)) < 0.1 for s in range(200)]
-    assert 8 <= sum(low) <= 34
+    low = [lack_of_fit(ladder(seed=s, x=x)) < 0.1 for s in range(120)]
+    assert 3 <= sum(low) <= 23  # 12 expected; 99.8% of binomial draws
 
 
 def test_few_degrees_of_freedom_and_leverage_are_doubts():
@@ -209,7 +209,7 @@ def one_line(error: InputError) -> None:
 positive = st.floats(1e-30, 1e30)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     runs=st.lists(
         st.tuples(st.one_of(positive, st.floats(), st.just(1e6)), st.one_of(positive, st.floats())), max_size=9
@@ -234,7 +234,7 @@ def test_whatever_the_numbers_no_nan_and_no_warning(runs, objective, floor, targ
             one_line(error)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     seed=st.integers(0, 10_000),
     n=st.integers(1, 9),

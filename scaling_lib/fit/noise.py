@@ -36,6 +36,8 @@ class Noise:
     within, between : variances of the pseudo-residuals of a run, and of what its group shares (0 without groups).
     each : with many ungrouped runs the squared pseudo-residual of each (n,), widened for leverage; else None.
     sigma : standard deviation of the log loss of a new run, group effect included.
+    doubt : what the uncertainty of m adds to 1 / (degrees of freedom); 0 for least squares.
+    shrunk : how much wider the noise is than the residuals, beyond sqrt(n / dof): robust fits of groups.
     inverse : (k, k) inverse of the objective's second derivative over the free parameters, zero elsewhere.
     rank, condition : of the Jacobian with columns scaled to length 1.
     blind : (k,) bool, parameters that no run informs. leverage : (n,).
@@ -49,6 +51,8 @@ class Noise:
     between: float
     each: Array | None
     sigma: float
+    doubt: float
+    shrunk: float
     inverse: Array
     rank: int
     condition: float
@@ -68,22 +72,27 @@ class Noise:
         bend = np.einsum("mi,ij,mj->m", gradient, self.inverse, gradient)
         weight = gradient @ self.spread.T  # (m, n): what each run's pseudo-residual contributes
         if self.each is not None:
-            return weight**2 @ self.each, bend, np.full(len(bend), float(self.dof))
-        own = np.sum(weight**2, axis=1)
-        if self.codes is None:
-            return self.within * own, bend, np.full(len(own), float(self.dof))
-        shared = np.zeros((len(weight), int(self.codes.max()) + 1))
-        for g in range(shared.shape[1]):
-            shared[:, g] = weight[:, self.codes == g].sum(axis=1)
-        joint = np.sum(shared**2, axis=1)
-        variance = self.within * own + self.between * joint
+            variance, dof = weight**2 @ self.each, np.full(len(bend), float(self.dof))
+        elif self.codes is None:
+            variance, dof = self.within * np.sum(weight**2, axis=1), np.full(len(bend), float(self.dof))
+        else:
+            variance, dof = self._grouped(weight)
+        return variance, bend, 1.0 / (1.0 / np.maximum(dof, 1.0) + self.doubt)
+
+    def _grouped(self, weight: Array) -> tuple[Array, Array]:
+        """Variance and degrees of freedom of combinations (m, n) of the runs' noise with its shared part."""
+        assert self.codes is not None
+        groups = np.zeros((len(weight), int(self.codes.max()) + 1))
+        for g in range(groups.shape[1]):
+            groups[:, g] = weight[:, self.codes == g].sum(axis=1)
+        own, shared = np.sum(weight**2, axis=1), np.sum(groups**2, axis=1)
+        variance = self.within * own + self.between * shared
         if self.moments is None:
-            return variance, bend, np.full(len(own), max(1.0, shared.shape[1] - 1.0))
+            return variance, np.full(len(own), max(1.0, groups.shape[1] - 1.0))
         inverse, wobble = self.moments
-        q = np.stack([own, joint], axis=1) @ inverse  # variance = q . (within form, between form)
+        q = np.stack([own, shared], axis=1) @ inverse  # variance = q . (within form, between form)
         noise = np.maximum(np.einsum("mi,ij,mj->m", q, wobble, q), 1e-300)
-        dof = np.clip(2.0 * variance**2 / noise, 1.0, float(max(self.dof, 1)))
-        return variance, bend, dof
+        return variance, np.clip(2.0 * variance**2 / noise, 1.0, float(max(self.dof, 1)))
 
     def cluster_widened(self, residuals: Array) -> Array:
         """Residuals (n,) of each group, undone for the pull its own runs had on the fit: (I - H_gg)^-1/2 r_g."""
@@ -131,18 +140,28 @@ def measure(jac: Array, residuals: Array, moving: Array, dof: int, delta: float,
     everywhere = np.zeros(k, dtype=bool)
     everywhere[moving] = blind
     pooled = float(np.sum(pseudo**2) / dof) if dof > 0 else 0.0
-    within, between, moments, each = pooled, 0.0, None, None
+    within, between, moments, each, shrunk = pooled, 0.0, None, None, 1.0
     if many:
         pull = np.einsum("ni,ni->n", jac @ unit, jac)
         each = pseudo**2 / np.clip(1.0 - pull * near, 0.05, 1.0) * (len(pseudo) / dof if np.isfinite(delta) else 1.0)
         leverage = pull * near
     elif codes is not None and dof > 0:
         within, between, moments = _components(pseudo, jac @ full_half, codes, pooled)
+        if np.isfinite(delta):
+            # A fit absorbs far more of what few groups share than n / dof allows for. The residuals are that much
+            # narrower than the noise, and the density at 0, from which m is read, that much too high.
+            shrunk = max(1.0, float(np.sqrt((within + between) / max(pooled, 1e-300))))
+            slope = slope / shrunk
+            within, between = within * shrunk**2, between * shrunk**2
+            if moments is not None:
+                moments = moments[0], moments[1] * shrunk**4
     return Noise(
         within=within,
         between=between,
         each=each,
-        sigma=float(np.sqrt(within + between)) if np.isinf(delta) else robust_sigma(residuals, dof),
+        sigma=float(np.sqrt(within + between)) if np.isinf(delta) else shrunk * robust_sigma(residuals, dof),
+        doubt=_slope_doubt(near, dof),
+        shrunk=shrunk,
         inverse=unit / slope,
         rank=rank,
         condition=condition,
@@ -192,6 +211,15 @@ def pseudo_residuals(residuals: Array, dof: int, delta: float) -> tuple[Array, f
         share *= PEAK  # the density falls off inside the window; what is wanted is its height at 0
     slope = min(1.0, min(share, 1.0) * delta / window)
     return psi / slope, slope, inside * (n / max(int(inside.sum()), 1))
+
+
+def _slope_doubt(near: Array, dof: int) -> float:
+    """A variance with 1/m^2 in it varies by 4 (1 - p)/(dof p), relative squared, where m counts a share p of the runs.
+
+    A chi-square on nu degrees of freedom varies by 2/nu: the sum of both is 2 over the degrees of freedom of the whole.
+    """
+    share = float(np.mean(near > 0))
+    return 2.0 * (1.0 - share) / (share * dof) if 0.0 < share < 1.0 and dof > 0 else 0.0
 
 
 def robust_sigma(residuals: Array, dof: int) -> float:

@@ -18,6 +18,7 @@ from scaling_lib.fit.solver import Pin, minimise
 
 FURTHEST = 5.0  # a quantity that moves by e^5 without objection is unbounded
 STEPS = 14
+STIFFEST = 1e40  # of a pin, so that its square times a steep law's does not overflow
 
 
 def limits(
@@ -51,7 +52,7 @@ def limits(
     base = minimise(work.problem(), theta[None, :])
     theta, floor = base.theta[0], float(base.cost[0])
     where = np.repeat(theta[None, :], 2 * m, axis=0)
-    pin = Pin(np.zeros(2 * m), 100.0 * scale / error**2, vector, log_x)
+    pin = Pin(np.zeros(2 * m), np.minimum(100.0 * scale / error**2, STIFFEST), vector, log_x)
     centre = pin.measure(work.law, where)[0]
 
     step = quantile * error  # where the pin is aimed

@@ -12,7 +12,7 @@ from scipy.special import ndtr, ndtri, stdtrit
 from scaling_lib.errors import InputError
 from scaling_lib.fit import bootstrap, check, profile
 from scaling_lib.fit.forms import Array
-from scaling_lib.fit.noise import Noise, log_jacobian, measure, robust_sigma
+from scaling_lib.fit.noise import Noise, log_jacobian, measure
 from scaling_lib.fit.result import FitResult
 from scaling_lib.fit.setup import Setup
 
@@ -78,6 +78,7 @@ def assemble(
             "groups": 0 if groups is None else int(groups.max()) + 1,
             "variance_within": noise.within,
             "variance_between": noise.between,
+            "shrunk": noise.shrunk,
         },
         data=dict(data),
         fixed=dict(fixed),
@@ -196,7 +197,8 @@ def _from_noise(
     if _exact(fit):
         return quantile * error, quantile * error, quantile
     # 2 (objective - minimum) rises as (g - g_hat)^2 / bend: the scale makes of it a squared t statistic.
-    scale = variance / np.maximum(bend, 1e-300)
+    seen = bend > 1e-100  # else nothing that is free moves the prediction
+    scale = np.where(seen, variance / np.where(seen, bend, 1.0), noise.within)
     scale = np.maximum(scale, 1e-3 * float(np.max(scale)) + 1e-300)
     down, up = profile.limits(work, theta, error, scale, quantile, log_x=at)
     return down, up, quantile
@@ -219,7 +221,8 @@ def new_run_sigma(fit: FitResult, level: float) -> float:
     n = fit.n_points
     share = max(0.5, min(level, 1.0 - 4.0 / n))
     size = float(np.quantile(np.abs(fit.residuals), share)) / float(ndtri(0.5 + share / 2.0))
-    return max(size * float(np.sqrt(n / max(fit.dof, 1))), robust_sigma(fit.residuals, fit.dof))
+    size *= fit.diagnostics["shrunk"] * float(np.sqrt(n / max(fit.dof, 1)))
+    return max(size, fit.sigma)
 
 
 def parameter_interval(fit: FitResult, name: str, level: float = 0.9) -> tuple[float, float]:
@@ -245,7 +248,7 @@ def parameter_interval(fit: FitResult, name: str, level: float = 0.9) -> tuple[f
         tail = float(ndtr(-stdtrit(fit.dof, 0.5 + level / 2.0)))
         low, high = np.quantile(fit.draws[:, j], [tail, 1.0 - tail])
         return float(low), float(high)
-    if bend[0] <= 0 or _exact(fit):
+    if bend[0] <= 1e-100 or _exact(fit):
         return value, value
     scale = variance / bend
     quantile = stdtrit(dof, 0.5 + level / 2.0)
