@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,18 @@ def test_the_runtime_of_the_checkpoint_is_obeyed(corpus, tmp_path):
     _train_until(small(), corpus, exact, tmp_path, 10)
     resumed = train(small(), corpus, runtime=other, checkpoint_dir=tmp_path)
     assert (resumed.environment["dtype"], resumed.environment["threads"]) == ("float32", 1)
+    assert resumed.val_loss == train(small(), corpus, runtime=exact).val_loss
+
+
+def test_a_run_begun_on_another_device_goes_on_where_it_is(corpus, tmp_path):
+    """A shared folder may come from a machine with a graphics card to one without."""
+    exact = Runtime("cpu", "float32", False, 1)
+    _train_until(small(), corpus, exact, tmp_path, 10)
+    (path,) = tmp_path.glob("*.pt")
+    state, runtime = load_state(path)
+    save_state(path, state, replace(runtime, device="cuda"))
+    resumed = train(small(), corpus, runtime=exact, checkpoint_dir=tmp_path)
+    assert resumed.environment["device"] == "cpu"
     assert resumed.val_loss == train(small(), corpus, runtime=exact).val_loss
 
 

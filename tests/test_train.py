@@ -73,6 +73,34 @@ def test_the_loop_is_a_plain_loop_over_torchs_adamw(walk):
     assert run.val_loss == pytest.approx(expected.item(), abs=1e-4)
 
 
+def test_weight_decay_acts_on_matrices_only():
+    model = GPT(MODEL)
+    decay = {
+        id(p): group["weight_decay"]
+        for group in training._optimizer(model, configure(weight_decay=0.3), EXACT).param_groups
+        for p in group["params"]
+    }
+    for name, p in model.named_parameters():
+        assert decay.pop(id(p)) == (0.0 if "norm" in name else 0.3), name
+    assert not decay  # every parameter once, and nothing else
+
+
+def test_a_gain_does_not_shrink_and_a_matrix_does():
+    """Without a gradient the update is the decay alone: p times (1 - lr x decay) at every step."""
+    model = GPT(MODEL)
+    optimizer = training._optimizer(model, configure(weight_decay=0.3), EXACT)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for group in optimizer.param_groups:
+        group["lr"] = 0.1
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    for _ in range(5):
+        optimizer.step()
+    for name, p in model.named_parameters():
+        expected = before[name] * (1.0 if "norm" in name else (1 - 0.1 * 0.3) ** 5)
+        torch.testing.assert_close(p.detach(), expected, msg=name)
+
+
 def test_the_record_says_what_was_done(walk):
     run = train(configure(WALK), walk, runtime=EXACT)
     assert run.status == "finished"

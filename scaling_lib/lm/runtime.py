@@ -25,7 +25,7 @@ ROUGH_FLOPS_PER_SECOND = {"cpu": 1e11, "cuda": 1e14, "mps": 2e12}
 
 @dataclass(frozen=True)
 class Runtime:
-    """Stored in a run's checkpoint and obeyed on resuming, so that a resumed run is the same run."""
+    """Stored in a run's checkpoint and, all but the device, obeyed on resuming: a resumed run is the same run."""
 
     device: str
     dtype: str

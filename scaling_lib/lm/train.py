@@ -6,7 +6,7 @@ import math
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -157,8 +157,8 @@ def _starting_point(
     if checkpoint is None:
         return None, wanted, 0
     found = load_state(checkpoint, wanted.device)
-    if found:
-        return found[0], found[1], 0
+    if found:  # computed as it was begun, but where we are: a shared folder's next machine may have no GPU
+        return found[0], replace(found[1], device=wanted.device), 0
     if config.train.schedule == "wsd":
         stem = trunk_id(config, corpus.fingerprint)
         trunks = sorted((int(path.stem.rsplit("-", 1)[1]), path) for path in checkpoint.parent.glob(f"{stem}-*.pt"))
