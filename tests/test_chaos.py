@@ -1,0 +1,116 @@
+"""A sweep on real processes is killed twenty times, and ends with the records of one that was left in peace."""
+
+import contextlib
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+KILLS = 20
+SWEEP = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from scaling_lib.config import ModelConfig, RunConfig, TrainConfig
+from scaling_lib.lm.corpus import load_corpus
+from scaling_lib.sweep.execute import run_sweep
+from scaling_lib.sweep.plan import Options, make_plan
+
+text = "random-walk:train_tokens=60000,val_tokens=8192"
+plain = TrainConfig("v2", 2500, 4, 0.01, "cosine", 250, 0, 0.01, eval_tokens=2048)
+trunk = replace(plain, recipe="wsd", schedule="wsd", warmup_steps=50)
+cells = [RunConfig(ModelConfig(1, 2, d, 257, 16), plain, text) for d in (16, 24, 32)]
+cells += [
+    RunConfig(ModelConfig(1, 2, 16, 257, 16), replace(trunk, max_steps=n, decay_steps=n // 5), text)
+    for n in (800, 1600, 3200)
+]
+if __name__ == "__main__":
+    corpus = load_corpus(text, 257)
+    outcomes = run_sweep(
+        make_plan(cells, Options(device="cpu", workers=2)), Path(sys.argv[1]), corpus, checkpoint_seconds=0.2
+    )
+    print([o.status for o in outcomes])
+    sys.exit(any(o.status == "failed" for o in outcomes))
+"""
+
+
+def start(script: Path, out: Path) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, str(script), str(out)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+
+def kill_something(parent: subprocess.Popen, rng: random.Random) -> str | None:
+    """SIGKILL a worker, the parent, or all of them. None where there was no worker yet to kill."""
+    try:
+        children = psutil.Process(parent.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return None
+    workers = [c for c in children if any("popen_loky" in word for word in _command(c))]
+    if not workers:
+        return None
+    what = rng.choice(("worker", "worker", "parent", "both"))
+    victims = [rng.choice(workers)] if what == "worker" else []
+    if what in ("parent", "both"):
+        victims = [psutil.Process(parent.pid), *(children if what == "both" else [])]
+    for victim in victims:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            victim.send_signal(signal.SIGKILL)
+    return what
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def records(out: Path) -> dict[str, dict]:
+    """What the records say of the training; not where, when and how fast."""
+    found = {}
+    for path in out.glob("*.json"):
+        data = json.loads(path.read_text())
+        for key in ("environment", "seconds", "tokens_per_second", "sha256"):
+            data.pop(key)
+        found[path.name] = data
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL; the chaos is not tried")
+def test_twenty_kills_lose_nothing(tmp_path):
+    script = tmp_path / "sweep.py"
+    script.write_text(SWEEP)
+    peace, chaos = tmp_path / "peace", tmp_path / "chaos"
+    assert start(script, peace).wait(timeout=600) == 0
+    expected = records(peace)
+    assert len(expected) == 6
+
+    rng = random.Random(1)
+    kills: list[str] = []
+    parent = start(script, chaos)
+    finished_once: dict[str, int] = {}
+    deadline = time.monotonic() + 900
+    while time.monotonic() < deadline:
+        if parent.poll() is not None:
+            if parent.returncode == 0:
+                break
+            parent = start(script, chaos)
+        time.sleep(rng.uniform(0.3, 2.0))
+        if len(kills) < KILLS:
+            what = kill_something(parent, rng)
+            if what:
+                kills.append(what)
+        for path in chaos.glob("*.json"):  # a finished run is never trained again
+            written = finished_once.setdefault(path.name, path.stat().st_mtime_ns)
+            assert path.stat().st_mtime_ns == written
+    assert parent.returncode == 0
+    assert len(kills) == KILLS, f"the sweep ended after {len(kills)} kills: make it longer"
+    assert records(chaos) == expected
+    assert not list((chaos / ".locks").glob("*.lock"))
+    assert not list(chaos.glob(".*.tmp"))
