@@ -50,6 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has seen enough, as in `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a path that the system refuses, such as a name that is too long
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"scaling_lib: {_one_line(where + (error.strerror or str(error)))}", file=sys.stderr)
+        return 2
 
 
 def _one_line(message: str) -> str:
@@ -98,30 +102,16 @@ def _parser() -> argparse.ArgumentParser:
         "backtest", _backtest, "Hide the largest models of a table, predict them from the rest, and compare."
     )
     backtest.add_argument("source", help="cerebras, pythia, epoch, or a .csv file")
-    backtest.add_argument("--hide", type=int, default=1, metavar="K", help="how many of the largest (default: 1)")
+    backtest.add_argument("--hide", type=int, metavar="K", help="how many of the largest of a .csv file (default: 1)")
     return parser
 
 
 def _sweep_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--mode", default="demo", help="demo, laptop, quick, standard or full (default: demo)")
-    add(
-        "--recipe",
-        action="append",
-        metavar="NAME",
-        help="v1, v2, wsd, ...; may be repeated (default: the mode's)",
-    )
-    add(
-        "--max-steps",
-        type=_positive(int),
-        metavar="N",
-        help="train every run for N steps instead of the mode's",
-    )
-    add(
-        "--corpus",
-        metavar="SPEC",
-        help="python-stdlib, python-env, random-walk, uniform, text:PATH or hub:ID",
-    )
+    add("--recipe", action="append", metavar="NAME", help="v1, v2, wsd, ...; may be repeated (default: the mode's)")
+    add("--max-steps", type=_positive(int), metavar="N", help="train every run for N steps instead of the mode's")
+    add("--corpus", metavar="SPEC", help="python-stdlib, python-env, random-walk, uniform, text:PATH or hub:ID")
     add("--vocab-size", type=_positive(int), metavar="V", help="size of the vocabulary, 257 to 65535")
     add(
         "--seeds",
@@ -235,15 +225,9 @@ def _run(args: argparse.Namespace) -> int:
         )
     with Bar() as bar:
         outcomes = run_sweep(
-            plan,
-            out,
-            corpus,
-            force=args.force,
-            checkpoint_seconds=args.checkpoint_seconds,
-            cost=cost,
-            history_points=find_mode(args.mode).history_points,
-            on_snapshot=bar.show,
-        )
+            plan, out, corpus, force=args.force, checkpoint_seconds=args.checkpoint_seconds, cost=cost,
+            history_points=find_mode(args.mode).history_points, on_snapshot=bar.show,
+        )  # fmt: skip
     skipped = sum(o.status == "skipped" for o in outcomes)
     if skipped:
         _say(f"{skipped} of {len(outcomes)} runs were finished before and are kept (--force trains them again)")
@@ -339,13 +323,18 @@ def _fit(args: argparse.Namespace) -> int:
     from scaling_lib.runs import check_poolable, table
 
     if args.source.is_dir():
-        runs = [r for r in _records(args.source) if r.finished]
-        if args.law == "auto" and not args.json and not args.predict:
-            _print_report(runs)
-            return 0
-        runs = _of_one_recipe(runs, args.recipe)
+        everything = _records(args.source)
+        runs = [r for r in everything if r.finished]
         if not runs:
             raise InputError(f"{args.source}: no run in the folder has finished, so there is nothing to fit")
+        wishes = args.recipe or args.json or args.predict or args.objective or args.bootstrap
+        if not wishes and (args.law, args.level) == ("auto", 0.9):
+            _print_report(everything)
+            return 0
+        runs = _of_one_recipe(runs, args.recipe)
+        lost = [r.run_id for r in everything if not r.finished and r.config.train.recipe == runs[0].config.train.recipe]
+        if lost:
+            _say(f"left out, not finished: {', '.join(lost)}")
         check_poolable(runs)
         columns = table(runs)
         source = table_from_arrays(
@@ -356,7 +345,7 @@ def _fit(args: argparse.Namespace) -> int:
         )
     else:
         source = read_table(args.source)
-    options = {"objective": args.objective} if args.objective else {}
+    options = {} if args.objective is None else {"objective": args.objective}
     found = fit_table(source, law=args.law, bootstrap=args.bootstrap, predict=args.predict, level=args.level, **options)
     print(json.dumps(found.to_dict(), indent=1, allow_nan=False) if args.json else found.to_text())
     return 0
@@ -375,6 +364,8 @@ def _backtest(args: argparse.Namespace) -> int:
     from scaling_lib.fit import backtests
     from scaling_lib.fit.table import read_table
 
+    if args.hide is not None and args.source in ("cerebras", "pythia", "epoch"):
+        raise InputError(f"{args.source} has fixed models to hide; leave --hide out, or give a .csv file")
     if args.source == "cerebras":
         for models, result in backtests.cerebras().items():
             print(f"The smallest {models} models\n{result.summary()}\n")
@@ -384,7 +375,8 @@ def _backtest(args: argparse.Namespace) -> int:
     elif args.source == "epoch":
         print(backtests.epoch().summary())
     else:
-        print(backtests.backtest(read_table(Path(args.source)), hide=args.hide).summary())
+        hide = 1 if args.hide is None else args.hide
+        print(backtests.backtest(read_table(Path(args.source)), hide=hide).summary())
     return 0
 
 

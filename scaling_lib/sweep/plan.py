@@ -97,8 +97,11 @@ def make_plan(cells: Sequence[RunConfig], options: Options, *, on_gpu: bool = Fa
         chains.setdefault((cell.model, cell.corpus, shared), []).append(cell)
     jobs = [Job(tuple(sorted(chain, key=lambda c: c.train.max_steps))) for chain in chains.values()]
     jobs.sort(key=lambda job: -job.flops)  # largest first, so that no core idles at the end
-    small = [j for j in jobs if count_parameters(j.cells[0].model).total < ONE_CORE_BELOW_PARAMS and not on_gpu]
-    large = [j for j in jobs if j not in small]
+    small: list[Job] = []
+    large: list[Job] = []
+    for job in jobs:
+        fits_one_core = count_parameters(job.cells[0].model).total < ONE_CORE_BELOW_PARAMS
+        (small if fits_one_core and not on_gpu else large).append(job)
     n_cores = cores()
     phases = []
     if small:

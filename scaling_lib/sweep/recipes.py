@@ -196,7 +196,7 @@ def cells(
     if sizes is not None and not 1 <= sizes <= len(m.shapes):
         raise InputError(f"mode {mode} has {len(m.shapes)} sizes: --sizes must be 1 to {len(m.shapes)}, not {sizes}")
     n_sizes = sizes or len(m.shapes)
-    text = corpus or m.corpus
+    text = m.corpus if corpus is None else corpus
     found: dict[RunConfig, None] = {}  # a dict keeps order and drops the cell that both ladders share
 
     def add(index: int, recipe: str, steps: int, seed: int, warmup: int | None = None) -> None:
