@@ -30,9 +30,7 @@ STAND_IN = """#!/bin/sh
 log() {{ printf '%s\\n' "$*" >>"$STAND_IN_LOG"; }}
 case "$*" in
     *_base_executable*)
-        probe=$({python} "$@") || exit 1
-        printf '%s %s' "${{STAND_IN_VERSION:-${{probe%% *}}}}" "$STAND_IN"
-        case ${{STAND_IN_VERSION:-}} in 2.* | 3.[0-9].* | 3.10.*) exit 1 ;; esac ;;
+        exec {python} -c "{disguise}$2" ;;
     *hashlib*)
         exec {python} "$@" ;;
     *', torch'*)
@@ -56,6 +54,12 @@ case "$*" in
         exit "${{STAND_IN_EXIT:-0}}" ;;
 esac
 """
+# Before the launcher's probe: the real interpreter takes the stand-in's place and version.
+DISGUISE = (
+    "import os, sys; sys._base_executable = os.environ['STAND_IN']\n"
+    "version = os.environ.get('STAND_IN_VERSION')\n"
+    "if version: sys.version_info = tuple(map(int, version.split('.')))\n"
+)
 # A job that says that it is running and takes Ctrl-C as a command line does: exit 130.
 HANG = (
     "import os, sys, time; open(os.environ['STAND_IN_HANGS_JOB'], 'w').close()\n"
@@ -110,7 +114,7 @@ def copy(tmp_path: Path) -> Copy:
     for name in ("run_experiments.sh", "constraints.txt", "pyproject.toml"):
         shutil.copy2(ROOT / name, folder / name)
     stand_in = tmp_path / "bin" / "python3"
-    write_program(stand_in, STAND_IN.format(python=shlex.quote(sys.executable), hang=HANG))
+    write_program(stand_in, STAND_IN.format(python=shlex.quote(sys.executable), disguise=DISGUISE, hang=HANG))
     # Only system tools beside the stand-in: no other Python and no uv of the machine's owner is found first.
     for tool in TOOLS.split():
         if found := shutil.which(tool):
@@ -437,6 +441,17 @@ def test_on_linux_uv_is_asked_for_the_fitting_torch_and_pip_steps_in(
     assert len(asked) == (2 if reachable else 1)
     assert ("uv brings the build that fits" if reachable else "pip takes the index's") in result.stderr
     assert copy.installs() == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only on Linux is uv asked")
+def test_a_uv_that_hangs_is_given_up_within_seconds(copy: Copy, tmp_path: Path) -> None:
+    write_program(tmp_path / "bin" / "uv", UV.format(status=0))
+    (tmp_path / "bin" / "timeout").unlink()
+    write_program(tmp_path / "bin" / "timeout", '#!/bin/sh\necho "timeout $1" >>"$STAND_IN_LOG"; exit 124\n')
+    result = copy.run("demo")
+    assert result.returncode == 0, result.stderr
+    assert "timeout 20" in copy.log()
+    assert "pip takes the index's" in result.stderr
 
 
 def test_a_script_that_has_lost_its_repository_says_so(copy: Copy) -> None:
