@@ -41,7 +41,7 @@ def walk():
 
 def test_the_loop_is_a_plain_loop_over_torchs_adamw(walk):
     """The reference keeps AdamW unfused and writes the loop out."""
-    config = configure(WALK, max_steps=12)
+    config = configure(WALK, max_steps=12, grad_clip=0.1)  # below every norm, so that it is seen at every step
     torch.set_num_threads(1)
     model = GPT(MODEL, seed=0)
     decayed = [p for p in model.parameters() if p.dim() == 2]
@@ -54,7 +54,7 @@ def test_the_loop_is_a_plain_loop_over_torchs_adamw(walk):
         optimizer.zero_grad()
         loss = torch.nn.functional.cross_entropy(model(x).flatten(0, 1), y.flatten())
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, config.train)
         optimizer.step()
@@ -109,6 +109,7 @@ def test_the_record_says_what_was_done(walk):
     assert run.environment["dtype"] == "float32"
     assert run.history[-1].step == 40
     assert run.history[-1].n_tokens == 40 * 8 * 16 == run.counts["n_tokens"]
+    assert run.history[-1].val_loss == run.val_loss  # a curve is measured on no more than eval_tokens
     assert run.val_loss < math.log(300) - 0.1  # learnt something, though 40 steps are few
     assert run.val_loss > walk.entropy_rate
 
@@ -169,6 +170,16 @@ def test_a_run_off_a_trunk_is_the_run_trained_alone(walk, tmp_path, lengths):
     for a, b in zip(branched, alone, strict=True):
         assert a.val_loss == b.val_loss
         assert a.history == b.history
+
+
+def test_a_shorter_run_does_not_begin_at_the_trunk_of_a_longer_one(walk, tmp_path):
+    long, short = (
+        configure(WALK, recipe="wsd", schedule="wsd", max_steps=n, warmup_steps=5, decay_steps=n // 5) for n in (60, 30)
+    )
+    train(long, walk, runtime=EXACT, checkpoint_dir=tmp_path)
+    run = train(short, walk, runtime=EXACT, checkpoint_dir=tmp_path)
+    assert run.environment["branched_at_step"] == 0
+    assert run.history == train(short, walk, runtime=EXACT).history
 
 
 def test_a_trunk_computed_in_another_way_is_not_shared(walk, tmp_path):
