@@ -59,6 +59,19 @@ def test_a_trunk_is_paid_for_once() -> None:
     assert job.flops == training_flops(TINY, sum(steps) * 4 * 16)
 
 
+@pytest.mark.parametrize("mode", ["laptop"])
+def test_a_grid_on_shared_trunks_costs_what_the_closed_form_says(mode: str) -> None:
+    found = cells(mode)
+    lengths = sorted({c.train.max_steps for c in found})
+    # All of the longest run, and of each shorter one its decay alone: the trunk is that of the longest.
+    steps = lengths[-1] + sum(round(0.2 * n) for n in lengths[:-1])
+    models = {c.model for c in found}
+    plan = make_plan(found, Options())
+    assert plan.flops == pytest.approx(sum(training_flops(m, steps * 16 * 128) for m in models), rel=1e-12)
+    alone = sum(training_flops(c.model, c.n_tokens) for c in found)
+    assert 0.6 < plan.flops / alone < 0.62  # 1.19 of 1.94 longest runs: what sharing saves
+
+
 def test_small_models_run_side_by_side_and_large_ones_alone(two_cores: None) -> None:
     plan = make_plan([run(seed=s) for s in range(5)] + [run(LARGE, seed=s) for s in range(3)], Options())
     small, large = plan.phases

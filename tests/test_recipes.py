@@ -75,9 +75,9 @@ def test_any_number_of_steps_makes_a_valid_training(name: str, steps: int) -> No
     [
         ("demo", "non_embedding", [25 * K, 55 * K, 98 * K, 230 * K, 443 * K], 0.02),
         ("laptop", "non_embedding", [25 * K, None, None, None, None, None, None, 2 * M], 0.03),
-        ("quick", "total", [2 * M, 5 * M, 10 * M, 20 * M, 50 * M], 0.11),
-        ("standard", "total", [5 * M, 10 * M, 20 * M, 50 * M, 100 * M, 200 * M], 0.11),
-        ("full", "total", [5 * M, 10 * M, 20 * M, 50 * M, 100 * M, 200 * M, 350 * M, 500 * M], 0.11),
+        ("quick", "total", [2 * M, 5 * M, 10 * M, 20 * M, 50 * M], 0.06),
+        ("standard", "total", [5 * M, 10 * M, 20 * M, 50 * M, 100 * M, 200 * M], 0.04),
+        ("full", "total", [5 * M, 10 * M, 20 * M, 50 * M, 100 * M, 200 * M, 350 * M, 500 * M], 0.04),
     ],
 )
 def test_modes_have_the_sizes_that_they_promise(
@@ -111,6 +111,29 @@ def test_modes_have_the_lengths_that_they_promise(
     assert by_steps["v1", v1] == n
     assert by_steps["v2", v2] == n
     assert len(found) == 2 * n + 4  # and the rungs in D of the middle size, less the one that is a size's too
+
+
+@pytest.mark.parametrize("mode", sorted(MODES))
+def test_heads_are_16_to_64_wide_and_the_middle_size_is_not_at_an_end(mode: str) -> None:
+    m = MODES[mode]
+    for _, n_head, d_model in m.shapes:
+        assert d_model % n_head == 0
+        assert 16 <= d_model // n_head <= 64
+        assert d_model % 8 == 0  # what matrix units like
+    assert 0 < m.middle < len(m.shapes) - 1
+    # Every ladder has the p + 2 = 5 distinct rungs that a law of three parameters needs.
+    assert len(m.shapes) >= 5
+    assert len(set(m.data_steps)) >= 5
+
+
+def test_the_ladder_in_tokens_doubles_about_the_length_of_the_sizes() -> None:
+    for mode in ("demo", "quick", "standard", "full"):
+        m = MODES[mode]
+        steps = [c.train.max_steps for c in cells(mode, recipes=["v2"]) if c.model == m.model(m.middle)]
+        assert sorted(steps) == [min(steps) * 2**k for k in range(5)]
+        assert m.steps_v2 in steps
+        cut = [c.train.max_steps for c in cells(mode, recipes=["v2"], max_steps=800) if c.model == m.model(m.middle)]
+        assert [n / 800 for n in cut] == [n / m.steps_v2 for n in steps]
 
 
 def test_laptop_is_a_grid_of_8_sizes_and_5_lengths_each_on_one_trunk() -> None:
@@ -158,6 +181,7 @@ def test_the_cheapest_run_comes_first_and_options_reach_every_run() -> None:
     "wrong",
     [
         {"mode": "huge"},
+        {"mode": ""},
         {"recipes": ["v2", "v3"]},
         *[{"max_steps": v} for v in (0, -1)],
         *[{"vocab_size": v} for v in (256, 65_536)],

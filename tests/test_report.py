@@ -142,7 +142,9 @@ def test_runs_that_form_no_ladder_are_listed(make_run: Make) -> None:
     text = sweep_report(runs)
     assert re.search(r"v2-2x16-s100-r0 +6\.24 -> 3\.500 +2\.0", text)
     assert re.search(r"v2-2x32-s100-r0 +6\.24 -> diverged", text)
+    assert "No law: fewer than three sizes" in text
     assert "Predictions" not in text
+    assert "Laws" not in text
 
 
 def test_no_line_is_wider_than_a_window(runs: list[Run], make_run: Make) -> None:

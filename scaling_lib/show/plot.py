@@ -62,7 +62,8 @@ def _ladder_panel(ladders: Sequence[Ladder], variable: str, axes: Axes) -> None:
     if ladders:
         axes.legend(loc="best")
     else:
-        _say(axes, f"no ladder in {variable}: at least three sizes are needed")
+        rungs = "sizes" if variable == "N" else "lengths"
+        _say(axes, f"no ladder in {variable}: at least three {rungs} are needed")
 
 
 def plot_fit(ladder: Ladder, axes: Axes | None = None) -> Axes:

@@ -22,7 +22,10 @@ def sweep_report(runs: Sequence[Run]) -> str:
     """Everything a sweep's records say: runs, ladders, laws, predictions or why there are none. Plain text."""
     ladders = find_ladders(runs)
     parts = [_sizes(runs, ladders), *(_data_table(x) for x in ladders if x.variable == "D")]
-    parts += ["Laws, fitted to the final validation losses (nats per token)", *(_law(x) for x in ladders)]
+    if ladders:
+        parts += ["Laws, fitted to the final validation losses (nats per token)", *(_law(x) for x in ladders)]
+    else:
+        parts.append("No law: fewer than three sizes, or lengths of one size, have finished.")
     parts.append(_predictions(ladders))
     flagged = [r.run_id for r in runs if r.more_than_one_epoch]
     in_laws = {run_id for x in ladders for run_id in x.left_out}

@@ -1,0 +1,80 @@
+"""Progress on stderr: durations in words, and lines where there is no terminal."""
+
+from __future__ import annotations
+
+import pytest
+
+from scaling_lib import progress
+from scaling_lib.progress import Bar, duration
+from scaling_lib.sweep.execute import Snapshot
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "1 s"), (0.2, "1 s"), (45, "45 s"), (89, "89 s"), (90, "2 min"), (150, "2 min"), (600, "10 min"),
+     (5399, "90 min"), (5400, "1.5 h"), (9000, "2.5 h"), (86_400, "24.0 h"), (3 * 86_400, "3 days")],
+)  # fmt: skip
+def test_durations_in_words(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock that the test sets."""
+    now = [1000.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def snapshot(share: float, done: int = 1) -> Snapshot:
+    return Snapshot(done, 4, share, (("v2-2x32-s300-r0-0123456789", 4.567, 12_345.0), ("v1-2x32-s9-r0-0", 5.0, 1.0)))
+
+
+def test_a_pipe_gets_a_line_now_and_then_and_the_last(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    with Bar() as bar:
+        bar.show(snapshot(0.01))
+        assert capsys.readouterr().err == ""  # too soon for a line
+        clock[0] += 30
+        bar.show(snapshot(0.25))
+        clock[0] += 10
+        bar.show(snapshot(0.3))
+        clock[0] += 11
+        bar.show(snapshot(0.5, 2))
+        bar.show(snapshot(1.0, 4))
+    err = capsys.readouterr().err
+    assert "\x1b" not in err
+    assert "\r" not in err
+    running = "v2-2x32-s300-r0: loss 4.57, 12,345 tokens/s"
+    assert err.splitlines() == [
+        f" 25%  1/4 runs, 2 min left; {running}",  # 30 s for a quarter: 90 s for the rest
+        f" 50%  2/4 runs, 51 s left; {running}",
+        f"100%  4/4 runs; {running}",
+    ]
+
+
+def test_a_dumb_terminal_is_treated_as_a_pipe(
+    clock: list[float], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "dumb")
+    with Bar() as bar:
+        clock[0] += 30
+        bar.show(snapshot(0.25))
+    err = capsys.readouterr().err
+    assert err.startswith(" 25%  1/4 runs")
+    assert "\r" not in err
+
+
+def test_a_terminal_gets_a_bar(
+    clock: list[float], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    with Bar() as bar:
+        clock[0] += 30
+        bar.show(snapshot(0.25))
+        bar.show(snapshot(1.7))  # an estimate of the share may overshoot
+    err = capsys.readouterr().err
+    assert "\r 25% |" in err
+    assert "\r100% |" in err
+    assert "170%" not in err
