@@ -195,7 +195,10 @@ def test_automatic_choice_of_bootstrap():
     assert ladder(bootstrap=5).bootstrap_kind == "parametric"
     assert ladder(bootstrap=5, objective="huber").bootstrap_kind == "residual"
     assert ladder(bootstrap=5, groups=list("aabbccddee")).bootstrap_kind == "wild"
+    assert ladder(bootstrap=5, objective="huber", groups=list("aabbccddee")).bootstrap_kind == "residual"
     assert fit_joint(*sweep(), bootstrap=5).bootstrap_kind == "case"
+    with pytest.raises(InputError, match="wild draws are sound for"):
+        ladder(bootstrap=5, objective="huber", bootstrap_kind="wild")
 
 
 def test_draws_are_the_same_for_a_seed_and_differ_between_seeds():

@@ -24,13 +24,22 @@ WEBB = np.array([-np.sqrt(1.5), -1.0, -np.sqrt(0.5), np.sqrt(0.5), 1.0, np.sqrt(
 def choose(kind: str, n: int, dof: int, least_squares: bool, clustered: bool) -> str:
     """The kind that ``"auto"`` stands for.
 
-    Runs that come in groups: wild, by group. Many runs: whole runs. A few runs at chosen sizes, where leaving some out
-    would change the design: noise round the fit, drawn from its normal model or, for robust objectives, its residuals.
+    Runs that come in groups: wild, by group, or for robust objectives whole groups of residuals. Many runs: whole
+    runs. A few runs at chosen sizes, where leaving some out would change the design: noise round the fit, from its
+    normal model or, for robust objectives, its residuals.
+
+    Raises
+    ------
+    InputError
+        Wild draws of a robust objective. It feels the density of the noise at 0, which the draws do not keep: the
+        runs a near-LAD fit passes through have no residual to draw. Nominal 90% intervals then held 75%.
     """
+    if kind == "wild" and not least_squares:
+        raise InputError("wild draws are sound for objective='log_mse' only: use bootstrap_kind='residual'")
     if kind != "auto":
         return kind
     if clustered:
-        return "wild"
+        return "wild" if least_squares else "residual"
     if dof >= 60:
         return "case"
     return "parametric" if least_squares else "residual"

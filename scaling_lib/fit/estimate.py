@@ -46,7 +46,7 @@ def fit_power_law(
         ``delta``) or ``"lad"`` (sum of absolute log residuals).
     groups : (n,) labels of runs that share a trunk, a seed or a budget, and with it part of their noise.
     bootstrap : number of draws; ``bootstrap_kind`` is ``"auto"``, ``"parametric"``, ``"residual"``,
-        ``"case"`` or ``"wild"``.
+        ``"case"`` or ``"wild"`` (least squares only).
     labels : (n,) names of the runs, for messages. notes : lines for the summary, such as {"N": "non-embedding"}.
     starts : starting points of the first route.
 
