@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from scaling_lib.cli import main
+from scaling_lib.cli import _default_folder, _parser, main
 from scaling_lib.lm.checkpoint import load_state, save_state
 from scaling_lib.runs import Run, read_run, read_runs, write_run
 from scaling_lib.sweep import plan as planning
@@ -32,6 +32,13 @@ def call(*argv: object) -> int:
 def shell(*argv: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "scaling_lib", *map(str, argv)]
     return subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+
+
+SIZES = [round(10 ** (4 + k / 2)) for k in range(11)]  # 1e4 to 1e9
+
+
+def law(n: float) -> float:
+    return 1.5 + 30 / n**0.3
 
 
 def files(folder: Path) -> set[Path]:
@@ -52,6 +59,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "tiny.txt").write_text("A few words only.\n")
     (tmp_path / "short.txt").write_text("\n\n".join(f"{i} " + "few words " * 420 for i in range(3)))
     (tmp_path / "folder").mkdir()
+    (tmp_path / "table.csv").write_text("N,loss\n" + "".join(f"{n},{law(n)!r}\n" for n in SIZES))
     return tmp_path
 
 
@@ -86,6 +94,19 @@ BAD = {
     "summary of nothing": (["summary", "none"], "no such folder"),
     "summary of no records": (["summary", "folder"], "holds no run records"),
     "figures of nothing": (["figures", "none"], "no such folder"),
+    "empty corpus": (["run", "--corpus", ""], "there are python-stdlib"),
+    "name too long": (["summary", "x" * 5000], "too long"),
+    "text's name too long": (["run", "--corpus", "text:" + "x" * 5000], "too long"),
+    "figure format": (["figures", "folder", "--format", "png,gif"], "unknown figure format 'gif'"),
+    "no figure format": (["figures", "folder", "--format", ""], "unknown figure format"),
+    "unknown law": (["fit", "table.csv", "--law", "line"], "choose one of"),
+    "law without its column": (["fit", "table.csv", "--law", "chinchilla"], "no D column"),
+    "unknown objective": (["fit", "table.csv", "--objective", "mse"], "choose one of"),
+    **{f"level {v}": (["fit", "table.csv", "--level", v], "level") for v in ("0", "1", "2", "nan", "high")},
+    **{f"draws {v}": (["fit", "table.csv", "--bootstrap", v], "bootstrap") for v in ("-1", "1.5")},
+    **{f"target {v}": (["fit", "table.csv", "--predict", v], "target") for v in ("", "N", "N=-1", "N=nan", "D=1e9")},
+    **{f"hide {v}": (["backtest", "table.csv", "--hide", v], "hide") for v in ("0", "-1", "11", "few")},
+    "hide of a fixed test": (["backtest", "cerebras", "--hide", "2"], "leave --hide out"),
     "fit of nothing": (["fit", "none.csv"], "cannot be read"),
     "fit of a text": (["fit", "tiny.txt"], "tiny.txt"),
     "backtest of nothing": (["backtest", "none"], "cannot be read"),
@@ -108,12 +129,13 @@ def test_bad_input_is_one_line_exit_2_and_nothing_written(
     assert files(place) == before
 
 
-def test_a_graphics_card_that_is_absent_is_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_a_graphics_card_that_is_absent_is_said(device: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import torch
 
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() if device == "cuda" else torch.backends.mps.is_available():
         pytest.skip("this machine has a graphics card: that one is missed is not tried")
-    assert call("run", "--corpus", UNIFORM, "--device", "cuda") == 2
+    assert call("run", "--corpus", UNIFORM, "--device", device) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert "use --device cpu" in err
@@ -176,6 +198,22 @@ def test_nothing_finished_is_nothing_to_fit(
     assert "Diverged, and in no fit: v2-2x32-s100-r0, " in capsys.readouterr().out
     assert call("fit", "folder", "--json") == 2
     assert "nothing to fit" in capsys.readouterr().err
+    assert call("fit", "folder") == 2
+    assert "nothing to fit" in capsys.readouterr().err
+
+
+def test_a_figure_that_cannot_be_written_is_one_line(
+    place: Path, make_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for d in (32, 48, 64):
+        write_run(make_run(d_model=d), place / "folder")
+    before = files(place)
+    assert call("figures", "folder", "--out", "tiny.txt") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "--out" in err
+    assert files(place) == before
 
 
 @pytest.fixture
@@ -270,6 +308,104 @@ def test_fit_gives_json_of_one_recipe(
     found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert found["law"] == "power_d"
     assert found["runs"] == 7
+
+
+def test_fit_of_a_folder_names_what_it_leaves_out_and_obeys_every_option(
+    place: Path, make_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for recipe in ("v1", "v2"):
+        for d in (16, 32, 48, 64, 96, 128):
+            write_run(make_run(recipe, d_model=d, loss=law(24 * d**2 + 5 * d)), place / "folder")
+        write_run(make_run(recipe, d_model=80, loss=None), place / "folder")
+    assert call("fit", "folder") == 0  # without wishes: the report of the whole sweep
+    said = capsys.readouterr().out
+    assert call("summary", "folder") == 0
+    assert capsys.readouterr().out == said
+    assert said.count("left out, not finished: ") == 2
+    for wish in (["--objective", "huber"], ["--law", "power_n"], ["--level", "0.5"], ["--bootstrap", "9"]):
+        assert call("fit", "folder", *wish) == 2, wish
+        assert "choose one with --recipe" in capsys.readouterr().err
+    assert call("fit", "folder", "--recipe", "wsd") == 2
+    assert "holds v1, v2" in capsys.readouterr().err
+    assert call("fit", "folder", "--recipe", "v2", "--law", "power_n", "--json", "--objective", "huber") == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert (found["runs"], found["law"], found["objective"]["name"]) == (6, "power_n", "huber")
+    assert found["params"]["alpha"] == pytest.approx(0.3, rel=1e-3)
+    assert err == "left out, not finished: v2-2x80-s100-r0\n"
+
+
+def test_fit_of_a_table_finds_its_law_and_predicts(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    targets = ["--predict", "N=3e9", "--predict", "N=175e12", "--level", "0.8"]
+    assert call("fit", "table.csv", "--json", *targets) == 0
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert found["law"] == "power_n"
+    assert [found["params"][p] for p in ("E", "A", "alpha")] == pytest.approx([1.5, 30, 0.3], rel=1e-5)
+    assert found["confidence"] == 0.8
+    near, far = found["predictions"]
+    low, high = near["new_run_interval"]
+    assert low <= near["loss"] <= high
+    assert near["loss"] == pytest.approx(law(3e9), abs=1e-5)
+    assert far["target"] == {"N": 175e12}
+    assert far["refused"]  # five decades beyond the table
+    assert far["loss"] is None
+    assert call("fit", "table.csv", *targets) == 0
+    text = capsys.readouterr().out
+    assert "at N = 3e+09 parameters: 1.5431 nats per token" in text
+    assert "verdict: supported" in text
+
+
+def test_backtest_hides_the_largest_and_compares(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("backtest", "table.csv", "--hide", "2") == 0
+    said = capsys.readouterr().out
+    assert "fitted to 9 runs, 2 hidden" in said
+    rows = [line.split() for line in said.splitlines() if line.startswith("    row ")]
+    assert [row[1] for row in rows] == ["10", "11"]
+    for row, n in zip(rows, SIZES[-2:], strict=True):
+        assert row[3:5] == [f"{law(n):.4f}"] * 2  # measured and predicted
+    assert call("backtest", "table.csv") == 0
+    assert "10 runs, 1 hidden" in capsys.readouterr().out
+
+
+def test_backtest_of_a_published_family(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("backtest", "cerebras") == 0
+    parts = capsys.readouterr().out.strip().split("\n\n")
+    assert [part.splitlines()[0] for part in parts] == [f"The smallest {n} models" for n in (4, 5, 6)]
+    # Dey et al. 2023: the largest, 13B, has a loss of 1.572 on the Pile; hidden every time.
+    hidden = [[line.split() for line in part.splitlines() if line.split()[0].endswith("B")] for part in parts]
+    assert [[row[0] for row in rows] for rows in hidden] == [["2.7B", "6.7B", "13B"], ["6.7B", "13B"], ["13B"]]
+    assert {rows[-1][2] for rows in hidden} == {"1.5720"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "folder"),
+    [
+        ([], "runs/demo"),
+        (["--mode", "quick"], "runs/quick"),
+        (["--corpus", "text:/a/b/My book.txt"], "runs/demo-my-book-txt"),
+        (["--corpus", "random-walk:degree=16"], "runs/demo-random-walk-degree-16"),
+        (["--vocab-size", "1000", "--corpus", "uniform"], "runs/demo-uniform-v1000"),
+        (["--corpus", "text:.."], "runs/demo-text"),
+    ],
+)
+def test_records_of_each_text_have_a_folder_of_their_own(argv: list[str], folder: str) -> None:
+    # As a path, whatever the text is called: below runs/.
+    assert _default_folder(_parser().parse_args(["run", *argv])) == Path(folder)
+
+
+def test_runs_that_diverge_end_in_records_a_report_and_exit_0(
+    place: Path, no_measuring: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["run", "--sizes", 2, "--max-steps", 4, "--workers", 1, "--recipe", "v2", "--corpus", UNIFORM, "--out", "o"]
+    assert call(*argv, "--lr", "1e30") == 0
+    said = " ".join(capfd.readouterr().out.split())
+    runs = read_runs(place / "o")
+    assert [r.status for r in runs] == ["diverged"] * 2
+    assert all(r.val_loss is None for r in runs)
+    assert "Diverged, and in no fit: " + ", ".join(r.run_id for r in runs) in said
+    assert "No law: " in said
+    assert "nan" not in said
+    assert (place / "o" / "overview.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_tables_and_figures_need_no_torch(demo: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
