@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from scaling_lib.cli import _default_folder, _parser, main
+from scaling_lib import cli
+from scaling_lib.cli import main
 from scaling_lib.lm.checkpoint import load_state, save_state
 from scaling_lib.runs import Run, read_run, read_runs, write_run
 from scaling_lib.sweep import plan as planning
@@ -390,7 +391,7 @@ def test_backtest_of_a_published_family(capsys: pytest.CaptureFixture[str]) -> N
 )
 def test_records_of_each_text_have_a_folder_of_their_own(argv: list[str], folder: str) -> None:
     # As a path, whatever the text is called: below runs/.
-    assert _default_folder(_parser().parse_args(["run", *argv])) == Path(folder)
+    assert cli._default_folder(cli._parser().parse_args(["run", *argv])) == Path(folder)
 
 
 def test_runs_that_diverge_end_in_records_a_report_and_exit_0(
@@ -503,8 +504,13 @@ def test_a_damaged_record_of_the_sweep_itself_stops_it_before_training(
 
 
 def test_recipes_of_two_calls_are_shown_together_and_other_texts_left_out(
-    place: Path, no_measuring: None, capfd: pytest.CaptureFixture[str], make_run: Callable[..., Run]
+    place: Path,
+    no_measuring: None,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    make_run: Callable[..., Run],
 ) -> None:
+    monkeypatch.setattr(cli, "_save_overview", lambda *_: [Path("drawn elsewhere")])
     common = ["run", "--sizes", 3, "--max-steps", 2, "--workers", 1, "--out", "o"]
     write_run(make_run("v1-long"), place / "o")  # of another text: says nothing of this one
     assert call(*common, "--recipe", "v1", "--corpus", UNIFORM) == 0
