@@ -111,6 +111,7 @@ def test_weights_and_optimizer_go_on_bit_for_bit(corpus, tmp_path):
     a, b = ends["whole"], ends["parts"]
     assert a.step == b.step == 29
     assert torch.equal(a.losses, b.losses)
+    assert a.val == b.val
     for key, value in a.model.items():
         assert torch.equal(value, b.model[key]), key
     for key, value in a.optimizer["state"].items():

@@ -304,6 +304,7 @@ def test_a_disk_that_fills_up_during_training_leaves_the_old_checkpoint_to_go_on
 
     (outcome,) = run_sweep(plan_of(config), tmp_path, walk)
     assert outcome.status == "finished"
+    assert not list((tmp_path / ".ckpt").iterdir())  # a record makes its checkpoint needless
     (run,) = read_runs(tmp_path)
     assert what_was_learnt(run) == what_was_learnt(training.train(config, walk, runtime=EXACT))
 
