@@ -115,21 +115,32 @@ def test_a_law_is_drawn_through_the_runs_and_dashed_beyond_them(runs: list[Run])
     assert np.abs(np.asarray(inside.get_ydata(), float) - law(np.asarray(inside.get_xdata(), float))).max() < 0.01
 
 
-def test_bands_hold_the_law_and_that_of_a_new_run_is_the_wider(runs: list[Run]) -> None:
-    ladder = ladder_of(runs, "v2", "N")
-    assert ladder.fit is not None
-    axes = plot_fit(ladder)
-    new_run, mean = (c for c in axes.collections if isinstance(c, PolyCollection))
-    at = float(ladder.x[3])
+@pytest.fixture
+def noisy(make_run: Make) -> Ladder:
+    """Ten sizes whose losses scatter by 0.05 about a law: bands that can be told apart."""
+    widths = (16, 24, 32, 48, 64, 80, 96, 128, 160, 192)
+    noise = np.random.default_rng(3).normal(0, 0.05, len(widths))
+    return ladder_of(
+        [make_run("v2", d_model=d, loss=law(size_of(d)) + e) for d, e in zip(widths, noise, strict=True)], "v2", "N"
+    )
+
+
+def test_the_bands_are_the_90_percent_intervals_of_a_new_run_and_of_the_law(noisy: Ladder) -> None:
+    assert noisy.fit is not None
+    axes = plot_fit(noisy)
+    bands = [c for c in axes.collections if isinstance(c, PolyCollection)]
+    inside, outside = curves_of(axes)
+    grid = [float(line.get_xdata()[k]) for line in (inside, outside) for k in (1, 30)]
     widths = []
-    for band, kind in ((new_run, "new_run"), (mean, "mean")):
+    for band, kind in zip(bands, ("new_run", "mean"), strict=True):
         edge = band.get_paths()[0].vertices
-        near = edge[np.abs(np.log(edge[:, 0] / at)) < 0.05][:, 1]
-        low, high = ladder.fit.interval(at, level=0.9, kind=kind)
-        assert near.min() == pytest.approx(low, abs=0.03)
-        assert near.max() == pytest.approx(high, abs=0.03)
-        widths.append(high - low)
-    assert widths[0] > widths[1]
+        for x in grid:
+            low, high = noisy.fit.interval(x, level=0.9, kind=kind)
+            here = edge[edge[:, 0] == x][:, 1]
+            assert [here.min(), here.max()] == pytest.approx([max(low, 0), min(high, 20)], rel=1e-6)
+            widths.append(high - low)
+    assert all(of_run > 1.2 * of_law for of_run, of_law in zip(widths[:4], widths[4:], strict=True))
+    assert bands[0].get_alpha() < bands[1].get_alpha()
 
 
 def test_no_law_is_drawn_through_runs_without_a_trend(runs: list[Run]) -> None:
@@ -155,6 +166,20 @@ def test_the_legend_says_exponent_error_and_verdict(runs: list[Run]) -> None:
         f"V2: β = {fit.params['beta']:.2f} ± {fit.stderr['beta']:.2f} ({fit.verdict().level})"
     ]
     assert fit.params["beta"] == pytest.approx(0.3, abs=0.02)
+
+
+def test_a_band_that_leaves_the_frame_does_not_widen_it(make_run: Make) -> None:
+    # Sizes so alike that the law's future is wide open.
+    widths = (48, 56, 64, 72, 80, 96, 112)
+    noise = np.random.default_rng(1).normal(0, 0.02, len(widths))
+    made = [make_run("v2", d_model=d, loss=law(size_of(d)) + e) for d, e in zip(widths, noise, strict=True)]
+    ladder = ladder_of(made, "v2", "N")
+    axes = plot_fit(ladder)
+    low, high = axes.get_ylim()
+    band = axes.collections[0].get_paths()[0].vertices[:, 1]
+    assert band.min() < low - 0.1  # there is something to cut off
+    assert 0 <= low < ladder.loss.min() < ladder.loss.max() < high
+    assert high - low < 3 * np.ptp(ladder.loss)
 
 
 def test_the_points_set_the_limits_and_not_a_band_without_end(runs: list[Run]) -> None:
