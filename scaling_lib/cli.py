@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         # Without --force (or a shortened form of it), which would start over instead of going on.
         words = [w for w in argv or sys.argv[1:] if len(w) < 3 or not "--force".startswith(w)]
-        again = shlex.join(["python", "-m", "scaling_lib", *words])
+        again = shlex.join([_python(), "-m", "scaling_lib", *words])
         print(f"\nscaling_lib: interrupted; finished runs are kept. To go on: {again}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has seen enough, as in `... | head`
@@ -54,6 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         print(f"scaling_lib: {_one_line(where + (error.strerror or str(error)))}", file=sys.stderr)
         return 2
+
+
+def _python() -> str:
+    """The interpreter as a person here would call it: relative where it lies below the working folder."""
+    path = Path(sys.executable)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _one_line(message: str) -> str:
@@ -85,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     summary.add_argument("folder", type=Path, help="such as runs/demo or results/v1-to-v2")
     figures = command("figures", _figures, "Draw the figure of a folder of run records.")
     figures.add_argument("folder", type=Path)
-    figures.add_argument("--out", type=Path, default=Path("figures"), help="where to (default: figures)")
+    figures.add_argument("--out", type=Path, metavar="DIR", help="where to (default: figures/NAME of the folder)")
     figures.add_argument("--format", default="png", help="png, svg, pdf; several with commas (default: png)")
     fit = command("fit", _fit, "Fit a law to a CSV table (columns N, D or C, loss) or a folder of run records.")
     fit.add_argument("source", type=Path, help="a .csv file, or a folder such as runs/demo")
@@ -110,7 +116,12 @@ def _sweep_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--mode", default="demo", help="demo, laptop, quick, standard or full (default: demo)")
     add("--recipe", action="append", metavar="NAME", help="v1, v2, wsd, ...; may be repeated (default: the mode's)")
-    add("--max-steps", type=_positive(int), metavar="N", help="train every run for N steps instead of the mode's")
+    add(
+        "--max-steps",
+        type=_positive(int),
+        metavar="N",
+        help="train for N steps instead of the mode's; a ladder in D spreads about it",
+    )
     add("--corpus", metavar="SPEC", help="python-stdlib, python-env, random-walk, uniform, text:PATH or hub:ID")
     add("--vocab-size", type=_positive(int), metavar="V", help="size of the vocabulary, 257 to 65535")
     add(
@@ -236,8 +247,10 @@ def _run(args: argparse.Namespace) -> int:
         _say(f"{outcome.run_id} failed: {outcome.message}")
     runs = _this_sweep(_records(out, allow_none=bool(failed)), {o.run_id for o in outcomes})
     if runs:
+        from scaling_lib.show import export
+
         _print_report(runs)
-        print(f"figure: {_save_overview(runs, out, ['png'])[0]}")
+        print(f"figure: {export.save_overview(runs, out, ['png'])[0]}")
         print(f"records: {out}")
     return 1 if failed else 0
 
@@ -279,29 +292,6 @@ def _print_report(runs: Sequence[Run]) -> None:
     print(sweep_report(runs))
 
 
-def _save_overview(runs: Sequence[Run], out: Path, formats: Sequence[str]) -> list[Path]:
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    import matplotlib.pyplot as plt
-
-    from scaling_lib.files import atomic_file
-    from scaling_lib.show.plot import plot_overview
-
-    paths = []
-    with plt.style.context("scaling_lib.show.styles.blog"):
-        figure = plot_overview(runs)
-        for kind in formats:
-            # Without a date, so that the same records give the same bytes.
-            stamp = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
-            path = out / f"overview.{kind}"
-            with atomic_file(path) as file:
-                figure.savefig(file, format=kind, metadata=stamp)
-            paths.append(path)
-        plt.close(figure)
-    return paths
-
-
 def _summary(args: argparse.Namespace) -> int:
     _print_report(_records(args.folder))
     return 0
@@ -312,7 +302,11 @@ def _figures(args: argparse.Namespace) -> int:
     unknown = sorted(set(formats) - {"png", "svg", "pdf"})
     if unknown:
         raise InputError(f"unknown figure format {unknown[0]!r}; choose from png, svg, pdf")
-    for path in _save_overview(_records(args.folder), args.out, formats):
+    from scaling_lib.show import export
+
+    for path in export.save_overview(
+        _records(args.folder), args.out or Path("figures") / args.folder.resolve().name, formats
+    ):
         print(path)
     return 0
 
@@ -331,7 +325,7 @@ def _fit(args: argparse.Namespace) -> int:
         if not wishes and (args.law, args.level) == ("auto", 0.9):
             _print_report(everything)
             return 0
-        runs = _of_one_recipe(runs, args.recipe)
+        runs = _ladder_of(_of_one_recipe(runs, args.recipe), args.law)
         lost = [r.run_id for r in everything if not r.finished and r.config.train.recipe == runs[0].config.train.recipe]
         if lost:
             _say(f"left out, not finished: {', '.join(lost)}")
@@ -358,6 +352,20 @@ def _of_one_recipe(runs: list[Run], recipe: str | None) -> list[Run]:
     if recipe is not None and recipe not in found:
         raise InputError(f"no runs of recipe {recipe!r} in the folder, which holds {', '.join(found)}")
     return [r for r in runs if recipe in (None, r.config.train.recipe)]
+
+
+def _ladder_of(runs: list[Run], law: str) -> list[Run]:
+    """For a law in one variable, the runs that differ in that variable alone; for a joint law, all."""
+    from scaling_lib.show.ladders import find_ladders
+
+    variable = {"power_n": "N", "power_d": "D"}.get(law)
+    if variable is None:
+        return runs
+    ladder = next((x for x in find_ladders(runs) if x.variable == variable), None)
+    if ladder is None:
+        raise InputError(f"law {law} needs three or more runs that differ in {variable} alone; the folder has none")
+    _say(f"the ladder in {variable}: {len(ladder.runs)} runs, {ladder.held}")
+    return list(ladder.runs)
 
 
 def _backtest(args: argparse.Namespace) -> int:

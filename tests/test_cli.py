@@ -18,6 +18,7 @@ from scaling_lib import cli
 from scaling_lib.cli import main
 from scaling_lib.lm.checkpoint import load_state, save_state
 from scaling_lib.runs import Run, read_run, read_runs, write_run
+from scaling_lib.show import export
 from scaling_lib.sweep import plan as planning
 
 UNIFORM = "uniform:train_tokens=60000,val_tokens=8192"
@@ -308,7 +309,7 @@ def test_fit_gives_json_of_one_recipe(
     assert call("fit", out, "--json", "--law", "power_d", "--recipe", "v2") == 0
     found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert found["law"] == "power_d"
-    assert found["runs"] == 7
+    assert found["runs"] == 5  # the ladder in D alone, not the other sizes
 
 
 def test_fit_of_a_folder_names_what_it_leaves_out_and_obeys_every_option(
@@ -333,7 +334,10 @@ def test_fit_of_a_folder_names_what_it_leaves_out_and_obeys_every_option(
     found = json.loads(out)
     assert (found["runs"], found["law"], found["objective"]["name"]) == (6, "power_n", "huber")
     assert found["params"]["alpha"] == pytest.approx(0.3, rel=1e-3)
-    assert err == "left out, not finished: v2-2x80-s100-r0\n"
+    assert err.splitlines() == [
+        "the ladder in N: 6 runs, 102,400 tokens each",
+        "left out, not finished: v2-2x80-s100-r0",
+    ]
 
 
 def test_fit_of_a_table_finds_its_law_and_predicts(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -510,7 +514,7 @@ def test_recipes_of_two_calls_are_shown_together_and_other_texts_left_out(
     monkeypatch: pytest.MonkeyPatch,
     make_run: Callable[..., Run],
 ) -> None:
-    monkeypatch.setattr(cli, "_save_overview", lambda *_: [Path("drawn elsewhere")])
+    monkeypatch.setattr(export, "save_overview", lambda *_: [Path("drawn elsewhere")])
     common = ["run", "--sizes", 3, "--max-steps", 2, "--workers", 1, "--out", "o"]
     write_run(make_run("v1-long"), place / "o")  # of another text: says nothing of this one
     assert call(*common, "--recipe", "v1", "--corpus", UNIFORM) == 0
@@ -537,7 +541,8 @@ def command_to_go_on(err: str) -> list[str]:
     last = err.splitlines()[-1]
     assert last.startswith("scaling_lib: interrupted")
     words = shlex.split(last.split("To go on: ")[1])
-    assert words[:3] == ["python", "-m", "scaling_lib"]
+    assert Path(words[0]).absolute() == Path(sys.executable)
+    assert words[1:3] == ["-m", "scaling_lib"]
     return words[3:]
 
 

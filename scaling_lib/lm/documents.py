@@ -258,7 +258,7 @@ def _hub_source(argument: str) -> Source:
         name, column = name.rsplit(":", 1)
     path = Path(name).expanduser()
     if importlib.util.find_spec("datasets") is None:
-        raise InputError(f"corpus hub:{argument}: needs the datasets library; pip install 'scaling-lib[hub]'")
+        raise InputError(f"corpus hub:{argument}: needs the datasets library; install it with: pip install -e '.[hub]'")
     if _loader(path):
         if not path.is_file():
             raise InputError(f"corpus hub: {path} does not exist; give a file, or a dataset as owner/name")

@@ -14,6 +14,8 @@ from scaling_lib.fit.result import FitResult
 from scaling_lib.runs import Run, check_poolable
 
 MIN_RUNGS = 3
+# The way from V1 to V2, in tables and legends; recipes of other names follow in the order of the alphabet.
+ORDER = ("v1", "v1-long", "v1-warmup", "v1-cosine", "v2", "wsd")
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def find_ladders(runs: Sequence[Run]) -> list[Ladder]:
     check_poolable(runs)
     _check_rates(runs)
     found = []
-    for recipe in sorted({r.config.train.recipe for r in runs}):
+    for recipe in sorted({r.config.train.recipe for r in runs}, key=_place):
         own = [r for r in runs if r.config.train.recipe == recipe]
         steps = _most_varied(own, lambda r: r.config.train.max_steps, lambda r: r.config.model)
         model = _most_varied(own, lambda r: r.config.model, lambda r: r.config.train.max_steps)
@@ -71,6 +73,10 @@ def find_ladders(runs: Sequence[Run]) -> list[Ladder]:
             if ladder:
                 found.append(ladder)
     return found
+
+
+def _place(recipe: str) -> tuple[int, str]:
+    return (ORDER.index(recipe) if recipe in ORDER else len(ORDER), recipe)
 
 
 def _check_rates(runs: Sequence[Run]) -> None:

@@ -69,8 +69,8 @@ def _ladder_panel(ladders: Sequence[Ladder], variable: str, axes: Axes) -> None:
 def plot_fit(ladder: Ladder, axes: Axes | None = None) -> Axes:
     """Draw a ladder's losses and, where there is one, its law with 90% bands, dashed beyond the data.
 
-    The dark band holds the law's mean, the light one a new run. A law whose verdict is "no trend" is not
-    drawn: the points stand alone and the legend says so.
+    The dark band holds the law's mean, the light one a new run. A law whose verdict refuses it within the
+    data ("no trend", "not identifiable") is not drawn: the points stand alone and the legend says so.
     """
     axes = axes or _new_axes()
     colour, marker = LOOKS.get(ladder.recipe, ("#000000", "o"))
@@ -78,7 +78,7 @@ def plot_fit(ladder: Ladder, axes: Axes | None = None) -> Axes:
     fit = ladder.fit
     verdict = fit.verdict() if fit else None
     label = f"{name}: {verdict.level if verdict else 'no fit'}"
-    if fit is not None and verdict is not None and verdict.level != "no trend":
+    if fit is not None and verdict is not None and not verdict.refused:
         symbol = "alpha" if ladder.variable == "N" else "beta"
         if np.isfinite(fit.stderr[symbol]):
             greek = "α" if symbol == "alpha" else "β"
@@ -108,10 +108,15 @@ def plot_fit(ladder: Ladder, axes: Axes | None = None) -> Axes:
 
 
 def plot_training_curves(ladder: Ladder, axes: Axes | None = None) -> Axes:
-    """Draw the training loss of a ladder's runs against tokens, one line a rung, dark for the largest."""
+    """Draw the training loss of a ladder's runs against tokens, one line a rung, dark for the largest.
+
+    Of several seeds the first is drawn. A point is the mean since the point before it.
+    """
     axes = axes or _new_axes()
-    shades = _shades(len(ladder.runs))
-    for run, shade in zip(ladder.runs, shades, strict=True):
+    rungs: dict[float, Run] = {}
+    for x, run in zip(ladder.x.tolist(), ladder.runs, strict=True):
+        rungs.setdefault(x, run)
+    for run, shade in zip(rungs.values(), _shades(len(rungs)), strict=True):
         points = [(p.n_tokens, p.train_loss) for p in run.history if p.train_loss is not None and p.step > 0]
         label = short(run.counts["n_params_non_embedding" if ladder.variable == "N" else "n_tokens"])
         axes.plot(*zip(*points, strict=True), color=shade, label=label)

@@ -6,6 +6,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 
+from scaling_lib.config import ModelConfig
 from scaling_lib.fit import published
 from scaling_lib.runs import Run
 from scaling_lib.show.ladders import Ladder, find_ladders, short
@@ -49,18 +50,24 @@ def _sizes(runs: Sequence[Run], ladders: Sequence[Ladder]) -> str:
         + "".join(f" {name.upper():>15}" for name in recipes)
         + f" {'seconds':>9}",
     ]
-    members = {(x.recipe, r.config.model): r for x in by_n for r in _all_of(x, runs)}
+    members: dict[tuple[str, ModelConfig], list[Run]] = {}
+    for ladder in by_n:
+        for run in _all_of(ladder, runs):
+            members.setdefault((ladder.recipe, run.config.model), []).append(run)
     for model in dict.fromkeys(r.config.model for r in runs):
-        row = [members.get((recipe, model)) for recipe in recipes]
-        present = [r for r in row if r]
+        row = [members.get((recipe, model), []) for recipe in recipes]
+        present = [r for cell in row for r in cell]
         if not present:
             continue
         counts = present[0].counts
         lines.append(
             f"{model.name:>8} {counts['n_params_non_embedding']:>12,.0f} {counts['n_params']:>12,.0f}"
-            + "".join(f" {_first_last(r):>15}" for r in row)
+            + "".join(f" {_mean_first_last(cell):>15}" for cell in row)
             + f" {sum(r.seconds for r in present):>9.1f}"
         )
+    seeds = max(len(cell) for cell in members.values())
+    if seeds > 1:
+        lines.append(f"Means over up to {seeds} seeds.")
     lines.append(
         "Parameters without embeddings, and in all. A model that knows nothing has a loss of "
         f"ln(vocabulary) = {_ln_vocab(runs):.2f}."
@@ -76,6 +83,16 @@ def _plain_list(runs: Sequence[Run]) -> str:
     lines = [f"{'run':<40} {'loss':>15} {'seconds':>9}"]
     lines += [f"{r.run_id:<40} {_first_last(r):>15} {r.seconds:>9.1f}" for r in runs]
     return "\n".join(lines)
+
+
+def _mean_first_last(cell: Sequence[Run]) -> str:
+    """One cell of the table: the run's losses, or the means over its seeds; one that diverged is not averaged away."""
+    diverged = next((r for r in cell if not r.finished), None)
+    if len(cell) < 2 or diverged:
+        return _first_last(diverged or (cell[0] if cell else None))
+    first = [r.first_loss for r in cell if r.first_loss is not None]
+    last = [r.val_loss for r in cell if r.val_loss is not None]
+    return f"{sum(first) / len(first):.2f} -> {sum(last) / len(last):.3f}"
 
 
 def _first_last(run: Run | None) -> str:
@@ -158,7 +175,8 @@ def _predictions(ladders: Sequence[Ladder]) -> str:
             )
     if refused:
         largest = max(r.counts["n_params_non_embedding"] for x in ladders for r in x.runs)
-        spent = sum(r.seconds for x in ladders for r in x.runs)
+        once = {r.run_id: r.seconds for x in ladders for r in x.runs}  # a run may stand in two ladders
+        spent = sum(once.values())
         lines += _wrapped(
             f"A sweep of {short(spent)} seconds of training, up to {short(largest)} parameters, cannot predict "
             "GPT-4. The losses are also of this corpus and this tokenizer: in nats per token they compare with "
