@@ -358,9 +358,9 @@ def _ladder_of(runs: list[Run], law: str) -> list[Run]:
     """For a law in one variable, the runs that differ in that variable alone; for a joint law, all."""
     from scaling_lib.show.ladders import find_ladders
 
-    variable = {"power_n": "N", "power_d": "D"}.get(law)
-    if variable is None:
+    if not law.endswith(("_n", "_d")):  # power_n, broken_n, power_d, broken_d
         return runs
+    variable = law[-1].upper()
     ladder = next((x for x in find_ladders(runs) if x.variable == variable), None)
     if ladder is None:
         raise InputError(f"law {law} needs three or more runs that differ in {variable} alone; the folder has none")

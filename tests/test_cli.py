@@ -310,6 +310,10 @@ def test_fit_gives_json_of_one_recipe(
     found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert found["law"] == "power_d"
     assert found["runs"] == 5  # the ladder in D alone, not the other sizes
+    assert call("fit", out, "--json", "--law", "broken_n", "--recipe", "v2") == 2  # six parameters, three runs
+    assert capsys.readouterr().err.splitlines()[0].startswith("the ladder in N: 3 runs")
+    assert call("fit", out, "--law", "power_d", "--recipe", "v1") == 2
+    assert "needs three or more runs that differ in D alone" in capsys.readouterr().err
 
 
 def test_fit_of_a_folder_names_what_it_leaves_out_and_obeys_every_option(

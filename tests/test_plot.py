@@ -143,6 +143,20 @@ def test_the_bands_are_the_90_percent_intervals_of_a_new_run_and_of_the_law(nois
     assert bands[0].get_alpha() < bands[1].get_alpha()
 
 
+def test_no_law_is_drawn_that_three_runs_cannot_identify(make_run: Make) -> None:
+    axes = plot_fit(ladder_of([make_run("v2", d_model=d, loss=law(size_of(d))) for d in (16, 48, 128)], "v2", "N"))
+    assert [line.get_label() for line in axes.lines] == ["V2: not identifiable"]
+    assert not axes.collections
+
+
+def test_curves_of_several_seeds_are_those_of_the_first(make_run: Make) -> None:
+    runs = [make_run(d_model=d, seed=s, loss=law(size_of(d)) + s) for s in range(3) for d in WIDTHS]
+    axes = plot_training_curves(ladder_of(runs, "v2", "N"))
+    assert [line.get_ydata()[-1] for line in axes.lines] == [law(size_of(d)) + 0.25 for d in WIDTHS]
+    assert len(legend_of(axes)) == 6
+    assert len({line.get_color() for line in axes.lines}) == 6
+
+
 def test_no_law_is_drawn_through_runs_without_a_trend(runs: list[Run]) -> None:
     axes = plot_fit(ladder_of(runs, "v1", "N"))
     assert len(points_of(axes)) == 1
