@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import pkgutil
 import re
@@ -208,3 +209,53 @@ def test_the_wheels_metadata_is_pyproject_s(wheel: zipfile.ZipFile) -> None:
     (entry,) = (name for name in wheel.namelist() if name.endswith("/entry_points.txt"))
     assert "scaling-lib = scaling_lib.cli:main" in wheel.read(entry).decode()
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in wheel.namelist())
+
+
+# Which part of the library may import which, at the top of a module or inside a function: downwards only.
+ANYWHERE = {"_lazy", "errors", "files"}
+MAY_IMPORT = {
+    "errors": set(),
+    "_lazy": set(),
+    "files": set(),
+    "counting": set(),
+    "config": {"counting"},
+    "runs": {"config", "counting"},
+    "progress": {"sweep"},  # the type of what it shows
+    "lm": {"config", "counting", "runs"},
+    "sweep": {"config", "counting", "runs", "lm"},
+    "fit": set(),
+    "show": {"config", "counting", "runs", "fit"},
+    "cli": {"config", "counting", "runs", "progress", "lm", "sweep", "fit", "show"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+TORCH = {"checkpoint", "evaluate", "model", "runtime", "speed", "train"}
+
+
+def imports(path: Path) -> Iterator[tuple[list[str], bool]]:
+    """Every module that a file imports, in parts, and whether it does so at its top level."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        top = node in tree.body
+        if isinstance(node, ast.Import):
+            yield from ((alias.name.split("."), top) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [alias.name for alias in node.names] if node.module == "scaling_lib" else [""]
+            yield from (([*node.module.split("."), name], top) for name in names)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "scaling_lib").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT / "scaling_lib"))
+)
+def test_imports_point_one_way(path: Path) -> None:
+    parts = path.relative_to(ROOT / "scaling_lib").with_suffix("").parts
+    here = parts[0]
+    allowed = MAY_IMPORT[here] | ANYWHERE | {here}
+    for module, top in imports(path):
+        if module[0] == "torch":
+            assert here == "lm", f"torch is imported in {path}"
+            assert parts[1] in TORCH, f"torch is imported in {path}"
+        if module[0] == "scaling_lib" and len(module) > 1 and module[1] != "__version__":
+            assert module[1] in allowed, f"{here} imports {module[1]}"
+            # The sweep plans without torch: what trains is imported inside the function that trains.
+            assert not (top and here == "sweep" and module[1] == "lm"), f"{path} imports {module} at the top"

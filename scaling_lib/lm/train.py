@@ -132,7 +132,7 @@ def train(
         val_loss, val_loss_se = _measure(model, final, runtime)
         val.append((config.train.max_steps, _measure(model, curve, runtime)[0]))
         diverged = not math.isfinite(val_loss)
-    run = Run(
+    return Run(
         run_id=name,
         status="diverged" if diverged else "finished",
         config=config,
@@ -144,9 +144,8 @@ def train(
         epochs=epochs_seen(len(corpus.train), config.n_tokens, config.model.seq_len),
         environment=_environment(runtime, branched_at),
         seconds=round(seconds_before + time.perf_counter() - began, 3),
-        tokens_per_second=round((config.train.max_steps - start_step) * tokens_per_step / max(trained_seconds, 1e-9)),
+        tokens_per_second=round((step + 1 - start_step) * tokens_per_step / max(trained_seconds, 1e-9)),
     )
-    return run
 
 
 def _starting_point(

@@ -71,7 +71,8 @@ def run_sweep(
     Raises
     ------
     InputError
-        When ``out`` cannot be written or holds an invalid record.
+        When ``out`` cannot be written, at the start or later (a full disk), or holds an invalid record. Finished
+        records and checkpoints stay, and the next call goes on from them.
     """
     names = {cell: run_id(cell, corpus.fingerprint) for cell in plan.cells}
     if force:
@@ -191,8 +192,7 @@ def run_job(
             write_run(run, out)
             (out / ".ckpt" / f"{name}.pt").unlink(missing_ok=True)
             outcomes.append(Outcome(name, run.status))
-        except InputError as error:  # a full disk, a folder that vanished: no other run would fare better
-            outcomes.append(Outcome(name, "failed", str(error)))
+        # A full disk or a folder that vanished (InputError) ends the sweep: no other run would fare better.
         except (MemoryError, RuntimeError) as error:  # torch reports lack of memory as RuntimeError
             what = (str(error).splitlines() or ["no more is known"])[0]  # Python's own MemoryError says nothing
             outcomes.append(Outcome(name, "failed", f"{type(error).__name__}: {what}"))

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from scaling_lib.config import ModelConfig, RunConfig
 from scaling_lib.counting import count_parameters, training_bytes, training_flops
 
-# One thread per process beats two threads in one process for models up to a few million parameters (measured:
-# 33k tokens/s on each of two cores against 42k on both together at 0.15M parameters).
+# One thread per process beats two threads in one process for models up to a few million parameters: their matrix
+# products are too small to be worth dividing.
 ONE_CORE_BELOW_PARAMS = 3_000_000
 IMPORTS_BYTES = 400_000_000  # Python with torch loaded, before the first tensor
 
