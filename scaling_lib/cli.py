@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _sweep_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--mode", default="demo", help="demo, laptop, quick, standard or full (default: demo)")
+    add("--mode", default="demo", help="demo, laptop, quick, standard, full, lr-study or seed-noise (default: demo)")
     add("--recipe", action="append", metavar="NAME", help="v1, v2, wsd, ...; may be repeated (default: the mode's)")
     add(
         "--max-steps",
@@ -127,9 +127,8 @@ def _sweep_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--seeds",
         type=_positive(int),
-        default=1,
         metavar="K",
-        help="repeat every run with K seeds (default: 1)",
+        help="repeat every run with K seeds (default: the mode's, mostly 1)",
     )
     add("--sizes", type=_positive(int), metavar="K", help="only the K smallest sizes of the mode (default: all)")
     add("--lr", type=_positive(float), help="peak learning rate instead of the width rule's")
@@ -165,7 +164,7 @@ def _cells(args: argparse.Namespace) -> list[RunConfig]:
 
     found = cells(
         args.mode, recipes=args.recipe, max_steps=args.max_steps, corpus=args.corpus, vocab_size=args.vocab_size,
-        seeds=range(args.seeds), lr=args.lr, sizes=args.sizes,
+        seeds=None if args.seeds is None else range(args.seeds), lr=args.lr, sizes=args.sizes,
     )  # fmt: skip
     check_spec(found[0].corpus, found[0].model.vocab_size)
     return found

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import scaling_lib
 from scaling_lib.errors import InputError
 from scaling_lib.lm import documents
 
@@ -88,23 +87,28 @@ def test_packages_are_read_inside_their_own_folder_only(site: Path, monkeypatch:
     assert read("python-env") == [b"'''fake-one'''\n", b"'''other-two'''\n"]  # what is not UTF-8 is skipped
 
 
-def test_the_packages_are_those_of_the_constraints(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    text = "# pinned\nNumPy==2.0\n\nfake_one==1.0 ; sys_platform == 'linux'\n  ruamel.yaml[jinja2]==1\n-e .\n"
-    (tmp_path / "constraints.txt").write_text(text)
-    monkeypatch.setattr(scaling_lib, "__path__", [str(tmp_path / "scaling_lib")])
-    assert documents.package_names() == ["fake-one", "numpy", "ruamel-yaml"]
-
-
-def test_without_constraints_they_are_what_the_package_requires(
-    site: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(scaling_lib, "__path__", [str(tmp_path / "scaling_lib")])
+def test_the_packages_are_those_required_in_turn_without_extras(site: Path) -> None:
     info = site / "scaling_lib-9.dist-info"
     info.mkdir()
-    text = "Metadata-Version: 2.1\nName: scaling-lib\nVersion: 9\nRequires-Dist: fake.one>=1; extra == 'x'\n"
-    (info / "METADATA").write_text(text)
-    assert documents.package_names() == ["fake-one", "other-two"]
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: scaling-lib\nVersion: 9\n")
+    head = "Metadata-Version: 2.1\nName: scaling-lib\nVersion: 9\n"
+    wanted = ["fake.one[more]>=1", "third; extra == 'test'", "absent; sys_platform == 'nowhere'", "not_there"]
+    (info / "METADATA").write_text(head + "".join(f"Requires-Dist: {line}\n" for line in wanted))
+    with (site / "fake_one-1.0.dist-info" / "METADATA").open("a") as file:
+        file.write("Requires-Dist: asked_for; extra == 'more'\nRequires-Dist: unasked; extra == 'less'\n")
+    assert documents.package_names() == ["asked-for", "fake-one", "not-there", "other-two"]
+
+
+def test_the_packages_do_not_change_with_what_is_installed_beside_them() -> None:
+    names = documents.package_names()
+    assert {"torch", "numpy", "sympy"} <= set(names)
+    assert not {"jupyterlab", "pytest", "nbval", "dask", "ipywidgets", "ruff"} & set(names)
+
+
+def test_a_package_that_is_not_installed_cannot_say_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> list[str]:
+        raise documents.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(documents.metadata, "requires", missing)
     with pytest.raises(InputError, match=ONE_LINE):
         documents.package_names()
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scaling_lib.config import trunk_id
 from scaling_lib.counting import count_parameters
 from scaling_lib.errors import InputError
 from scaling_lib.sweep.plan import Options, make_plan
@@ -120,6 +121,8 @@ def test_heads_are_16_to_64_wide_and_the_middle_size_is_not_at_an_end(mode: str)
         assert d_model % n_head == 0
         assert 16 <= d_model // n_head <= 64
         assert d_model % 8 == 0  # what matrix units like
+    if mode in ("lr-study", "seed-noise"):  # for which no law is fitted
+        return
     assert 0 < m.middle < len(m.shapes) - 1
     # Every ladder has the p + 2 = 5 distinct rungs that a law of three parameters needs.
     assert len(m.shapes) >= 5
@@ -206,3 +209,22 @@ def test_unknown_names_are_answered_with_the_known_ones() -> None:
         find_recipe("v3")
     with pytest.raises(InputError, match="demo, laptop"):
         find_mode("huge")
+
+
+def test_the_study_of_rates_takes_multiples_of_the_rule_on_trunks_of_their_own() -> None:
+    found = cells("lr-study")
+    assert len(found) == len(set(found)) == 3 * 5 * 2
+    for model in {c.model for c in found}:
+        rates = sorted({c.train.lr for c in found if c.model == model})
+        assert rates == pytest.approx([peak_lr(model.d_model) * 2.0**k for k in (-2, -1, 0, 1, 2)])
+    assert {c.train.lr for c in cells("lr-study", lr=0.01)} == {0.01}
+    trunks = {trunk_id(c, "text") for c in found}
+    assert len(trunks) == 15  # one for each size and rate, shared by both lengths
+
+
+def test_the_study_of_noise_has_five_seeds_and_pairs_both_schedules() -> None:
+    found = cells("seed-noise")
+    assert Counter((c.train.recipe, c.model.name, c.train.max_steps) for c in found) == {
+        (recipe, model, steps): 5 for recipe in ("wsd", "v2") for model in ("2x32", "2x64", "4x96") for steps in (488, 1953)
+    }  # fmt: skip
+    assert {c.train.seed for c in cells("seed-noise", seeds=[7])} == {7}

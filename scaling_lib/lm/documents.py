@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import importlib.util
 import json
 import os
@@ -18,7 +19,9 @@ from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
 
-import scaling_lib
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 from scaling_lib.errors import InputError
 
 # A file of text longer than two of these (in characters) is cut at blank lines into documents of at least
@@ -29,7 +32,7 @@ PIECE = 4096
 HUB_BYTES = 10**9
 # Raise this when the reading below changes, so that what older versions noted about the same
 # files is not believed.
-READER_VERSION = 1
+READER_VERSION = 2
 
 # Test packages are left out (some distributions do not ship them), and so is what differs between machines
 # with the same Python: build settings and local customisation.
@@ -136,7 +139,7 @@ def package_files() -> list[Path]:
         try:
             distribution = metadata.distribution(name)
         except metadata.PackageNotFoundError:
-            continue  # constraints also name what other platforms need
+            continue  # required, but broken or removed since
         site = os.path.realpath(str(distribution.locate_file("")))
         for entry in distribution.files or []:
             if entry.suffix != ".py" or ".." in entry.parts or entry.is_absolute():
@@ -150,37 +153,31 @@ def package_files() -> list[Path]:
 
 
 def package_names() -> list[str]:
-    """The packages of `python-env`: those in the repository's constraints.txt.
+    """The packages of `python-env`: those that scaling_lib requires, and what they require in turn, on this platform.
 
-    Where there is no such file (an installed wheel), those that scaling_lib's own metadata requires, and what
-    they require in turn.
+    Without its extras: the same text whether or not notebooks, tests or linters are installed beside it.
     """
-    constraints = Path(scaling_lib.__path__[0]).parent / "constraints.txt"
-    if constraints.is_file():
-        lines = constraints.read_text(encoding="utf-8").splitlines()
-        return sorted({name for line in lines if (name := _requirement_name(line))})
-    names: set[str] = set()
-    waiting = ["scaling-lib"]
-    while waiting:
-        try:
-            requires = metadata.requires(waiting.pop()) or []
-        except metadata.PackageNotFoundError:
-            continue
-        new = {name for line in requires if (name := _requirement_name(line))} - names
-        names |= new
-        waiting += sorted(new)
-    if not names:
+    try:
+        wanted = [(line, "") for line in metadata.requires("scaling-lib") or []]
+    except metadata.PackageNotFoundError:
         raise InputError(
-            "corpus python-env: neither a constraints.txt beside the package nor its metadata says which "
-            "packages; install scaling_lib with pip, or use python-stdlib"
-        )
-    return sorted(names)
-
-
-def _requirement_name(line: str) -> str | None:
-    """The normal form (PEP 503) of the name that starts a requirement, or None."""
-    match = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", line)
-    return re.sub(r"[-_.]+", "-", match[1]).lower() if match else None
+            "corpus python-env: scaling_lib is not installed, so nothing says which packages it needs; "
+            "run pip install -c constraints.txt -e . or use python-stdlib"
+        ) from None
+    found: set[tuple[str, str]] = set()  # name, extra
+    while wanted:
+        line, extra = wanted.pop()
+        requirement = Requirement(line)
+        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+            continue
+        name = canonicalize_name(requirement.name)
+        for asked in {"", *requirement.extras}:
+            if (name, asked) in found:
+                continue
+            found.add((name, asked))
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                wanted += [(line, asked) for line in metadata.requires(name) or []]
+    return sorted({name for name, _ in found})
 
 
 # ---------------------------------------------------------------------------------------------- text

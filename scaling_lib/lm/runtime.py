@@ -16,10 +16,12 @@ from scaling_lib.errors import InputError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "bfloat16")
-# Below about a million parameters, casting to bf16 and back costs more than the products save (measured on a
-# processor with AVX-512 BF16), and a compiled step saves less than the half minute that compiling takes.
-PAYS_FROM_PARAMS = 1_000_000
-COMPILE_PAYS_FROM_SECONDS = 180
+# Below a few hundred thousand parameters, casting to bf16 and back costs more than the products save (measured on
+# one core of a processor with AVX-512 BF16: 0.9x at 0.06M in all, 1.05x at 0.3M, 1.25x at 0.6M, 1.5x at 2M).
+BF16_PAYS_FROM_PARAMS = 400_000
+# A compiled step is 1.1 to 1.2 times as fast, and compiling takes half a minute.
+COMPILE_PAYS_FROM_PARAMS = 1_000_000
+COMPILE_PAYS_FROM_SECONDS = 300
 ROUGH_FLOPS_PER_SECOND = {"cpu": 1e11, "cuda": 1e14, "mps": 2e12}
 
 
@@ -58,15 +60,15 @@ def choose_runtime(
         For an unknown device or dtype, a device this machine lacks, or a bad number of threads.
     """
     device = _choose_device(device)
-    large = count_parameters(config.model).total >= PAYS_FROM_PARAMS
+    total = count_parameters(config.model).total
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype {dtype!r}; choose from {', '.join(DTYPES)}")
     if dtype == "auto":
-        dtype = "bfloat16" if large and _has_bf16(device) else "float32"
+        dtype = "bfloat16" if total >= BF16_PAYS_FROM_PARAMS and _has_bf16(device) else "float32"
     if compile is None:
         flops = training_flops(config.model, config.n_tokens)
         long = flops / ROUGH_FLOPS_PER_SECOND[device] > COMPILE_PAYS_FROM_SECONDS
-        compile = large and long and device != "mps" and _has_compiler(device)
+        compile = total >= COMPILE_PAYS_FROM_PARAMS and long and device != "mps" and _has_compiler(device)
     if threads is not None and threads < 1:
         raise InputError(f"threads must be at least 1, not {threads}")
     return Runtime(device, dtype, bool(compile), threads or torch.get_num_threads())

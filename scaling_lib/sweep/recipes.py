@@ -89,7 +89,8 @@ class Mode:
 
     ``shapes`` are (n_layer, n_head, d_model), smallest first. ``middle`` is the index of the shape whose data
     scaling is measured, ``data_steps`` the step counts of that ladder. ``recipes`` run by default. In a
-    ``grid`` mode every shape is trained for every number of ``data_steps``.
+    ``grid`` mode every shape is trained for every number of ``data_steps``. ``lr_factors`` multiply the width
+    rule's peak rate, ``seeds`` is how many seeds run by default.
     """
 
     name: str
@@ -107,6 +108,8 @@ class Mode:
     grid: bool = False
     eval_tokens: int = 65_536
     history_points: int = 60
+    lr_factors: tuple[float, ...] = (1.0,)
+    seeds: int = 1
 
     def model(self, index: int, vocab_size: int | None = None) -> ModelConfig:
         n_layer, n_head, d_model = self.shapes[index]
@@ -138,6 +141,17 @@ MODES: dict[str, Mode] = {
             (*_DEMO_SHAPES, (4, 7, 112), (5, 8, 128), (6, 7, 168)), 1024, 128, 16, 1000, 3000, "python-env",
             recipes=("wsd",), data_steps=tuple(2**k * 1_000_000 // 2048 for k in range(5)), grid=True,
             eval_tokens=131_072,
+        ),
+        Mode(
+            "lr-study", "which peak rate suits which width: 3 sizes x 5 rates x 2 token counts",
+            ((2, 2, 32), (3, 5, 80), (5, 8, 128)), 1024, 128, 16, 1000, 3000, "python-env",
+            recipes=("wsd",), data_steps=(488, 1953), grid=True, eval_tokens=131_072,
+            lr_factors=(0.25, 0.5, 1.0, 2.0, 4.0),
+        ),
+        Mode(
+            "seed-noise", "how far runs that differ in their seed alone lie apart; wsd beside V2's cosine",
+            ((2, 2, 32), (2, 4, 64), (4, 6, 96)), 1024, 128, 16, 1000, 3000, "python-env",
+            recipes=("wsd", "v2"), data_steps=(488, 1953), grid=True, eval_tokens=131_072, seeds=5,
         ),
         Mode(
             "quick", "2M to 50M parameters: a night on two CPU cores, minutes on a GPU",
@@ -172,7 +186,7 @@ def cells(
     max_steps: int | None = None,
     corpus: str | None = None,
     vocab_size: int | None = None,
-    seeds: Iterable[int] = (0,),
+    seeds: Iterable[int] | None = None,
     lr: float | None = None,
     sizes: int | None = None,
 ) -> list[RunConfig]:
@@ -180,7 +194,8 @@ def cells(
 
     A ladder mode trains every size by every recipe, and its middle size by the last recipe for every number
     of ``data_steps``; ``max_steps`` sets the length of all and scales the data ladder about it. ``sizes`` keeps
-    only so many of the smallest, and the data ladder only where its model is one of them.
+    only so many of the smallest, and the data ladder only where its model is one of them. ``seeds``: the mode's
+    when None. ``lr`` takes the place of the width rule, and of the mode's multiples of it.
 
     Raises
     ------
@@ -201,15 +216,16 @@ def cells(
 
     def add(index: int, recipe: str, steps: int, seed: int, warmup: int | None = None) -> None:
         model = m.model(index, vocab_size)
-        train = make_train_config(
-            recipe, model.d_model, steps, m.batch_size,
-            seed=seed, lr=lr, warmup_steps=warmup, eval_tokens=m.eval_tokens,
-        )  # fmt: skip
-        found[RunConfig(model, train, text)] = None
+        for rate in [lr] if lr is not None else [peak_lr(model.d_model) * factor for factor in m.lr_factors]:
+            train = make_train_config(
+                recipe, model.d_model, steps, m.batch_size,
+                seed=seed, lr=rate, warmup_steps=warmup, eval_tokens=m.eval_tokens,
+            )  # fmt: skip
+            found[RunConfig(model, train, text)] = None
 
     scale = 1.0 if max_steps is None else max_steps / (max(m.data_steps) if m.grid else m.steps_v2)
     ladder = sorted({max(1, round(steps * scale)) for steps in m.data_steps})
-    for seed in seeds:
+    for seed in range(m.seeds) if seeds is None else seeds:
         for recipe in names:
             shared = round(RECIPES[recipe].warmup_share * ladder[0]) if recipe == "wsd" else None
             for index in range(n_sizes):
