@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from scaling_lib import cli
+from scaling_lib import cli, cli_sweep
 from scaling_lib.cli import main
 from scaling_lib.lm.checkpoint import load_state, save_state
 from scaling_lib.runs import Run, read_run, read_runs, write_run
 from scaling_lib.show import export
-from scaling_lib.sweep import plan as planning
+from scaling_lib.sweep import cost as planning
 
 UNIFORM = "uniform:train_tokens=60000,val_tokens=8192"
 
@@ -399,7 +399,7 @@ def test_backtest_of_a_published_family(capsys: pytest.CaptureFixture[str]) -> N
 )
 def test_records_of_each_text_have_a_folder_of_their_own(argv: list[str], folder: str) -> None:
     # As a path, whatever the text is called: below runs/.
-    assert cli._default_folder(cli._parser().parse_args(["run", *argv])) == Path(folder)
+    assert cli_sweep._default_folder(cli._parser().parse_args(["run", *argv])) == Path(folder)
 
 
 def test_runs_that_diverge_end_in_records_a_report_and_exit_0(

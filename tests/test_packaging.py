@@ -225,11 +225,13 @@ MAY_IMPORT = {
     "sweep": {"config", "counting", "runs", "lm"},
     "fit": set(),
     "show": {"config", "counting", "runs", "fit"},
-    "cli": {"config", "counting", "runs", "progress", "lm", "sweep", "fit", "show"},
+    "cli_shared": {"runs", "show", "sweep"},
+    "cli_sweep": {"cli_shared", "config", "counting", "runs", "progress", "lm", "sweep"},
+    "cli": {"cli_shared", "cli_sweep", "runs", "fit", "show"},
     "__main__": {"cli"},
     "__init__": set(),
 }
-TORCH = {"checkpoint", "evaluate", "model", "runtime", "speed", "train"}
+TORCH = {"checkpoint", "evaluate", "group", "loss", "model", "runtime", "speed", "train"}
 
 
 def imports(path: Path) -> Iterator[tuple[list[str], bool]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import heapq
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -12,8 +14,10 @@ from hypothesis import strategies as st
 
 from scaling_lib.config import ModelConfig, RunConfig, TrainConfig
 from scaling_lib.counting import training_bytes, training_flops
+from scaling_lib.errors import InputError
 from scaling_lib.sweep import plan as module
-from scaling_lib.sweep.plan import IMPORTS_BYTES, Job, Options, calibrate, cores, expected_seconds, make_plan
+from scaling_lib.sweep.cost import STARTING_SECONDS, Timing, calibrate, expected_seconds, log_timing, within_budget
+from scaling_lib.sweep.plan import IMPORTS_BYTES, Job, Options, cores, make_plan
 from scaling_lib.sweep.recipes import cells
 
 TINY = ModelConfig(1, 2, 16, 257, 16)
@@ -116,16 +120,18 @@ def test_expected_time_is_that_of_a_queue(steps: list[int], workers: int) -> Non
     for n in sorted(steps, reverse=True):  # the first to be free takes the costliest job left
         heapq.heappush(ends, heapq.heappop(ends) + n * 64 * 1e-3)
     evaluation = len(jobs) * (1 + 2 + math.log2(100)) * 1e-3  # at most: one token each, for every point of a curve
-    assert max(ends) <= expected_seconds(plan, {TINY: 1e-3}) <= max(ends) + evaluation
+    expected = expected_seconds(plan, {TINY: 1e-3}) - STARTING_SECONDS
+    assert max(ends) <= expected + 1e-9 <= max(ends) + evaluation + 2e-9
 
 
 def test_what_is_done_costs_nothing(two_cores: None) -> None:
     first, second = run(seed=0), run(seed=1, steps=300)
     plan = make_plan([first, second], Options(workers=1))
     seconds = {TINY: 1e-3}
-    whole = expected_seconds(plan, seconds)
+    whole = expected_seconds(plan, seconds) - STARTING_SECONDS
     assert expected_seconds(plan, seconds, [first, second]) == 0
-    assert expected_seconds(plan, seconds, [first]) + expected_seconds(plan, seconds, [second]) == pytest.approx(whole)
+    parts = [expected_seconds(plan, seconds, [done]) - STARTING_SECONDS for done in (first, second)]
+    assert sum(parts) == pytest.approx(whole)
 
 
 def test_cores_are_those_this_process_may_use() -> None:
@@ -142,7 +148,7 @@ def test_models_between_those_measured_are_interpolated_in_log_log(monkeypatch: 
         return 1e-9 * training_flops(config.model, 1) ** 0.7
 
     monkeypatch.setattr(speed, "seconds_per_token", law)
-    plan = make_plan(cells("demo", recipes=["v2"]), Options(device="cpu"))
+    plan = make_plan(cells("demo", recipes=["v2"]), Options(device="cpu", workers=1))
     found = calibrate(plan, 1.0)
     assert measured == [32, 64, 96]
     assert len(found) == 5
@@ -161,7 +167,7 @@ def test_a_model_too_large_to_be_timed_is_reckoned_from_the_largest_that_is(monk
         return 1e-11 * training_flops(config.model, 1)
 
     monkeypatch.setattr(speed, "seconds_per_token", law)
-    plan = make_plan(cells("full", recipes=["v2"]), Options(device="cpu"))
+    plan = make_plan(cells("full", recipes=["v2"]), Options(device="cpu", workers=1))
     found = calibrate(plan, 10.0)
     largest = max(found, key=lambda m: training_flops(m, 1))
     assert largest not in measured
@@ -174,3 +180,49 @@ def test_the_machine_is_measured_by_real_steps() -> None:
     found = calibrate(make_plan([run(m) for m in models], Options(device="cpu", workers=1)), 0.2)
     assert set(found) == set(models)
     assert all(0 < seconds < math.inf for seconds in found.values())
+
+
+def test_a_budget_leaves_out_the_most_expensive_runs_first() -> None:
+    chosen = cells("laptop")
+    plan = make_plan(chosen, Options(device="cpu", compile=False))
+    speed = {c.model: 1e-10 * training_flops(c.model, 1) for c in chosen}
+    whole = expected_seconds(plan, speed)
+    for limits in ({"max_flops": plan.flops / 3}, {"max_seconds": whole / 4}):
+        fits, cut = within_budget(plan, speed, **limits)
+        costs = [training_flops(c.model, c.n_tokens) for c in cut]
+        assert costs == sorted(costs, reverse=True)
+        assert max(training_flops(c.model, c.n_tokens) for c in fits.cells) <= costs[-1]
+        assert set(fits.cells) | set(cut) == set(chosen)
+        assert fits.flops <= limits.get("max_flops", math.inf)
+        assert expected_seconds(fits, speed) <= limits.get("max_seconds", math.inf)
+        # And not more than that: with the last run cut put back it would be too much.
+        more = make_plan([*fits.cells, cut[-1]], plan.options)
+        assert more.flops > limits.get("max_flops", math.inf) or (
+            expected_seconds(more, speed) > limits.get("max_seconds", math.inf)
+        )
+    assert within_budget(plan, speed, max_flops=plan.flops, max_seconds=whole) == (plan, [])
+    # What is done costs nothing.
+    first = training_flops(chosen[0].model, chosen[0].n_tokens)
+    assert within_budget(plan, speed, chosen[1:], max_flops=1.01 * first)[1] == []
+
+
+def test_a_budget_that_nothing_fits_is_refused() -> None:
+    plan = make_plan(cells("demo"), Options(device="cpu"))
+    speed = {c.model: 1e-6 for c in plan.cells}
+    for limits in ({"max_flops": 1e6}, {"max_seconds": 1.0}):
+        with pytest.raises(InputError, match=r"\Anot even the cheapest run [^\n]+\Z"):
+            within_budget(plan, speed, **limits)
+
+
+def test_what_was_expected_and_taken_is_kept_line_by_line(tmp_path: Path) -> None:
+    for seconds in (10.0, 20.0):
+        log_timing(tmp_path, Timing(3, 1000, 1e12, 12.34, seconds))
+    rows = list(csv.DictReader((tmp_path / "timings.csv").open()))
+    assert [float(r["seconds"]) for r in rows] == [10, 20]
+    assert {float(r["expected_seconds"]) for r in rows} == {12.3}
+
+
+def test_on_a_cluster_the_scheduler_divides_the_jobs() -> None:
+    plan = make_plan([run(seed=0), run(LARGE)], Options(engine="dask", address="tcp://nowhere:1"))
+    assert [(len(p.jobs), p.threads) for p in plan.phases] == [(1, 1), (1, 0)]
+    assert all("dask" in p.why for p in plan.phases)

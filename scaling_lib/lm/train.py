@@ -18,6 +18,7 @@ from scaling_lib.lm.batches import batch, epochs_seen, val_windows
 from scaling_lib.lm.checkpoint import TrainState, load_state, save_state
 from scaling_lib.lm.corpus import Corpus
 from scaling_lib.lm.evaluate import clustered_mean, token_losses
+from scaling_lib.lm.group import ALONE, Group
 from scaling_lib.lm.model import GPT
 from scaling_lib.lm.runtime import Runtime, choose_runtime
 from scaling_lib.lm.schedule import learning_rate
@@ -25,6 +26,7 @@ from scaling_lib.runs import Point, Run
 
 CURVE_TOKENS = 8_192  # validation tokens for a point of a curve; the final loss is measured on eval_tokens
 PROGRESS_SECONDS = 0.5
+GROUP_CHECK_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ def train(
     checkpoint_seconds: float = 60.0,
     history_points: int = 60,
     on_progress: Callable[[Progress], None] | None = None,
+    group: Group = ALONE,
 ) -> Run:
     """Train one model and return its record.
 
@@ -60,6 +63,7 @@ def train(
         goes before it.
     history_points : how many rows of the training curve the record keeps.
     on_progress : called about twice a second.
+    group : the processes that share every batch of this run; all call ``train`` alike, the leader writes files.
 
     Raises
     ------
@@ -82,7 +86,10 @@ def train(
     start_step, val, seconds_before = (state.step, state.val, state.seconds) if state else (0, [], 0.0)
     state = None  # free the copy of the weights
 
+    if runtime.compile:
+        torch.compiler.reset()  # or the eighth model of a process would quietly not be compiled
     loss_of = torch.compile(model.loss, dynamic=False) if runtime.compile else model.loss
+    loss_of = group.loss_function(loss_of, model)
     curve = _windows(corpus, config, CURVE_TOKENS)
     curve_steps = set(_curve_steps(config.train.max_steps))
     tokens_per_step = config.train.batch_size * config.model.seq_len
@@ -95,33 +102,35 @@ def train(
     spoke_at = start_step
     diverged = False
     for step in range(start_step, config.train.max_steps):
-        if step in curve_steps and (not val or val[-1][0] < step):
+        if step in curve_steps and (not val or val[-1][0] < step) and group.leads:
             val.append((step, _measure(model, curve, runtime)[0]))
-        if step == config.train.decay_start and config.train.schedule == "wsd" and checkpoint_dir:
+        if step == config.train.decay_start and config.train.schedule == "wsd" and checkpoint_dir and group.leads:
             save_state(_trunk_path(checkpoint_dir, config, corpus, step), capture(step), runtime)
 
-        x, y = _batch(corpus, config, step, runtime.device)
+        x, y = _batch(corpus, config, step, runtime.device, group)
         with runtime.autocast():
             loss = loss_of(x, y)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.train.grad_clip)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, config.train)
+        for parameters in optimizer.param_groups:
+            parameters["lr"] = learning_rate(step, config.train)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        losses[step] = loss.detach()  # stays on the device: reading it here would stall a GPU at every step
+        losses[step] = group.mean(loss.detach())  # stays on the device: reading it would stall a GPU at every step
 
         now = time.perf_counter()
-        if now - spoke > PROGRESS_SECONDS or step + 1 == config.train.max_steps:
+        # Several processes must stop at the same step: they count steps, for their clocks differ.
+        due = now - spoke > PROGRESS_SECONDS if group.size == 1 else (step + 1) % GROUP_CHECK_STEPS == 0
+        if due or step + 1 == config.train.max_steps:
             recent = float(losses[spoke_at : step + 1].mean())
             if not math.isfinite(recent):
                 diverged = True
                 break
-            if on_progress:
+            if on_progress and group.leads:
                 speed = (step + 1 - spoke_at) * tokens_per_step / max(now - spoke, 1e-9)
                 on_progress(Progress(step + 1, config.train.max_steps, recent, speed))
             spoke, spoke_at = now, step + 1
-        if checkpoint and now - saved > checkpoint_seconds and step + 1 < config.train.max_steps:
+        if checkpoint and group.leads and now - saved > checkpoint_seconds and step + 1 < config.train.max_steps:
             save_state(checkpoint, capture(step + 1), runtime)
             saved = time.perf_counter()
 
@@ -129,8 +138,9 @@ def train(
     val_loss = val_loss_se = None
     if not diverged:
         final = _windows(corpus, config, config.train.eval_tokens)
-        val_loss, val_loss_se = _measure(model, final, runtime)
-        val.append((config.train.max_steps, _measure(model, curve, runtime)[0]))
+        val_loss, val_loss_se = group.agree(_measure(model, final, runtime) if group.leads else None)
+        if group.leads:
+            val.append((config.train.max_steps, _measure(model, curve, runtime)[0]))
         diverged = not math.isfinite(val_loss)
     return Run(
         run_id=name,
@@ -142,7 +152,7 @@ def train(
         val_loss_se=val_loss_se,
         bits_per_byte=_bits_per_byte(val_loss, corpus),
         epochs=epochs_seen(len(corpus.train), config.n_tokens, config.model.seq_len),
-        environment=_environment(runtime, branched_at),
+        environment=_environment(runtime, branched_at, group.size),
         seconds=round(seconds_before + time.perf_counter() - began, 3),
         tokens_per_second=round((step + 1 - start_step) * tokens_per_step / max(trained_seconds, 1e-9)),
     )
@@ -186,9 +196,11 @@ def _optimizer(model: GPT, config: RunConfig, runtime: Runtime) -> torch.optim.A
     )
 
 
-def _batch(corpus: Corpus, config: RunConfig, step: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+def _batch(
+    corpus: Corpus, config: RunConfig, step: int, device: str, group: Group
+) -> tuple[torch.Tensor, torch.Tensor]:
     x, y = batch(corpus.train, config.train.seed, step, config.train.batch_size, config.model.seq_len)
-    return torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
+    return group.share(torch.from_numpy(x)).to(device), group.share(torch.from_numpy(y)).to(device)
 
 
 Windows = tuple[np.ndarray, np.ndarray, np.ndarray]  # inputs, targets, document of each target
@@ -240,7 +252,7 @@ def _bits_per_byte(val_loss: float | None, corpus: Corpus) -> float | None:
     return val_loss / math.log(2) / corpus.val_bytes_per_token
 
 
-def _environment(runtime: Runtime, branched_at: int) -> dict[str, Any]:
+def _environment(runtime: Runtime, branched_at: int, processes: int) -> dict[str, Any]:
     """What the result may depend on beside its configuration."""
     device = torch.cuda.get_device_name() if runtime.device == "cuda" else platform.machine()
     return {
@@ -251,4 +263,5 @@ def _environment(runtime: Runtime, branched_at: int) -> dict[str, Any]:
         "numpy": np.__version__,
         "system": platform.system(),
         "branched_at_step": branched_at,
+        **({"processes": processes} if processes > 1 else {}),
     }

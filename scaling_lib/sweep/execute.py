@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import socket
 import tempfile
 import threading
 import time
@@ -16,11 +17,13 @@ from scaling_lib.config import RunConfig, run_id, trunk_id
 from scaling_lib.counting import training_flops
 from scaling_lib.errors import InputError
 from scaling_lib.runs import read_run, write_run
-from scaling_lib.sweep.locks import holder, try_lock
-from scaling_lib.sweep.plan import Job, Options, Phase, Plan
+from scaling_lib.sweep import engines
+from scaling_lib.sweep.locks import Lock, holder, try_lock
+from scaling_lib.sweep.plan import Job, Options, Phase, Plan, cores
 
 if TYPE_CHECKING:
     from scaling_lib.lm.corpus import Corpus
+    from scaling_lib.lm.group import Group
 
 WAIT_SECONDS = 1.0
 IDLE_KILLS, MAX_KILLS = 3, 60
@@ -75,6 +78,7 @@ def run_sweep(
         records and checkpoints stay, and the next call goes on from them.
     """
     names = {cell: run_id(cell, corpus.fingerprint) for cell in plan.cells}
+    engines.check_engine(plan.options)
     if force:
         for cell, name in names.items():
             (out / f"{name}.json").unlink(missing_ok=True)
@@ -87,17 +91,18 @@ def run_sweep(
     for name in found_done:
         read_run(out / f"{name}.json")  # a damaged record is said before hours of training, not after
     failed: dict[str, Outcome] = {}
-    with _watching(names, cost, out, on_snapshot):
+    with engines.engine(plan.options) as engine, _watching(names, cost, out, on_snapshot):
         for phase in plan.phases:
             work = functools.partial(
                 run_job,
-                out=out,
+                out=out.resolve(),
+                fingerprint=corpus.fingerprint,
                 options=plan.options,
                 threads=phase.threads,
                 checkpoint_seconds=checkpoint_seconds,
                 history_points=history_points,
             )
-            failed |= {o.run_id: o for o in _run_phase(phase, names, out, work)}
+            failed |= {o.run_id: o for o in _run_phase(phase, engine, names, out, work)}
     outcomes = []
     for name in names.values():
         path = out / f"{name}.json"
@@ -109,7 +114,11 @@ def run_sweep(
 
 
 def _run_phase(
-    phase: Phase, names: dict[RunConfig, str], out: Path, work: Callable[[Job], list[Outcome]]
+    phase: Phase,
+    engine: engines.Engine,
+    names: dict[RunConfig, str],
+    out: Path,
+    work: Callable[[Job], list[Outcome]],
 ) -> list[Outcome]:
     """Run a phase's unfinished jobs, again where a worker process was killed. Returns what failed.
 
@@ -118,7 +127,6 @@ def _run_phase(
     memory is, or ``MAX_KILLS`` times in all, as one that fails only at its end.
     """
     from joblib import Parallel, delayed
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     kills, idle_kills, before = 0, 0, _state(out)
     while True:
@@ -127,15 +135,42 @@ def _run_phase(
         if not todo:
             return []
         try:
-            results = Parallel(n_jobs=min(phase.workers, len(todo)), batch_size=1)(delayed(work)(job) for job in todo)
+            n_jobs = engine.n_jobs(phase, len(todo))
+            results = Parallel(n_jobs=n_jobs, batch_size=1)(delayed(work)(job) for job in todo)
             return [o for result in results for o in result if o.status == "failed"]
-        except TerminatedWorkerError:
+        except engine.killed:
             kills += 1
             now = _state(out)
             idle_kills, before = (idle_kills + 1 if now == before else 0), now
             if idle_kills >= IDLE_KILLS or kills >= MAX_KILLS:
                 why = f"its process was killed {kills} times (out of memory?); try --workers 1"
                 return [Outcome(name, "failed", why) for name in missing.values()]
+
+
+def run_together(
+    plan: Plan, out: Path, corpus: Corpus, group: Group, *, checkpoint_seconds: float = 60.0, history_points: int = 60
+) -> list[Outcome]:
+    """Train the plan's runs one after another, each by all processes of the group (torchrun).
+
+    Records, locks and checkpoints as in ``run_sweep``. Raises the same.
+    """
+    if group.leads:
+        check_writable(out)
+    return [
+        outcome
+        for phase in plan.phases
+        for job in phase.jobs
+        for outcome in run_job(
+            job,
+            out=out.resolve(),
+            fingerprint=corpus.fingerprint,
+            options=plan.options,
+            threads=max(1, cores() // group.size),
+            checkpoint_seconds=checkpoint_seconds,
+            history_points=history_points,
+            group=group,
+        )
+    ]
 
 
 def _state(out: Path) -> frozenset[tuple[str, int]]:
@@ -151,33 +186,49 @@ def run_job(
     job: Job,
     *,
     out: Path,
+    fingerprint: str,
     options: Options,
     threads: int,
     checkpoint_seconds: float,
     history_points: int,
+    group: Group | None = None,
 ) -> list[Outcome]:
-    """Train the runs of one job in this process, shortest first; called in a worker."""
+    """Train the runs of one job in this process, shortest first; called in a worker.
+
+    In a ``group`` every process calls this alike, and the leader takes the locks and writes.
+    """
+    from scaling_lib.lm.group import ALONE
     from scaling_lib.lm.runtime import choose_runtime
     from scaling_lib.lm.train import Progress, train
 
+    group = group or ALONE
     corpus = _corpus(job.cells[0])
+    if corpus.fingerprint != fingerprint:  # python-env on a machine with other packages
+        why = f"{corpus.name} is another text on {socket.gethostname()}: same packages everywhere, or text:PATH"
+        return [Outcome(run_id(cell, fingerprint), "failed", why) for cell in job.cells]
     # One runtime for all runs of a trunk, chosen for the longest: a trunk is shared only if computed alike.
     runtime = choose_runtime(
-        job.cells[-1], device=options.device, dtype=options.dtype, compile=options.compile, threads=threads
+        job.cells[-1],
+        device=options.device,
+        dtype=options.dtype,
+        compile=options.compile,
+        threads=threads or None,
     )
     outcomes = []
     for cell in job.cells:
         name = run_id(cell, corpus.fingerprint)
         path = out / f"{name}.json"
-        while (lock := try_lock(out / ".locks" / f"{name}.lock")) is None and not path.exists():
-            time.sleep(WAIT_SECONDS)
+        lock = None
+        if group.leads:
+            while (lock := try_lock(out / ".locks" / f"{name}.lock")) is None and not path.exists():
+                time.sleep(WAIT_SECONDS)
         try:
-            if path.exists():
+            if group.agree(path.exists()):
                 outcomes.append(Outcome(name, "skipped", read_run(path).status))
                 continue
-            assert lock is not None
 
-            def tell(p: Progress, lock=lock) -> None:  # type: ignore[no-untyped-def]
+            def tell(p: Progress, lock: Lock | None = lock, name: str = name) -> None:
+                assert lock is not None  # the leader's, and only the leader is asked to tell
                 lock.tell(done=p.step / p.max_steps, loss=p.loss, tokens_per_second=p.tokens_per_second)
 
             run = train(
@@ -188,18 +239,22 @@ def run_job(
                 checkpoint_seconds=checkpoint_seconds,
                 history_points=history_points,
                 on_progress=tell,
+                group=group,
             )
-            write_run(run, out)
-            (out / ".ckpt" / f"{name}.pt").unlink(missing_ok=True)
+            if group.leads:
+                write_run(run, out)
+                (out / ".ckpt" / f"{name}.pt").unlink(missing_ok=True)
             outcomes.append(Outcome(name, run.status))
         # A full disk or a folder that vanished (InputError) ends the sweep: no other run would fare better.
         except (MemoryError, RuntimeError) as error:  # torch reports lack of memory as RuntimeError
+            if group.size > 1:  # the others wait for this process: end all
+                raise
             what = (str(error).splitlines() or ["no more is known"])[0]  # Python's own MemoryError says nothing
             outcomes.append(Outcome(name, "failed", f"{type(error).__name__}: {what}"))
         finally:
             if lock:
                 lock.release()
-    if all(o.status != "failed" for o in outcomes):
+    if group.leads and all(o.status != "failed" for o in outcomes):
         for path in (out / ".ckpt").glob(f"{trunk_id(job.cells[0], corpus.fingerprint)}-*.pt"):
             path.unlink(missing_ok=True)
     return outcomes

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from scaling_lib.config import ModelConfig, RunConfig
+from scaling_lib.config import RunConfig
 from scaling_lib.counting import count_parameters, training_bytes, training_flops
 
 # One thread per process beats two threads in one process for models up to a few million parameters: their matrix
@@ -25,6 +23,8 @@ class Options:
     dtype: str = "auto"
     compile: bool | None = None
     workers: int | None = None
+    engine: str = "local"  # or dask, ray: an existing cluster (see sweep.engines)
+    address: str | None = None  # of the cluster
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Phase:
-    """Jobs that run side by side: ``workers`` processes with ``threads`` threads each, and why so many."""
+    """Jobs that run side by side: ``workers`` processes with ``threads`` threads each, and why so many.
+
+    ``threads`` 0: as many as PyTorch takes by itself.
+    """
 
     jobs: tuple[Job, ...]
     workers: int
@@ -102,6 +105,16 @@ def make_plan(cells: Sequence[RunConfig], options: Options, *, on_gpu: bool = Fa
     for job in jobs:
         fits_one_core = count_parameters(job.cells[0].model).total < ONE_CORE_BELOW_PARAMS
         (small if fits_one_core and not on_gpu else large).append(job)
+    if options.engine != "local":
+        # Its scheduler hands the jobs out. A small model takes one thread, a large one what its worker has.
+        where = f"on the {options.engine} cluster, as many at a time as it has workers"
+        groups = (("small", small, 1), ("large", large, 0))
+        return Plan(
+            tuple(
+                Phase(tuple(jobs), 1, n, f"{len(jobs)} jobs of {k} models: {where}") for k, jobs, n in groups if jobs
+            ),
+            options,
+        )
     n_cores = cores()
     phases = []
     if small:
@@ -115,68 +128,3 @@ def make_plan(cells: Sequence[RunConfig], options: Options, *, on_gpu: bool = Fa
         why = f"{len(large)} jobs of {'any size' if on_gpu else 'large models'}: {workers} at a time, {why}"
         phases.append(Phase(tuple(large), workers, max(1, n_cores // workers), why))
     return Plan(tuple(phases), options)
-
-
-def calibrate(plan: Plan, budget_seconds: float = 10.0) -> dict[ModelConfig, float]:
-    """Seconds per token of every model in the plan, measured on this machine by a few real steps.
-
-    Measures the smallest, the middle and the largest model of each phase that can be measured in the time, and
-    interpolates the rest in log-log. Costs about ``budget_seconds``.
-    """
-    from scaling_lib.lm.runtime import choose_runtime
-    from scaling_lib.lm.speed import can_be_timed, seconds_per_token
-
-    found: dict[ModelConfig, float] = {}
-    for phase in plan.phases:
-        models = {c.model: c for j in phase.jobs for c in j.cells}
-        by_cost = sorted(models, key=lambda m: training_flops(m, 1))
-        options = plan.options
-        runtimes = {
-            m: choose_runtime(
-                models[m], device=options.device, dtype=options.dtype, compile=False, threads=phase.threads
-            )
-            for m in by_cost
-        }
-        budget = budget_seconds / 3 / len(plan.phases)
-        timed = [m for m in by_cost if can_be_timed(models[m], runtimes[m], budget)] or by_cost[:1]
-        known: list[tuple[float, float]] = []
-        for index in sorted({0, len(timed) // 2, len(timed) - 1}):
-            model = timed[index]
-            seconds = seconds_per_token(models[model], runtimes[model], budget)
-            known.append((math.log(training_flops(model, 1)), math.log(seconds)))
-        for model in by_cost:
-            found[model] = math.exp(_interpolate(math.log(training_flops(model, 1)), known))
-    return found
-
-
-def _interpolate(x: float, points: list[tuple[float, float]]) -> float:
-    """Between the points a straight line, beyond the last in proportion: the same FLOPs a second."""
-    for (x0, y0), (x1, y1) in itertools.pairwise(points):
-        if x <= x1 and x1 > x0:
-            return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
-    return points[-1][1] + max(0.0, x - points[-1][0])
-
-
-def expected_seconds(
-    plan: Plan, seconds_per_token: dict[ModelConfig, float], done: Collection[RunConfig] = ()
-) -> float:
-    """Wall time of the plan without the runs that are done: each free worker takes the next, largest job."""
-    total = 0.0
-    for phase in plan.phases:
-        free_at = [0.0] * phase.workers
-        for job in phase.jobs:
-            cost = sum(
-                tokens * seconds_per_token[cell.model] + evaluation_seconds(cell, seconds_per_token[cell.model])
-                for cell, tokens in job.own_tokens()
-                if cell not in done
-            )
-            worker = free_at.index(min(free_at))
-            free_at[worker] += cost
-        total += max(free_at)
-    return total
-
-
-def evaluation_seconds(cell: RunConfig, seconds_per_token: float) -> float:
-    """The validation passes of one run: forward only, a third of a training step."""
-    curve = min(8_192, cell.train.eval_tokens) * (2 + max(0.0, math.log2(cell.train.max_steps / 10)))
-    return (cell.train.eval_tokens + curve) * seconds_per_token / 3

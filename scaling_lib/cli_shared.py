@@ -1,0 +1,62 @@
+"""What the commands share: messages, numbers from words, records and their report. A part of the command line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scaling_lib.runs import Run
+
+
+def say(text: str) -> None:
+    """A message for the person, on stderr: stdout is for results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def positive(kind: type) -> Any:
+    """An argument's type: a whole number of at least 1, or a finite number above 0."""
+
+    def convert(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not 0 < value < float("inf"):
+            what = "a whole number of at least 1" if kind is int else "a number above 0"
+            raise argparse.ArgumentTypeError(f"must be {what}, not {text!r}")
+        return value
+
+    return convert
+
+
+def records(folder: Path, allow_none: bool = False) -> list[Run]:
+    """The run records of a folder."""
+    from scaling_lib.runs import read_runs
+
+    if allow_none and not list(folder.glob("*.json")):
+        return []
+    return read_runs(folder)
+
+
+def print_report(runs: Sequence[Run]) -> None:
+    """Tables, laws and verdicts of a sweep; of a study of learning rates, its scans."""
+    from scaling_lib.show.rates import is_rate_study, rate_report
+    from scaling_lib.show.report import sweep_report
+    from scaling_lib.sweep.recipes import peak_lr
+
+    print(rate_report(runs, peak_lr) if is_rate_study(runs) else sweep_report(runs))
+
+
+def save_figure(runs: Sequence[Run], out: Path, formats: Sequence[str]) -> list[Path]:
+    """The figure of a folder of records: the overview, or the scans of a study of learning rates."""
+    from scaling_lib.show import export
+    from scaling_lib.show.rates import is_rate_study
+    from scaling_lib.sweep.recipes import peak_lr
+
+    if is_rate_study(runs):
+        return export.save_rates(runs, peak_lr, out, formats)
+    return export.save_overview(runs, out, formats)

@@ -1,0 +1,245 @@
+"""The commands ``plan`` and ``run``. A part of the command line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scaling_lib.cli_shared import positive, print_report, records, save_figure, say
+from scaling_lib.progress import Bar, duration
+
+if TYPE_CHECKING:
+    from scaling_lib.config import ModelConfig, RunConfig
+    from scaling_lib.runs import Run
+    from scaling_lib.sweep.execute import Outcome
+    from scaling_lib.sweep.plan import Plan
+
+
+def sweep_options(parser: argparse.ArgumentParser) -> None:
+    """The options that ``plan`` and ``run`` share."""
+    add = parser.add_argument
+    add("--mode", default="demo", help="demo, laptop, quick, standard, full, lr-study or seed-noise (default: demo)")
+    add("--recipe", action="append", metavar="NAME", help="v1, v2, wsd, ...; may be repeated (default: the mode's)")
+    add(
+        "--max-steps",
+        type=positive(int),
+        metavar="N",
+        help="train for N steps instead of the mode's; a ladder in D spreads about it",
+    )
+    add("--corpus", metavar="SPEC", help="python-stdlib, python-env, random-walk, uniform, text:PATH or hub:ID")
+    add("--vocab-size", type=positive(int), metavar="V", help="size of the vocabulary, 257 to 65535")
+    add(
+        "--seeds",
+        type=positive(int),
+        metavar="K",
+        help="repeat every run with K seeds (default: the mode's, mostly 1)",
+    )
+    add("--sizes", type=positive(int), metavar="K", help="only the K smallest sizes of the mode (default: all)")
+    add("--lr", type=positive(float), help="peak learning rate instead of the width rule's")
+    add("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    add("--dtype", default="auto", help="auto, float32 or bfloat16 (default: auto)")
+    add("--compile", action=argparse.BooleanOptionalAction, help="torch.compile (default: where it pays)")
+    add(
+        "--workers",
+        type=positive(int),
+        metavar="K",
+        help="runs side by side (default: what suits their size)",
+    )
+    add("--engine", default="local", help="local, dask or ray: this machine or an existing cluster (default: local)")
+    add("--address", help="of the cluster, such as tcp://HOST:8786 for dask; trusted networks only")
+    add("--max-flops", type=positive(float), metavar="X", help="leave out the largest runs until X FLOPs do")
+    add("--max-hours", type=positive(float), metavar="H", help="and until H hours on this machine do")
+    add("--out", type=Path, metavar="DIR", help="folder for the records (default: runs/MODE)")
+
+
+def _cells(args: argparse.Namespace) -> list[RunConfig]:
+    from scaling_lib.lm.corpus import check_spec
+    from scaling_lib.sweep.recipes import cells
+
+    found = cells(
+        args.mode, recipes=args.recipe, max_steps=args.max_steps, corpus=args.corpus, vocab_size=args.vocab_size,
+        seeds=None if args.seeds is None else range(args.seeds), lr=args.lr, sizes=args.sizes,
+    )  # fmt: skip
+    check_spec(found[0].corpus, found[0].model.vocab_size)
+    return found
+
+
+def _make_plan(args: argparse.Namespace, cells: list[RunConfig]) -> Plan:
+    from scaling_lib.lm.runtime import choose_runtime
+    from scaling_lib.sweep.engines import check_engine
+    from scaling_lib.sweep.plan import Options, make_plan
+
+    # Chosen once here for its checks alone: a device that is absent is said before anything starts.
+    runtime = choose_runtime(cells[-1], device=args.device, dtype=args.dtype)
+    options = Options(args.device, args.dtype, args.compile, args.workers, args.engine, args.address)
+    check_engine(options)
+    return make_plan(cells, options, on_gpu=runtime.device != "cpu")
+
+
+def _within_budget(
+    args: argparse.Namespace, plan: Plan, seconds: dict[ModelConfig, float], done: Sequence[RunConfig] = ()
+) -> Plan:
+    from scaling_lib.lm.runtime import choose_runtime
+    from scaling_lib.sweep.cost import describe_cut, within_budget
+
+    if args.max_flops is None and args.max_hours is None:
+        return plan
+    on_gpu = choose_runtime(plan.cells[-1], device=args.device, dtype=args.dtype).device != "cpu"
+    plan, cut = within_budget(
+        plan, seconds, done, max_flops=args.max_flops,
+        max_seconds=None if args.max_hours is None else 3600 * args.max_hours, on_gpu=on_gpu,
+    )  # fmt: skip
+    if cut:
+        say(describe_cut(cut))
+    return plan
+
+
+def plan_command(args: argparse.Namespace) -> int:
+    """``plan``: what would be trained, and what it would cost here."""
+    from scaling_lib.counting import count_parameters, training_flops
+    from scaling_lib.sweep.cost import calibrate, expected_seconds
+
+    plan = _make_plan(args, _cells(args))
+    say("measuring the speed of this machine for about 10 s")
+    seconds = calibrate(plan)
+    plan = _within_budget(args, plan, seconds)
+    cells = sorted(plan.cells, key=lambda c: (training_flops(c.model, c.n_tokens), c.train.recipe))
+    print(
+        f"{'recipe':>10} {'model':>8} {'parameters':>12} {'in all':>12} {'rate':>8} {'steps':>7} {'tokens':>12} "
+        f"{'FLOPs':>9} {'by itself':>9}"
+    )
+    for c in cells:
+        n = count_parameters(c.model)
+        print(
+            f"{c.train.recipe:>10} {c.model.name:>8} {n.non_embedding:>12,} {n.total:>12,} {c.train.lr:>8.2g} "
+            f"{c.train.max_steps:>7,} {c.n_tokens:>12,} {training_flops(c.model, c.n_tokens):>9.2g} "
+            f"{duration(seconds[c.model] * c.n_tokens):>9}"
+        )
+    for phase in plan.phases:
+        print(phase.why)
+    where = "on this machine" if args.engine == "local" else "on one core of this machine; a cluster divides it"
+    print(
+        f"{len(cells)} runs, {plan.flops:.2g} FLOPs, trunks shared, up to {plan.peak_bytes / 1e9:.1f} GB of memory, "
+        f"about {duration(expected_seconds(plan, seconds))} {where}"
+    )
+    return 0
+
+
+def run_command(args: argparse.Namespace) -> int:
+    """``run``: train what is not there yet, then print and draw what the records say."""
+    if args.dry_run:
+        return plan_command(args)
+    from scaling_lib.lm.group import started_by_torchrun
+
+    if started_by_torchrun():
+        return _run_together(args)
+    from scaling_lib.config import run_id
+    from scaling_lib.lm.batches import check_room
+    from scaling_lib.lm.corpus import load_corpus
+    from scaling_lib.sweep.cost import Timing, calibrate, expected_seconds, largest_model, log_timing, plan_flops
+    from scaling_lib.sweep.execute import check_writable, run_sweep
+    from scaling_lib.sweep.recipes import find_mode
+
+    cells = _cells(args)
+    plan = _make_plan(args, cells)
+    out = args.out or _default_folder(args)
+    check_writable(out)
+    corpus = load_corpus(cells[0].corpus, cells[0].model.vocab_size, progress=sys.stderr.isatty())
+    check_room(corpus, cells[0].train.batch_size, cells[0].model.seq_len)
+    done = [c for c in cells if not args.force and (out / f"{run_id(c, corpus.fingerprint)}.json").exists()]
+    cost, expected, flops, began = None, 0.0, 0.0, time.monotonic()
+    if len(done) < len(cells):
+        seconds = calibrate(plan, 3.0)
+        plan = _within_budget(args, plan, seconds, done)
+        cells = plan.cells
+        done = [c for c in done if c in cells]
+        cost = {c: seconds[c.model] * c.n_tokens for c in cells}
+        expected, flops, began = expected_seconds(plan, seconds, done), plan_flops(plan, done), time.monotonic()
+        say(
+            f"{args.mode}: {len(cells) - len(done)} runs to train on {corpus.name}, about "
+            f"{duration(expected)}; records in {out}"
+        )
+    with Bar() as bar:
+        outcomes = run_sweep(
+            plan, out, corpus, force=args.force, checkpoint_seconds=args.checkpoint_seconds, cost=cost,
+            history_points=find_mode(args.mode).history_points, on_snapshot=bar.show,
+        )  # fmt: skip
+    took = time.monotonic() - began
+    trained = sum(o.status in ("finished", "diverged") for o in outcomes)
+    if trained:
+        say(f"{trained} runs trained in {duration(took)}; {duration(expected)} were expected")
+        log_timing(out, Timing(trained, largest_model(cells), flops, expected, took))
+    skipped = sum(o.status == "skipped" for o in outcomes)
+    if skipped:
+        say(f"{skipped} of {len(outcomes)} runs were finished before and are kept (--force trains them again)")
+    return _conclude(outcomes, out)
+
+
+def _run_together(args: argparse.Namespace) -> int:
+    """``run`` under torchrun: every process trains its share of every batch, the first one writes and speaks."""
+    from scaling_lib.lm.batches import check_room
+    from scaling_lib.lm.corpus import load_corpus
+    from scaling_lib.lm.group import join_group, leave_group
+    from scaling_lib.lm.runtime import choose_runtime
+    from scaling_lib.sweep.execute import run_together
+    from scaling_lib.sweep.recipes import find_mode
+
+    cells = _cells(args)
+    plan = _make_plan(args, cells)
+    out = args.out or _default_folder(args)
+    group = join_group(choose_runtime(cells[-1], device=args.device, dtype=args.dtype).device)
+    try:
+        if group.leads:
+            load_corpus(cells[0].corpus, cells[0].model.vocab_size, progress=sys.stderr.isatty())
+        group.agree(None)  # the others wait until it is in the cache
+        corpus = load_corpus(cells[0].corpus, cells[0].model.vocab_size)
+        check_room(corpus, cells[0].train.batch_size, cells[0].model.seq_len)
+        if group.leads:
+            say(f"{args.mode}: {len(cells)} runs on {corpus.name}, each by {group.size} processes; records in {out}")
+        outcomes = run_together(
+            plan, out, corpus, group, checkpoint_seconds=args.checkpoint_seconds,
+            history_points=find_mode(args.mode).history_points,
+        )  # fmt: skip
+    finally:
+        leave_group()
+    return _conclude(outcomes, out) if group.leads else 0
+
+
+def _conclude(outcomes: Sequence[Outcome], out: Path) -> int:
+    """Say what failed, print the report, draw the figure; the exit status."""
+    failed = [o for o in outcomes if o.status == "failed"]
+    for outcome in failed:
+        say(f"{outcome.run_id} failed: {outcome.message}")
+    runs = _this_sweep(records(out, allow_none=bool(failed)), {o.run_id for o in outcomes})
+    if runs:
+        print_report(runs)
+        print(f"figure: {save_figure(runs, out, ['png'])[0]}")
+        print(f"records: {out}")
+    return 1 if failed else 0
+
+
+def _default_folder(args: argparse.Namespace) -> Path:
+    """``runs/MODE``, with the corpus in the name where it is not the mode's own: losses of two texts do not mix."""
+    name = args.mode
+    if args.corpus:
+        name += "-" + "".join(c if c.isalnum() else "-" for c in Path(args.corpus).name).strip("-").lower()
+    if args.vocab_size:
+        name += f"-v{args.vocab_size}"
+    return Path("runs") / name
+
+
+def _this_sweep(runs: list[Run], names: set[str]) -> list[Run]:
+    """The runs of this call, and beside them those of other recipes in the folder that compare with them."""
+    own = [r for r in runs if r.run_id in names]
+    recipes = {r.config.train.recipe for r in own}
+    comparable = {(r.corpus["fingerprint"], r.config.model.vocab_size) for r in own}
+    return [
+        r
+        for r in runs
+        if r.run_id in names
+        or (r.config.train.recipe not in recipes and (r.corpus["fingerprint"], r.config.model.vocab_size) in comparable)
+    ]

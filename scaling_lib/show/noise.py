@@ -1,0 +1,117 @@
+"""How far runs that differ in their seed alone lie apart, and what a change of recipe does beside that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from scaling_lib.config import ModelConfig
+from scaling_lib.runs import Run
+from scaling_lib.show.ladders import short
+
+LEAST_SEEDS = 3
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The final losses of one recipe, model and length over its seeds: float (n_seeds,), nats per token."""
+
+    recipe: str
+    model: ModelConfig
+    n_tokens: int
+    losses: np.ndarray
+
+    @property
+    def mean(self) -> float:
+        return float(self.losses.mean())
+
+    @property
+    def relative(self) -> float:
+        """Standard deviation over the mean."""
+        return float(self.losses.std(ddof=1) / self.mean)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Loss of one recipe less that of another at equal model, length and seeds: mean and interval, in nats."""
+
+    model: ModelConfig
+    n_tokens: int
+    mean: float
+    low: float
+    high: float
+    relative: float
+
+
+def spreads(runs: Sequence[Run]) -> list[Spread]:
+    """Every recipe, model and length with at least three finished seeds, smallest first."""
+    found: dict[tuple[str, ModelConfig, int], list[Run]] = {}
+    for run in runs:
+        if run.finished:
+            found.setdefault((run.config.train.recipe, run.config.model, run.config.n_tokens), []).append(run)
+    return [
+        Spread(*key, np.array([r.val_loss for r in members], dtype=float))
+        for key, members in sorted(found.items(), key=lambda kv: (kv[0][0], kv[0][1].d_model, kv[0][2]))
+        if len({r.config.train.seed for r in members}) >= LEAST_SEEDS
+    ]
+
+
+def pooled_relative(found: Sequence[Spread]) -> tuple[float, float, float]:
+    """The relative standard deviation of all cells together, and its 90% interval (chi-squared)."""
+    dof = sum(len(s.losses) - 1 for s in found)
+    squares = sum((len(s.losses) - 1) * s.relative**2 for s in found)
+    low, high = (math.sqrt(squares / stats.chi2.ppf(q, dof)) for q in (0.95, 0.05))
+    return math.sqrt(squares / dof), low, high
+
+
+def differences(runs: Sequence[Run], recipe: str, other: str, level: float = 0.9) -> list[Difference]:
+    """What ``recipe`` has over ``other``, paired by seed, wherever both share three or more; Student's t."""
+    by_cell: dict[tuple[ModelConfig, int], dict[str, dict[int, float]]] = {}
+    for run in runs:
+        if run.finished and run.val_loss is not None and run.config.train.recipe in (recipe, other):
+            cell = by_cell.setdefault((run.config.model, run.config.n_tokens), {})
+            cell.setdefault(run.config.train.recipe, {})[run.config.train.seed] = run.val_loss
+    found = []
+    for (model, n_tokens), cell in sorted(by_cell.items(), key=lambda kv: (kv[0][0].d_model, kv[0][1])):
+        seeds = sorted(set(cell.get(recipe, {})) & set(cell.get(other, {})))
+        if len(seeds) < LEAST_SEEDS:
+            continue
+        change = np.array([cell[recipe][s] - cell[other][s] for s in seeds])
+        half = float(stats.t.ppf(0.5 + level / 2, len(seeds) - 1) * change.std(ddof=1) / math.sqrt(len(seeds)))
+        mean, base = float(change.mean()), float(np.mean([cell[other][s] for s in seeds]))
+        found.append(Difference(model, n_tokens, mean, mean - half, mean + half, mean / base))
+    return found
+
+
+def noise_report(runs: Sequence[Run]) -> str:
+    """Seed noise cell by cell, pooled, and wsd against V2 where both are there; "" without three seeds anywhere."""
+    found = spreads(runs)
+    if not found:
+        return ""
+    lines = [
+        "Seed noise: final losses of runs that differ in their seed alone",
+        f"{'recipe':>10} {'model':>8} {'tokens':>8} {'seeds':>6} {'mean loss':>10} {'sd':>8} {'sd / mean':>10}",
+    ]
+    lines += [
+        f"{s.recipe:>10} {s.model.name:>8} {short(s.n_tokens):>8} {len(s.losses):>6} {s.mean:>10.3f} "
+        f"{s.mean * s.relative:>8.4f} {100 * s.relative:>9.2f}%"
+        for s in found
+    ]
+    pooled, low, high = pooled_relative(found)
+    lines.append(
+        f"Together {100 * pooled:.2f}% of the loss (90% interval {100 * low:.2f} to {100 * high:.2f}%). The validation "
+        "text is the same for all, so this is the noise of training alone."
+    )
+    paired = differences(runs, "wsd", "v2")
+    if paired:
+        lines += ["", "wsd less V2's cosine, paired by seed: nats, 90% interval, share of the loss"]
+        lines += [
+            f"{d.model.name:>10} {short(d.n_tokens):>8} {d.mean:>+9.4f} [{d.low:+.4f}, {d.high:+.4f}] "
+            f"{100 * d.relative:>+7.2f}%"
+            for d in paired
+        ]
+    return "\n".join(lines)

@@ -1,0 +1,199 @@
+"""What a plan will cost on this machine: measured speed, expected time, and what a budget leaves of it."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import itertools
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scaling_lib.config import ModelConfig, RunConfig
+from scaling_lib.counting import count_parameters, training_flops
+from scaling_lib.errors import InputError
+from scaling_lib.files import atomic_file
+from scaling_lib.sweep.plan import Phase, Plan, make_plan
+
+COMPILING_SECONDS = 40.0  # of a job whose step is compiled
+STARTING_SECONDS = 6.0  # a worker process: torch loaded, the corpus opened
+
+
+def calibrate(plan: Plan, budget_seconds: float = 10.0) -> dict[ModelConfig, float]:
+    """Seconds per token of every model in the plan, measured on this machine by a few real steps.
+
+    Measures the smallest, the middle and the largest model of each phase that can be measured in the time, in as
+    many processes at once as the phase will have, and interpolates the rest in log-log. Costs about
+    ``budget_seconds``, and the start of the processes, which the sweep then uses again.
+    """
+    found: dict[ModelConfig, float] = {}
+    for phase in plan.phases:
+        models = {c.model: c for j in phase.jobs for c in j.cells}
+        by_cost = sorted(models, key=lambda m: training_flops(m, 1))
+        share = budget_seconds / len(plan.phases)
+        known = _measure(phase, plan, [models[m] for m in by_cost], share)
+        for model in by_cost:
+            found[model] = math.exp(_interpolate(math.log(training_flops(model, 1)), known))
+    return found
+
+
+def _measure(phase: Phase, plan: Plan, cells: Sequence[RunConfig], budget: float) -> list[tuple[float, float]]:
+    """ln FLOPs per token and ln seconds per token of up to three models, cheapest first."""
+    if plan.options.engine != "local" or phase.workers == 1:
+        return time_models(cells, plan, phase.threads, budget)
+    from joblib import Parallel, delayed
+
+    # Side by side, as they will run: cores that share caches and memory are slower together than alone.
+    task = delayed(time_models)(cells, plan, phase.threads, budget)
+    results = Parallel(n_jobs=phase.workers, batch_size=1)([task] * phase.workers)
+    return [(x[0][0], sum(y for _, y in x) / len(x)) for x in zip(*results, strict=True)]
+
+
+def time_models(cells: Sequence[RunConfig], plan: Plan, threads: int, budget: float) -> list[tuple[float, float]]:
+    """The measurement in one process; see ``_measure``."""
+    from scaling_lib.lm.runtime import choose_runtime
+    from scaling_lib.lm.speed import can_be_timed, seconds_per_token
+
+    o = plan.options
+    runtimes = {
+        c: choose_runtime(c, device=o.device, dtype=o.dtype, compile=False, threads=threads or None) for c in cells
+    }
+    timed = [c for c in cells if can_be_timed(c, runtimes[c], budget / 3)] or list(cells[:1])
+    known = []
+    for index in sorted({0, len(timed) // 2, len(timed) - 1}):
+        cell = timed[index]
+        seconds = seconds_per_token(cell, runtimes[cell], budget / 3)
+        known.append((math.log(training_flops(cell.model, 1)), math.log(seconds)))
+    return known
+
+
+def _interpolate(x: float, points: list[tuple[float, float]]) -> float:
+    """Between the points a straight line, beyond the last in proportion: the same FLOPs a second."""
+    for (x0, y0), (x1, y1) in itertools.pairwise(points):
+        if x <= x1 and x1 > x0:
+            return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
+    return points[-1][1] + max(0.0, x - points[-1][0])
+
+
+def expected_seconds(
+    plan: Plan, seconds_per_token: dict[ModelConfig, float], done: Collection[RunConfig] = ()
+) -> float:
+    """Wall time of the plan without the runs that are done: each free worker takes the next, largest job."""
+    from scaling_lib.lm.runtime import choose_runtime
+
+    total = 0.0
+    for phase in plan.phases:
+        free_at = [0.0] * phase.workers
+        for job in phase.jobs:
+            todo = [(cell, tokens) for cell, tokens in job.own_tokens() if cell not in done]
+            if not todo:
+                continue
+            cost = sum(
+                tokens * seconds_per_token[cell.model] + evaluation_seconds(cell, seconds_per_token[cell.model])
+                for cell, tokens in todo
+            )
+            o = plan.options
+            if choose_runtime(job.cells[-1], device=o.device, dtype=o.dtype, compile=o.compile).compile:
+                cost += COMPILING_SECONDS
+            worker = free_at.index(min(free_at))
+            free_at[worker] += cost
+        total += max(free_at) + (STARTING_SECONDS if max(free_at) else 0.0)
+    return total
+
+
+def evaluation_seconds(cell: RunConfig, seconds_per_token: float) -> float:
+    """The validation passes of one run: forward only, a third of a training step."""
+    curve = min(8_192, cell.train.eval_tokens) * (2 + max(0.0, math.log2(cell.train.max_steps / 10)))
+    return (cell.train.eval_tokens + curve) * seconds_per_token / 3
+
+
+def within_budget(
+    plan: Plan,
+    seconds_per_token: dict[ModelConfig, float],
+    done: Collection[RunConfig] = (),
+    *,
+    max_flops: float | None = None,
+    max_seconds: float | None = None,
+    on_gpu: bool = False,
+) -> tuple[Plan, list[RunConfig]]:
+    """Leave out the most expensive runs until the rest fits the budget.
+
+    Returns
+    -------
+    The plan that fits, and the runs left out, most expensive first. Runs that are done cost nothing and stay.
+
+    Raises
+    ------
+    InputError
+        When not even the cheapest run fits.
+    """
+    kept = sorted(plan.cells, key=lambda c: (c in done, -training_flops(c.model, c.n_tokens)))
+    cut: list[RunConfig] = []
+    while True:
+        found = make_plan([c for c in plan.cells if c not in cut], plan.options, on_gpu=on_gpu)
+        flops = plan_flops(found, done)
+        over_flops = max_flops is not None and flops > max_flops
+        if not over_flops and (max_seconds is None or expected_seconds(found, seconds_per_token, done) <= max_seconds):
+            return found, cut
+        if len(cut) + 1 >= len(kept) or kept[len(cut)] in done:
+            budget = f"{max_flops:.2g} FLOPs" if over_flops else f"{(max_seconds or 0) / 3600:.2g} hours"
+            cheapest = min(plan.cells, key=lambda c: training_flops(c.model, c.n_tokens))
+            raise InputError(
+                f"not even the cheapest run ({cheapest.train.recipe} {cheapest.model.name}, "
+                f"{training_flops(cheapest.model, cheapest.n_tokens):.2g} FLOPs) fits a budget of {budget}; "
+                "raise it, or use --max-steps for shorter runs"
+            )
+        cut.append(kept[len(cut)])
+
+
+def plan_flops(plan: Plan, done: Collection[RunConfig] = ()) -> float:
+    """Training FLOPs of the runs that are not done, a shared trunk counted once."""
+    return sum(
+        training_flops(cell.model, tokens)
+        for phase in plan.phases
+        for job in phase.jobs
+        for cell, tokens in job.own_tokens()
+        if cell not in done
+    )
+
+
+def describe_cut(cut: Sequence[RunConfig]) -> str:
+    """The runs that a budget left out, in one line."""
+    names = [f"{c.train.recipe} {c.model.name} {c.train.max_steps:,} steps" for c in cut]
+    more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+    return f"left out to keep to the budget, {len(cut)} runs: {', '.join(names[:6])}{more}"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What one call of ``run`` expected and what it took: a line of ``timings.csv``."""
+
+    runs: int
+    parameters: int
+    flops: float
+    expected_seconds: float
+    seconds: float
+
+
+def log_timing(folder: Path, timing: Timing) -> None:
+    """Add a line to ``folder/timings.csv``; raises InputError when it cannot be written."""
+    path = folder / "timings.csv"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    if not text:
+        writer.writerow(["date", "runs", "largest_model", "flops", "expected_seconds", "seconds"])
+    today = datetime.date.today().isoformat()
+    writer.writerow(
+        [today, timing.runs, timing.parameters, f"{timing.flops:.4g}", round(timing.expected_seconds, 1),
+         round(timing.seconds, 1)]
+    )  # fmt: skip
+    with atomic_file(path) as file:
+        file.write((text + out.getvalue()).encode())
+
+
+def largest_model(cells: Sequence[RunConfig]) -> int:
+    """Parameters in all of the largest model."""
+    return max(count_parameters(c.model).total for c in cells)

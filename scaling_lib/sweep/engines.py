@@ -1,0 +1,114 @@
+"""Where jobs run: the cores of this machine, or an existing Dask or Ray cluster. joblib is the one seam.
+
+Cluster engines send Python objects between machines as pickles, which run code when they are opened: use them in
+networks that you trust. Every machine must see the folder of the records under the same path; each makes the
+corpus in a cache of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from scaling_lib.errors import InputError
+from scaling_lib.sweep.plan import Options, Phase
+
+ENGINES = ("local", "dask", "ray")
+CONNECT_SECONDS = 15
+# What a person installs for an engine, and how an address looks.
+_EXTRAS = {"dask": ("distributed", "cluster", "tcp://HOST:8786"), "ray": ("ray", "ray", "HOST:6379 or auto")}
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine that is ready: joblib's backend is set to it.
+
+    killed : the errors that say that a worker process died with its job.
+    everything : take all workers there are, however many the plan has for this machine.
+    """
+
+    killed: tuple[type[BaseException], ...]
+    everything: bool = False
+
+    def n_jobs(self, phase: Phase, todo: int) -> int:
+        return -1 if self.everything else min(phase.workers, todo)
+
+
+def check_engine(options: Options) -> None:
+    """Raise InputError for an unknown engine, one that is not installed, or a missing or needless address."""
+    name, address = options.engine, options.address
+    if name not in ENGINES:
+        raise InputError(f"unknown engine {name!r}; choose from {', '.join(ENGINES)}")
+    if name == "local":
+        if address:
+            raise InputError(f"--address {address} belongs to a cluster; add --engine dask or --engine ray")
+        return
+    package, extra, form = _EXTRAS[name]
+    if importlib.util.find_spec(package) is None:
+        raise InputError(f"engine {name}: needs {package}; install it with: pip install -e '.[{extra}]'")
+    if not address:
+        raise InputError(f"engine {name}: say where the cluster is, for example --address {form}")
+
+
+@contextlib.contextmanager
+def engine(options: Options) -> Iterator[Engine]:
+    """Connect to the engine of ``options`` and make it joblib's backend inside the block.
+
+    Raises
+    ------
+    InputError
+        As ``check_engine``; or when no cluster answers at the address within fifteen seconds.
+    """
+    check_engine(options)
+    if options.engine == "dask":
+        with _dask(str(options.address)) as found:
+            yield found
+    elif options.engine == "ray":
+        with _ray(str(options.address)) as found:
+            yield found
+    else:
+        from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+        yield Engine(killed=(TerminatedWorkerError,))
+
+
+@contextlib.contextmanager
+def _dask(address: str) -> Iterator[Engine]:
+    from distributed import Client, KilledWorker
+    from joblib import parallel_config
+
+    try:
+        client: Any = Client(address, timeout=CONNECT_SECONDS, set_as_default=True)
+    except (OSError, ValueError) as error:
+        raise InputError(_no_answer("Dask scheduler", address, error)) from error
+    with client:
+        if not client.scheduler_info(n_workers=-1)["workers"]:
+            raise InputError(f"the Dask scheduler at {address} has no workers; start some with: dask worker {address}")
+        with parallel_config(backend="dask"):
+            yield Engine(killed=(KilledWorker,), everything=True)
+
+
+@contextlib.contextmanager
+def _ray(address: str) -> Iterator[Engine]:
+    import ray
+    from joblib import parallel_config
+    from ray.util.joblib import register_ray
+
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="error")
+    except (ConnectionError, OSError, ValueError, RuntimeError) as error:
+        raise InputError(_no_answer("Ray cluster", address, error)) from error
+    try:
+        register_ray()
+        with parallel_config(backend="ray"):
+            yield Engine(killed=(ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError), everything=True)
+    finally:
+        ray.shutdown()
+
+
+def _no_answer(what: str, address: str, error: Exception) -> str:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return f"no {what} answers at {address} ({reason}); start it first, or correct --address"

@@ -1,0 +1,161 @@
+"""Sweeps on a cluster: a real Dask cluster over TCP, one of its workers killed; Ray where it is installed."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from scaling_lib.cli import main
+from scaling_lib.config import ModelConfig, RunConfig, TrainConfig, run_id
+from scaling_lib.errors import InputError
+from scaling_lib.lm.corpus import load_corpus
+from scaling_lib.runs import read_run
+from scaling_lib.sweep.engines import check_engine, engine
+from scaling_lib.sweep.execute import run_sweep
+from scaling_lib.sweep.plan import Options, make_plan
+
+TEXT = "uniform:train_tokens=60000,val_tokens=8192"
+MODEL = ModelConfig(1, 2, 32, 300, 32)
+needs_dask = pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="needs the extra `cluster`")
+needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra `ray`")
+
+
+def runs(count: int, steps: int) -> list[RunConfig]:
+    train = TrainConfig("v2", steps, 8, 0.01, "cosine", warmup_steps=5, eval_tokens=2048)
+    return [RunConfig(MODEL, dataclasses.replace(train, seed=seed), TEXT) for seed in range(count)]
+
+
+def losses(folder: Path) -> dict[str, tuple[float | None, ...]]:
+    """What a record says apart from timings: the losses of its whole history."""
+    found = {}
+    for path in folder.glob("*.json"):
+        run = read_run(path)
+        found[run.run_id] = (run.val_loss, *(p.train_loss for p in run.history))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (Options(engine="slurm"), "unknown engine 'slurm'; choose from local, dask, ray"),
+        (Options(address="tcp://a:1"), "add --engine dask"),
+        pytest.param(Options(engine="dask"), "--address tcp://HOST:8786", marks=needs_dask),
+        pytest.param(Options(engine="ray"), "--address HOST:6379", marks=needs_ray),
+    ],
+)
+def test_a_wrong_engine_is_one_line(options: Options, says: str) -> None:
+    with pytest.raises(InputError) as error:
+        check_engine(options)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["dask", "ray"])
+def test_an_engine_that_is_not_installed_says_how_to_install_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
+    with pytest.raises(InputError, match=r"install it with: pip install -e '\.\[(cluster|ray)\]'"):
+        check_engine(Options(engine=name, address="here:1"))
+
+
+def test_the_command_line_refuses_before_it_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "records"
+    assert main(["run", "--engine", "slurm", "--out", str(out)]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert not out.exists()
+
+
+@needs_dask
+@pytest.mark.slow
+def test_where_nobody_answers_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    from scaling_lib.sweep import engines
+
+    monkeypatch.setattr(engines, "CONNECT_SECONDS", 1)
+    for address in ("tcp://127.0.0.1:9", "nonsense://127.0.0.1:9"):
+        with (
+            pytest.raises(InputError, match=r"\Ano Dask scheduler answers at [^\n]+\Z"),
+            engine(Options(engine="dask", address=address)),
+        ):
+            pass
+
+
+@needs_dask
+@pytest.mark.slow
+def test_a_sweep_on_a_dask_cluster_outlives_a_worker(tmp_path: Path) -> None:
+    """Two worker processes over TCP; one is killed in the middle; the records are those of a local sweep."""
+    from distributed import LocalCluster
+
+    corpus = load_corpus(TEXT, 300)
+    cells = runs(6, 400)
+    run_sweep(make_plan(cells, Options(device="cpu", workers=2)), tmp_path / "local", corpus)
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", protocol="tcp://", dashboard_address=None
+    ) as cluster:
+        out = tmp_path / "cluster"
+        victims = [worker.pid for worker in cluster.workers.values()]
+
+        def kill_when_it_works() -> None:
+            for _ in range(600):
+                if list((out / ".locks").glob("*.lock")):
+                    time.sleep(0.5)
+                    os.kill(victims[0], signal.SIGKILL)
+                    killed.set()
+                    return
+                time.sleep(0.05)
+
+        killed = threading.Event()
+        threading.Thread(target=kill_when_it_works, daemon=True).start()
+        plan = make_plan(cells, Options(device="cpu", engine="dask", address=cluster.scheduler_address))
+        outcomes = run_sweep(plan, out, corpus, checkpoint_seconds=0.2)
+    assert killed.is_set()
+    assert [o.status for o in outcomes] == ["finished"] * 6
+    assert losses(out) == losses(tmp_path / "local")
+    assert len(losses(out)) == 6
+    assert not list((out / ".locks").glob("*.lock"))
+
+
+HOLD_RAY = """
+import ray, sys
+context = ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+print(context.address_info["gcs_address"], flush=True)
+sys.stdin.read()
+"""
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_sweep_on_a_ray_cluster_gives_the_same_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # both ends are this test's
+    corpus = load_corpus(TEXT, 300)
+    cells = runs(3, 60)
+    run_sweep(make_plan(cells, Options(device="cpu", workers=1)), tmp_path / "local", corpus)
+    # The cluster belongs to a process of its own, which this one joins and which ends when its input does.
+    command = [sys.executable, "-c", HOLD_RAY]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as cluster:
+        assert cluster.stdout is not None
+        address = cluster.stdout.readline().strip()
+        plan = make_plan(cells, Options(device="cpu", engine="ray", address=address))
+        outcomes = run_sweep(plan, tmp_path / "cluster", corpus)
+    assert [o.status for o in outcomes] == ["finished"] * 3
+    assert losses(tmp_path / "cluster") == losses(tmp_path / "local")
+
+
+def test_a_machine_with_another_text_fails_its_runs_and_says_why(tmp_path: Path) -> None:
+    """python-env differs between machines: a record under the name of another text must never be written."""
+    corpus = load_corpus(TEXT, 300)
+    (cell,) = runs(1, 5)
+    elsewhere = dataclasses.replace(corpus, fingerprint="0" * 64)
+    (outcome,) = run_sweep(make_plan([cell], Options(device="cpu", workers=1)), tmp_path, elsewhere)
+    assert outcome.status == "failed"
+    assert "another text" in outcome.message
+    assert outcome.run_id == run_id(cell, "0" * 64)
+    assert not list(tmp_path.glob("*.json"))
