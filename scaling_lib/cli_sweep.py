@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from scaling_lib.progress import Bar, duration
 
 if TYPE_CHECKING:
     from scaling_lib.config import ModelConfig, RunConfig
+    from scaling_lib.lm.runtime import Runtime
     from scaling_lib.runs import Run
     from scaling_lib.sweep.execute import Outcome
     from scaling_lib.sweep.plan import Plan
@@ -68,27 +70,38 @@ def _cells(args: argparse.Namespace) -> list[RunConfig]:
     return found
 
 
-def _make_plan(args: argparse.Namespace, cells: list[RunConfig]) -> Plan:
-    from scaling_lib.lm.runtime import choose_runtime
+def _check_options(args: argparse.Namespace) -> None:
+    """What can be found wrong before anything is written: the engine, and a device that is not the processor."""
     from scaling_lib.sweep.engines import check_engine
+    from scaling_lib.sweep.plan import Options
+
+    check_engine(Options(engine=args.engine, address=args.address))
+    if (args.device, args.dtype) != ("auto", "auto"):  # which takes torch to judge
+        _runtime(args, _cells(args)[-1])
+
+
+def _runtime(args: argparse.Namespace, cell: RunConfig) -> Runtime:
+    from scaling_lib.lm.runtime import choose_runtime
+
+    return choose_runtime(cell, device=args.device, dtype=args.dtype)
+
+
+def _make_plan(args: argparse.Namespace, cells: list[RunConfig]) -> Plan:
     from scaling_lib.sweep.plan import Options, make_plan
 
-    # Chosen once here for its checks alone: a device that is absent is said before anything starts.
-    runtime = choose_runtime(cells[-1], device=args.device, dtype=args.dtype)
+    _check_options(args)
     options = Options(args.device, args.dtype, args.compile, args.workers, args.engine, args.address)
-    check_engine(options)
-    return make_plan(cells, options, on_gpu=runtime.device != "cpu")
+    return make_plan(cells, options, on_gpu=_runtime(args, cells[-1]).device != "cpu")
 
 
 def _within_budget(
     args: argparse.Namespace, plan: Plan, seconds: dict[ModelConfig, float], done: Sequence[RunConfig] = ()
 ) -> Plan:
-    from scaling_lib.lm.runtime import choose_runtime
     from scaling_lib.sweep.cost import describe_cut, within_budget
 
     if args.max_flops is None and args.max_hours is None:
         return plan
-    on_gpu = choose_runtime(plan.cells[-1], device=args.device, dtype=args.dtype).device != "cpu"
+    on_gpu = _runtime(args, plan.cells[-1]).device != "cpu"
     plan, cut = within_budget(
         plan, seconds, done, max_flops=args.max_flops,
         max_seconds=None if args.max_hours is None else 3600 * args.max_hours, on_gpu=on_gpu,
@@ -133,36 +146,37 @@ def run_command(args: argparse.Namespace) -> int:
     """``run``: train what is not there yet, then print and draw what the records say."""
     if args.dry_run:
         return plan_command(args)
-    from scaling_lib.lm.group import started_by_torchrun
-
-    if started_by_torchrun():
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "LOCAL_RANK" in os.environ:  # torchrun's
         return _run_together(args)
     from scaling_lib.config import run_id
     from scaling_lib.lm.batches import check_room
     from scaling_lib.lm.corpus import load_corpus
     from scaling_lib.sweep.cost import Timing, calibrate, expected_seconds, largest_model, log_timing, plan_flops
-    from scaling_lib.sweep.execute import check_writable, run_sweep
+    from scaling_lib.sweep.execute import Outcome, check_writable, run_sweep
     from scaling_lib.sweep.recipes import find_mode
 
     cells = _cells(args)
-    plan = _make_plan(args, cells)
+    _check_options(args)
     out = args.out or _default_folder(args)
     check_writable(out)
     corpus = load_corpus(cells[0].corpus, cells[0].model.vocab_size, progress=sys.stderr.isatty())
     check_room(corpus, cells[0].train.batch_size, cells[0].model.seq_len)
-    done = [c for c in cells if not args.force and (out / f"{run_id(c, corpus.fingerprint)}.json").exists()]
-    cost, expected, flops, began = None, 0.0, 0.0, time.monotonic()
-    if len(done) < len(cells):
-        seconds = calibrate(plan, 3.0)
-        plan = _within_budget(args, plan, seconds, done)
-        cells = plan.cells
-        done = [c for c in done if c in cells]
-        cost = {c: seconds[c.model] * c.n_tokens for c in cells}
-        expected, flops, began = expected_seconds(plan, seconds, done), plan_flops(plan, done), time.monotonic()
-        say(
-            f"{args.mode}: {len(cells) - len(done)} runs to train on {corpus.name}, about "
-            f"{duration(expected)}; records in {out}"
-        )
+    names = {c: run_id(c, corpus.fingerprint) for c in cells}
+    done = [c for c in cells if not args.force and (out / f"{names[c]}.json").exists()]
+    if len(done) == len(cells):  # without loading torch
+        say(f"all {len(cells)} runs were finished before and are kept (--force trains them again)")
+        return _conclude([Outcome(name, "skipped") for name in names.values()], out)
+    plan = _make_plan(args, cells)
+    seconds = calibrate(plan, 3.0)
+    plan = _within_budget(args, plan, seconds, done)
+    cells = plan.cells
+    done = [c for c in done if c in cells]
+    cost = {c: seconds[c.model] * c.n_tokens for c in cells}
+    expected, flops, began = expected_seconds(plan, seconds, done), plan_flops(plan, done), time.monotonic()
+    say(
+        f"{args.mode}: {len(cells) - len(done)} runs to train on {corpus.name}, about "
+        f"{duration(expected)}; records in {out}"
+    )
     with Bar() as bar:
         outcomes = run_sweep(
             plan, out, corpus, force=args.force, checkpoint_seconds=args.checkpoint_seconds, cost=cost,
@@ -184,14 +198,13 @@ def _run_together(args: argparse.Namespace) -> int:
     from scaling_lib.lm.batches import check_room
     from scaling_lib.lm.corpus import load_corpus
     from scaling_lib.lm.group import join_group, leave_group
-    from scaling_lib.lm.runtime import choose_runtime
     from scaling_lib.sweep.execute import run_together
     from scaling_lib.sweep.recipes import find_mode
 
     cells = _cells(args)
     plan = _make_plan(args, cells)
     out = args.out or _default_folder(args)
-    group = join_group(choose_runtime(cells[-1], device=args.device, dtype=args.dtype).device)
+    group = join_group(_runtime(args, cells[-1]).device)
     try:
         if group.leads:
             load_corpus(cells[0].corpus, cells[0].model.vocab_size, progress=sys.stderr.isatty())

@@ -273,7 +273,7 @@ def test_run_again_trains_nothing_and_says_the_same(
     said = capfd.readouterr()
     assert again == 0
     assert said.out == done.stdout
-    assert "10 of 10 runs were finished before" in said.err
+    assert "all 10 runs were finished before" in said.err
     assert {p: p.stat().st_mtime_ns for p in out.glob("*.json")} == before
 
 

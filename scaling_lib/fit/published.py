@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit._published_runs import EPOCH_SHA256, EPOCH_URL, cerebras_gpt, epoch_runs, pythia, read
@@ -108,7 +108,7 @@ class PublishedLaw:
         points = [np.asarray(v, dtype=float) for v in x]
         value = self.law.value(self.values, *points)
         slope = self.law.gradient(self.values, *points, working=True) / value  # (k, ...)
-        half = stats.norm.ppf(0.5 + level / 2) * np.sqrt(np.einsum("i...,ij,j...->...", slope, self.cov, slope))
+        half = special.ndtri(0.5 + level / 2) * np.sqrt(np.einsum("i...,ij,j...->...", slope, self.cov, slope))
         low, high = value * np.exp(-half), value * np.exp(half)
         return (float(low), float(high)) if low.ndim == 0 else (low, high)
 

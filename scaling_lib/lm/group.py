@@ -72,11 +72,6 @@ class _LossOf(nn.Module):
 ALONE = Group()
 
 
-def started_by_torchrun() -> bool:
-    """Whether this process is one of several that torchrun started."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "LOCAL_RANK" in os.environ
-
-
 def join_group(device: str) -> Group:
     """Meet the other processes: over NCCL on GPUs, one each, and over Gloo elsewhere."""
     if device == "cuda":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from scaling_lib.config import ModelConfig
 from scaling_lib.errors import InputError
@@ -71,7 +71,7 @@ def ablation_steps(
             found.append(Step(recipe, losses))
             continue
         difference = losses - found[-1].losses
-        half = stats.t.ppf(0.5 + level / 2, len(seeds) - 1) * difference.std(ddof=1) / np.sqrt(len(seeds))
+        half = special.stdtrit(len(seeds) - 1, 0.5 + level / 2) * difference.std(ddof=1) / np.sqrt(len(seeds))
         change = float(difference.mean())
         found.append(Step(recipe, losses, change, change - float(half), change + float(half)))
     return found

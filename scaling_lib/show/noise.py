@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from scaling_lib.config import ModelConfig
 from scaling_lib.runs import Run
@@ -64,7 +64,7 @@ def pooled_relative(found: Sequence[Spread]) -> tuple[float, float, float]:
     """The relative standard deviation of all cells together, and its 90% interval (chi-squared)."""
     dof = sum(len(s.losses) - 1 for s in found)
     squares = sum((len(s.losses) - 1) * s.relative**2 for s in found)
-    low, high = (math.sqrt(squares / stats.chi2.ppf(q, dof)) for q in (0.95, 0.05))
+    low, high = (math.sqrt(squares / special.chdtri(dof, q)) for q in (0.05, 0.95))
     return math.sqrt(squares / dof), low, high
 
 
@@ -81,7 +81,7 @@ def differences(runs: Sequence[Run], recipe: str, other: str, level: float = 0.9
         if len(seeds) < LEAST_SEEDS:
             continue
         change = np.array([cell[recipe][s] - cell[other][s] for s in seeds])
-        half = float(stats.t.ppf(0.5 + level / 2, len(seeds) - 1) * change.std(ddof=1) / math.sqrt(len(seeds)))
+        half = float(special.stdtrit(len(seeds) - 1, 0.5 + level / 2) * change.std(ddof=1) / math.sqrt(len(seeds)))
         mean, base = float(change.mean()), float(np.mean([cell[other][s] for s in seeds]))
         found.append(Difference(model, n_tokens, mean, mean - half, mean + half, mean / base))
     return found

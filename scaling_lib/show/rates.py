@@ -150,7 +150,7 @@ def rate_report(runs: Sequence[Run], rule: Callable[[int], float]) -> str:
         f"At every size the optimum lies between the rates tried: {'yes' if all(s.interior for s in scans) else 'NO'}. "
         f"The rule's loss is at most {worst:.2f}% above the best of its scan.",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def _loss(value: float | None) -> str:
