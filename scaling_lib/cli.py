@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     backtest = command(
         "backtest", _backtest, "Hide the largest models of a table, predict them from the rest, and compare."
     )
-    backtest.add_argument("source", help="cerebras, pythia, epoch, or a .csv file")
+    backtest.add_argument("source", help="cerebras, pythia, epoch, a .csv file, or a folder such as results/laptop")
     backtest.add_argument("--hide", type=int, metavar="K", help="how many of the largest of a .csv file (default: 1)")
     return parser
 
@@ -197,6 +197,12 @@ def _backtest(args: argparse.Namespace) -> int:
             print(f"Counting {convention.replace('_', '-')} parameters\n{result.summary()}\n")
     elif args.source == "epoch":
         print(backtests.epoch().summary())
+    elif Path(args.source).is_dir():
+        from scaling_lib.show.grids import the_grid
+
+        if args.hide is not None:
+            raise InputError("of a folder of runs the largest size and the longest runs are hidden; leave --hide out")
+        print(the_grid(records(Path(args.source))).held_out.summary(20))
     else:
         hide = 1 if args.hide is None else args.hide
         print(backtests.backtest(read_table(Path(args.source)), hide=hide).summary())

@@ -116,7 +116,7 @@ def plot_training_curves(ladder: Ladder, axes: Axes | None = None) -> Axes:
     rungs: dict[float, Run] = {}
     for x, run in zip(ladder.x.tolist(), ladder.runs, strict=True):
         rungs.setdefault(x, run)
-    for run, shade in zip(rungs.values(), _shades(len(rungs)), strict=True):
+    for run, shade in zip(rungs.values(), shades(len(rungs)), strict=True):
         points = [(p.n_tokens, p.train_loss) for p in run.history if p.train_loss is not None and p.step > 0]
         label = short(run.counts["n_params_non_embedding" if ladder.variable == "N" else "n_tokens"])
         axes.plot(*zip(*points, strict=True), color=shade, label=label)
@@ -130,7 +130,7 @@ def plot_training_curves(ladder: Ladder, axes: Axes | None = None) -> Axes:
     return axes
 
 
-def _shades(n: int) -> list[str]:
+def shades(n: int) -> list[str]:
     """Light to dark blue, n of them; none so light that it vanishes on white."""
     import matplotlib as mpl
     from matplotlib.colors import to_hex

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from scaling_lib.config import ModelConfig
 from scaling_lib.fit import published
 from scaling_lib.runs import Run
+from scaling_lib.show.grids import find_grids, grid_report
 from scaling_lib.show.ladders import Ladder, find_ladders, short
 from scaling_lib.show.noise import noise_report
 
@@ -28,7 +29,7 @@ def sweep_report(runs: Sequence[Run]) -> str:
         parts += ["Laws, fitted to the final validation losses (nats per token)", *(_law(x) for x in ladders)]
     else:
         parts.append("No law: fewer than three sizes, or lengths of one size, have finished.")
-    parts += [noise_report(runs), _predictions(ladders)]
+    parts += [noise_report(runs), *(grid_report(grid) for grid in find_grids(runs)), _predictions(ladders)]
     flagged = [r.run_id for r in runs if r.more_than_one_epoch]
     in_laws = {run_id for x in ladders for run_id in x.left_out}
     lost = [r.run_id for r in runs if not r.finished and r.run_id not in in_laws]

@@ -1,0 +1,185 @@
+"""A sweep over sizes and token counts at once: the joint law L(N, D), and what it says of its own largest cells."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scaling_lib.errors import InputError
+from scaling_lib.fit.backtests import BacktestResult, backtest
+from scaling_lib.fit.estimate import fit_joint
+from scaling_lib.fit.result import FitResult
+from scaling_lib.fit.table import RunTable, table_from_arrays
+from scaling_lib.runs import Run, check_poolable
+from scaling_lib.show.ladders import short
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LEAST_SIZES, LEAST_LENGTHS = 4, 3
+LEAST_CELLS = 12  # the five parameters of Chinchilla's law want more than a ladder each way
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The finished runs of one recipe that vary in N and in D independently; N without embeddings.
+
+    runs : by size, then tokens.
+    """
+
+    recipe: str
+    runs: tuple[Run, ...]
+
+    @cached_property
+    def table(self) -> RunTable:
+        """The runs as arrays. Runs of one model and seed share a trunk, hence their noise: they form a group."""
+        return table_from_arrays(
+            np.array([r.val_loss for r in self.runs], dtype=float),
+            n_params=[r.counts["n_params_non_embedding"] for r in self.runs],
+            n_tokens=[r.counts["n_tokens"] for r in self.runs],
+            flops=[r.counts["flops"] for r in self.runs],
+            groups=[f"{r.config.model.name}-r{r.config.train.seed}" for r in self.runs],
+            labels=[f"{r.config.model.name} {short(r.counts['n_tokens'])}" for r in self.runs],
+            source=f"{self.recipe} grid",
+        )
+
+    @cached_property
+    def fit(self) -> FitResult:
+        """Chinchilla's law on all runs."""
+        t = self.table
+        assert t.labels is not None
+        return fit_joint(t.n_params, t.n_tokens, t.loss, groups=t.groups, labels=t.labels.tolist())
+
+    @cached_property
+    def held_out(self) -> BacktestResult:
+        """The same law on all but the largest size and the longest runs, and its predictions of those."""
+        t = self.table
+        assert t.n_params is not None
+        assert t.n_tokens is not None
+        hidden = (t.n_params == t.n_params.max()) | (t.n_tokens == t.n_tokens.max())
+        return backtest(t, hide=hidden, law="chinchilla")
+
+
+def find_grids(runs: Sequence[Run]) -> list[Grid]:
+    """The grids among the records: recipes with four sizes, three token counts and twelve cells, or more.
+
+    Raises
+    ------
+    InputError
+        When the runs read different texts or use different vocabularies.
+    """
+    check_poolable(runs)
+    found = []
+    for recipe in sorted({r.config.train.recipe for r in runs}):
+        own = [r for r in runs if r.config.train.recipe == recipe and r.finished]
+        sizes, lengths = {r.config.model for r in own}, {r.config.n_tokens for r in own}
+        cells = {(r.config.model, r.config.n_tokens) for r in own}
+        rates = {(r.config.model, r.config.train.lr) for r in own}
+        full = len(sizes) >= LEAST_SIZES and len(lengths) >= LEAST_LENGTHS and len(cells) >= LEAST_CELLS
+        if full and len(rates) == len(sizes):
+            order = sorted(own, key=lambda r: (r.counts["n_params_non_embedding"], r.counts["n_tokens"], r.run_id))
+            found.append(Grid(recipe, tuple(order)))
+    return found
+
+
+def the_grid(runs: Sequence[Run]) -> Grid:
+    """The one grid among the records; raises InputError where there is none, or more than one."""
+    found = find_grids(runs)
+    if len(found) != 1:
+        have = f"{len(found)} of them, of recipes {', '.join(g.recipe for g in found)}" if found else "none"
+        raise InputError(
+            f"a grid of at least {LEAST_SIZES} sizes x {LEAST_LENGTHS} token counts of one recipe is wanted, there is "
+            f"{have}; --mode laptop trains one"
+        )
+    return found[0]
+
+
+def grid_report(grid: Grid) -> str:
+    """The losses cell by cell, the joint law with its verdict, and the held-out cells. Plain text."""
+    sizes = list(dict.fromkeys(r.config.model for r in grid.runs))
+    lengths = sorted({r.counts["n_tokens"] for r in grid.runs})
+    seeds = len({r.config.train.seed for r in grid.runs})
+    lines = [
+        f"{grid.recipe.upper()}: loss by size and tokens (nats per token{', means over seeds' if seeds > 1 else ''})",
+        f"{'model':>8} {'parameters':>12}" + "".join(f" {short(d):>8}" for d in lengths),
+    ]
+    for model in sizes:
+        row = f"{model.name:>8} "
+        own = [r for r in grid.runs if r.config.model == model]
+        row += f"{own[0].counts['n_params_non_embedding']:>12,.0f}"
+        for d in lengths:
+            cell = [r.val_loss for r in own if r.counts["n_tokens"] == d and r.val_loss is not None]
+            row += f" {np.mean(cell):>8.3f}" if cell else f" {'-':>8}"
+        lines.append(row)
+    fit = grid.fit
+    verdict = fit.verdict()
+    trunks = len(set(np.asarray(grid.table.groups).tolist()))
+    lines += ["", f"Joint law, {len(grid.runs)} runs on {trunks} trunks: {fit.law.formula}"]
+    if verdict.level != "no trend":
+        for name in fit.law.param_names:
+            low, high = fit.parameter_interval(name)
+            lines.append(f"  {name:>5} = {fit.params[name]:.4g}, 90% interval {low:.4g} to {high:.4g}")
+        lines.append(
+            f"  scatter {100 * fit.sigma:.2f}% of the loss; R-squared {fit.r2:.4f}, which any smooth fall reaches"
+        )
+    lines += textwrap.wrap(f"verdict within the data: {verdict}", 100, initial_indent="  ", subsequent_indent="    ")
+    lines += ["", "Held out: the largest size and the longest runs, predicted from the rest", grid.held_out.summary(20)]
+    return "\n".join(lines)
+
+
+def plot_grid(grid: Grid, variable: str = "D", axes: Axes | None = None) -> Axes:
+    """Draw the losses against D, a line for each size (or against N, a line for each length), over the joint law."""
+    import matplotlib.pyplot as plt
+
+    from scaling_lib.show.plot import AXIS, shades
+
+    if axes is None:
+        axes = plt.subplots()[1]
+    t, fit = grid.table, grid.fit
+    n, d = np.asarray(t.n_params), np.asarray(t.n_tokens)
+    along, across = (d, n) if variable == "D" else (n, d)
+    everywhere = np.geomspace(along.min(), along.max() * 4, 60)
+    levels = np.unique(across)
+    for level, colour in zip(levels, shades(len(levels)), strict=True):
+        own = across == level
+        axes.plot(along[own], t.loss[own], "o", color=colour, label=short(level), zorder=3, markersize=5)
+        held = np.full_like(everywhere, level)
+        law = fit.predict(held, everywhere) if variable == "D" else fit.predict(everywhere, held)
+        inside = everywhere <= along.max()
+        axes.plot(everywhere[inside], law[inside], color=colour, linewidth=1.4)
+        axes.plot(everywhere[~inside], law[~inside], color=colour, linewidth=1.4, linestyle="--")
+    axes.set_xscale("log")
+    axes.set_xlabel(AXIS[variable])
+    axes.set_ylabel("validation loss (nats per token)")
+    axes.legend(title="parameters" if variable == "D" else "tokens", fontsize=9)
+    axes.set_title(f"The joint law: {fit.verdict().level}")
+    return axes
+
+
+def plot_held_out(grid: Grid, axes: Axes | None = None) -> Axes:
+    """Draw the held-out cells: predicted against observed loss, with the 90% interval of a new run."""
+    import matplotlib.pyplot as plt
+
+    if axes is None:
+        axes = plt.subplots()[1]
+    b = grid.held_out
+    low, high = b.predicted - b.low, b.high - b.predicted
+    for held, colour, marker, word in ((True, "#0072B2", "o", "held"), (False, "#D55E00", "s", "missed")):
+        which = b.covered == held
+        if which.any():
+            axes.errorbar(
+                b.observed[which], b.predicted[which], yerr=np.array([low[which], high[which]]), fmt=marker,
+                color=colour, capsize=3, linewidth=1.2, label=f"interval {word}: {which.sum()} of {len(b.observed)}",
+            )  # fmt: skip
+    ends = [min(b.observed.min(), b.predicted.min()), max(b.observed.max(), b.predicted.max())]
+    axes.plot(ends, ends, color="#666666", linewidth=1, linestyle=":")
+    axes.set_xlabel("observed loss (nats per token)")
+    axes.set_ylabel("predicted from smaller runs")
+    axes.set_title(f"Held out: mean error {100 * b.mean_abs_error:.1f}%")
+    axes.legend()
+    return axes
