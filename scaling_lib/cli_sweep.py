@@ -32,7 +32,11 @@ def sweep_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="train for N steps instead of the mode's; a ladder in D spreads about it",
     )
-    add("--corpus", metavar="SPEC", help="python-stdlib, python-env, random-walk, uniform, text:PATH or hub:ID")
+    add(
+        "--corpus",
+        metavar="SPEC",
+        help="python-stdlib, python-env, text:PATH, hub:ID, random-walk, hierarchy or uniform",
+    )
     add("--vocab-size", type=positive(int), metavar="V", help="size of the vocabulary, 257 to 65535")
     add(
         "--seeds",

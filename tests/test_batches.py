@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from scaling_lib.errors import InputError
 from scaling_lib.lm import batches
-from scaling_lib.lm.corpus import Corpus
+from scaling_lib.lm.corpus import Corpus, load_corpus
 
 
 def made_corpus(lengths: list[int], n_train: int = 100) -> Corpus:
@@ -139,3 +139,21 @@ def test_room_for_one_batch() -> None:
         batches.check_room(made_corpus([128], 129), 4, 32)
     with pytest.raises(InputError, match=r"\A[^\n]*training[^\n]*\Z"):
         batches.check_room(made_corpus([129], 128), 4, 32)
+
+
+def test_windows_of_a_hierarchy_hold_whole_strings() -> None:
+    tokens = np.arange(10_000, dtype=np.int64)
+    begins = np.concatenate([batches.batch(tokens, 1, s, 16, 32, 8)[0][:, 0] for s in range(60)])
+    assert not (begins % 8).any()
+    assert len(set((begins % 32).tolist())) > 1  # and epochs still differ in their phase
+    plain = batches.batch(tokens, 1, 3, 16, 32)
+    for part, other in zip(plain, batches.batch(tokens, 1, 3, 16, 32, 1), strict=True):
+        np.testing.assert_array_equal(part, other)
+
+
+def test_a_window_that_cuts_strings_is_refused() -> None:
+    corpus = load_corpus("hierarchy:depth=3,train_tokens=40000,val_tokens=8000", 300)
+    assert corpus.unit == 8
+    batches.check_room(corpus, 4, 64)
+    with pytest.raises(InputError, match="strings of 8 tokens do not fill a window of seq_len 60"):
+        batches.check_room(corpus, 4, 60)

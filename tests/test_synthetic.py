@@ -158,3 +158,63 @@ def test_a_bad_option_is_refused_in_one_line(kind: str, text: str) -> None:
 def test_a_bad_graph_is_refused_in_one_line(bad: dict[str, float]) -> None:
     with pytest.raises(InputError, match=r"\A[^\n]+\Z"):
         synthetic.random_walk(**{"vocab_size": 60, "degree": 8, "spread": 1.0, **bad})  # type: ignore[arg-type]
+
+
+# ---- hierarchy
+
+
+def test_the_entropy_of_a_small_hierarchy_is_that_of_all_its_strings() -> None:
+    """Every derivation is written out: the strings are distinct, and their probabilities give the entropy."""
+    language = synthetic.hierarchy(6, depth=2, rules=3, children=2, skew=1.0, seed=4)
+    chances: dict[tuple[int, ...], float] = {}
+    p = language.probability
+    for root in range(6):
+        for top in range(3):
+            left, right = language.rules[0, root, top]
+            for a in range(3):
+                for b in range(3):
+                    string = (*language.rules[1, left, a].tolist(), *language.rules[1, right, b].tolist())
+                    assert string not in chances, "two trees give one string"
+                    chances[string] = p[top] * p[a] * p[b] / 6
+    assert sum(chances.values()) == pytest.approx(1)
+    assert language.length == 4
+    assert language.entropy_rate == pytest.approx(stats.entropy(list(chances.values())) / 4, abs=1e-12)
+
+
+def test_strings_are_drawn_with_the_probabilities_of_their_trees() -> None:
+    language = synthetic.hierarchy(5, depth=2, rules=2, children=2, skew=0.5, seed=1)
+    tokens = synthetic.sample_hierarchy(language, 400_000, seed=3).reshape(-1, 4)
+    strings, counts = np.unique(tokens, axis=0, return_counts=True)
+    p = language.probability
+    expected = {}
+    for root in range(5):
+        for top in range(2):
+            left, right = language.rules[0, root, top]
+            for a in range(2):
+                for b in range(2):
+                    key = (*language.rules[1, left, a].tolist(), *language.rules[1, right, b].tolist())
+                    expected[key] = p[top] * p[a] * p[b] / 5
+    assert {tuple(s) for s in strings.tolist()} == set(expected)
+    wanted = [expected[tuple(s)] * len(tokens) for s in strings.tolist()]
+    assert stats.chisquare(counts, wanted).pvalue > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("vocab", "depth", "rules", "children"), [(512, 3, 8, 2), (300, 1, 40, 2), (16, 2, 16, 2), (20, 2, 9, 3)]
+)
+def test_no_tuple_belongs_to_two_rules(vocab: int, depth: int, rules: int, children: int) -> None:
+    language = synthetic.hierarchy(vocab, depth, rules, children)
+    for level in language.rules.reshape(depth, vocab * rules, children):
+        assert len(np.unique(level, axis=0)) == vocab * rules
+        assert level.min() >= 0
+        assert level.max() < vocab
+    assert len(synthetic.sample_hierarchy(language, 1000)) == 1000 // language.length * language.length
+
+
+@pytest.mark.parametrize(
+    "options", ["depth=7", "rules=0", "rules=100000", "children=5", "skew=-1", "depth=x", "floor=2"]
+)
+def test_a_hierarchy_that_cannot_be_is_one_line(options: str) -> None:
+    with pytest.raises(InputError, match=r"\Ahierarchy: [^\n]+\Z"):
+        chosen = synthetic.parse_options("hierarchy", options)
+        synthetic.check_hierarchy(512, *(chosen[k] for k in ("depth", "rules", "children", "skew")))

@@ -10,7 +10,9 @@ from scaling_lib.errors import InputError
 from scaling_lib.lm.corpus import Corpus
 
 
-def batch(tokens: np.ndarray, seed: int, step: int, batch_size: int, seq_len: int) -> tuple[np.ndarray, np.ndarray]:
+def batch(
+    tokens: np.ndarray, seed: int, step: int, batch_size: int, seq_len: int, unit: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
     """The inputs and targets of one training step.
 
     An epoch cuts the tokens into windows of `seq_len` at a fresh phase and visits them in a fresh order, so
@@ -21,6 +23,7 @@ def batch(tokens: np.ndarray, seed: int, step: int, batch_size: int, seq_len: in
     ----------
     tokens : integers (n_tokens,), a memory map or an array; at least ``seq_len + 1``.
     seed, step : non-negative; they and the shapes decide the batch, whatever was asked for before.
+    unit : windows begin at multiples of it; it divides ``seq_len``.
 
     Returns
     -------
@@ -34,7 +37,7 @@ def batch(tokens: np.ndarray, seed: int, step: int, batch_size: int, seq_len: in
     epochs, places = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), n_windows)
     begin = np.empty(batch_size, np.int64)
     for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
-        phase, order = _epoch(seed, epoch, n_windows, len(tokens), seq_len)
+        phase, order = _epoch(seed, epoch, n_windows, len(tokens), seq_len, unit)
         here = epochs == epoch
         begin[here] = phase + seq_len * order[places[here]].astype(np.int64)
     both = np.asarray(tokens)[begin[:, None] + np.arange(seq_len + 1)].astype(np.int64)
@@ -52,10 +55,10 @@ def windows_per_epoch(n_tokens: int, seq_len: int) -> int:
 
 
 @lru_cache(maxsize=4)
-def _epoch(seed: int, epoch: int, n_windows: int, n_tokens: int, seq_len: int) -> tuple[int, np.ndarray]:
+def _epoch(seed: int, epoch: int, n_windows: int, n_tokens: int, seq_len: int, unit: int) -> tuple[int, np.ndarray]:
     """Phase of the first window and order of the windows, int32 (n_windows,); computed once per epoch."""
     rng = np.random.default_rng([seed, epoch, 4])
-    phase = int(rng.integers(0, min(seq_len, n_tokens - n_windows * seq_len)))
+    phase = int(rng.integers(0, min(seq_len, n_tokens - n_windows * seq_len))) // unit * unit
     order = rng.permutation(n_windows).astype(np.int32)
     order.flags.writeable = False
     return phase, order
@@ -103,7 +106,12 @@ def val_windows(
 
 
 def check_room(corpus: Corpus, batch_size: int, seq_len: int) -> None:
-    """Raise `InputError` unless one training batch and one validation batch fit into the corpus."""
+    """Raise `InputError` unless a batch of each part fits into the corpus, and whole strings into a window."""
+    if seq_len % corpus.unit:
+        raise InputError(
+            f"{corpus.name}: its strings of {corpus.unit} tokens do not fill a window of seq_len {seq_len}; "
+            "choose a mode or options in which one divides the other"
+        )
     needed = batch_size * seq_len + 1
     for part, tokens in (("validation", corpus.val), ("training", corpus.train)):
         if len(tokens) < needed:

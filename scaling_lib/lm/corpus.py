@@ -25,7 +25,7 @@ from scaling_lib.lm.documents import Source, find_source, read_documents, state
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-KINDS = ("python-stdlib", "python-env", "random-walk", "uniform", "text:PATH", "hub:ID")
+KINDS = ("python-stdlib", "python-env", "random-walk", "hierarchy", "uniform", "text:PATH", "hub:ID")
 SMALLEST_VOCABULARY = 257  # 256 bytes and the token that starts a document
 LARGEST_VOCABULARY = 65_535  # tokens are stored in 16 bits
 VAL_FRACTION = 0.05  # of the documents
@@ -68,6 +68,11 @@ class Corpus:
     details: dict[str, Any] = field(default_factory=dict)
     folder: Path = Path()
 
+    @property
+    def unit(self) -> int:
+        """Windows begin at multiples of this many tokens, so that they hold whole strings; 1 for a text."""
+        return int(self.details.get("unit", 1))
+
     def describe(self) -> dict[str, Any]:
         """What a run record keeps of the corpus: plain JSON data, and of a path only the last part."""
         return {
@@ -103,8 +108,8 @@ def load_corpus(
 
     Parameters
     ----------
-    spec : "python-stdlib", "python-env", "text:PATH", "hub:ID", "uniform" or "random-walk". The hub's may be
-        "hub:ID@CONFIG:COLUMN"; the last two take options, "random-walk:degree=16,spread=0.5".
+    spec : "python-stdlib", "python-env", "text:PATH", "hub:ID", "uniform", "random-walk" or "hierarchy". The hub's
+        may be "hub:ID@CONFIG:COLUMN"; the last three take options, "random-walk:degree=16,spread=0.5".
     vocab_size : 257 to 65,535.
     seed : of a synthetic language. Texts do not depend on it.
     cache_dir : default `cache_folder()`.
@@ -144,10 +149,12 @@ def _find(spec: str, vocab_size: int) -> Source | tuple[str, dict[str, float]]:
             f"document) and {LARGEST_VOCABULARY} (16 bits a token)"
         )
     kind, _, argument = spec.partition(":")
-    if kind in ("random-walk", "uniform"):
+    if kind in ("random-walk", "hierarchy", "uniform"):
         options = synthetic.parse_options(kind, argument)
         if kind == "random-walk":
             synthetic.check_walk(vocab_size, options["degree"], options["spread"])
+        if kind == "hierarchy":
+            synthetic.check_hierarchy(vocab_size, *(options[k] for k in ("depth", "rules", "children", "skew")))
         return kind, options
     if kind not in [name.partition(":")[0] for name in KINDS]:
         raise InputError(f"unknown corpus {spec!r}; there are {', '.join(KINDS)}")
@@ -298,7 +305,7 @@ def _load_synthetic(spec: str, kind: str, options: dict[str, float], vocab_size:
                 "entropy_rate": entropy_rate,
                 "n_documents": len(begins) - 1,
                 "n_bytes": 0,
-                "details": {"seed": seed, **options},
+                "details": {"seed": seed, "unit": synthetic.unit(kind, options), **options},
             }
             content = publish(build, folder, content)
     return _corpus(folder, content, spec, label)

@@ -1,8 +1,10 @@
 """Synthetic languages whose entropy is known exactly: a floor that a measured loss can be compared with.
 
-Two languages. *Uniform*: independent tokens, each equally likely; nothing can be learnt, and the best loss is
+Three languages. *Uniform*: independent tokens, each equally likely; nothing can be learnt, and the best loss is
 ``ln V``. *Random walk*: a walk on a sparse random graph whose nodes are the tokens; the next token is a
-neighbour of the last one (the idea of arXiv:2601.10684), and the best loss is the walk's entropy rate.
+neighbour of the last one (the idea of arXiv:2601.10684), and the best loss is the walk's entropy rate. *Hierarchy*:
+strings that grow from one symbol by rules, level by level (the random hierarchy model, arXiv:2307.02129); the best
+loss is a string's entropy over its length.
 """
 
 from __future__ import annotations
@@ -155,13 +157,115 @@ def sample_uniform(vocab_size: int, n_tokens: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng([seed, 3]).integers(0, vocab_size, n_tokens, dtype=np.uint16)
 
 
+@dataclass(frozen=True, eq=False)
+class Hierarchy:
+    """Rules of a random hierarchy: each symbol of a level may become ``m`` tuples of ``s`` symbols of the next.
+
+    Attributes
+    ----------
+    rules : int64 (depth, V, m, s). No tuple of a level belongs to two rules, so a string tells its whole tree.
+    probability : float64 (m,), of a symbol's rules, the same for every symbol.
+    """
+
+    rules: np.ndarray
+    probability: np.ndarray
+
+    @property
+    def length(self) -> int:
+        """Tokens of a string."""
+        depth, _, _, children = self.rules.shape
+        return int(children**depth)
+
+    @property
+    def entropy_rate(self) -> float:
+        """``(ln V + (s^depth - 1) / (s - 1) H(rules)) / s^depth`` in nats per token, exact.
+
+        The root is one of V, and each inner node draws a rule: one string has one tree. Windows that hold whole
+        strings predict all tokens of as many strings, since the first of the next takes the place of the
+        first of their own.
+        """
+        depth, vocab_size, _, children = self.rules.shape
+        inner = (children**depth - 1) // (children - 1)
+        p = self.probability
+        return float((np.log(vocab_size) - inner * np.sum(p * np.log(p))) / self.length)
+
+
+def hierarchy(
+    vocab_size: int, depth: int = 3, rules: int = 8, children: int = 2, skew: float = 0.0, seed: int = 0
+) -> Hierarchy:
+    """Draw the rules of a hierarchy.
+
+    Parameters
+    ----------
+    vocab_size : symbols V of every level; those of the last are the tokens.
+    depth : levels of rules; a string has ``children ** depth`` tokens, at most 64.
+    rules : m, rules of a symbol, at most ``V ** (children - 1)`` or there would not be enough tuples.
+    skew : rule k has a probability in proportion to ``k ** -skew``; 0 makes all equally likely.
+    seed : the same seed gives the same language.
+
+    Raises
+    ------
+    InputError : a parameter is out of range.
+    """
+    check_hierarchy(vocab_size, depth, rules, children, skew)
+    rng = np.random.default_rng([seed, 5])
+    drawn = np.empty((depth, vocab_size, rules, children), np.int64)
+    for level in range(depth):
+        # Distinct tuples, as numbers to the base V: without replacement, so that no two rules share one.
+        codes = _distinct(rng, vocab_size**children, vocab_size * rules)
+        for place in range(children):
+            codes, drawn[level, :, :, place].flat = np.divmod(codes, vocab_size)
+    weight = np.arange(1.0, rules + 1) ** -skew
+    return Hierarchy(drawn, weight / weight.sum())
+
+
+def _distinct(rng: np.random.Generator, below: int, count: int) -> np.ndarray:
+    """``count`` distinct numbers below ``below``, in random order; int64."""
+    if below <= 4 * count:
+        return rng.permutation(below)[:count]
+    found = np.empty(0, np.int64)
+    while len(found) < count:
+        found = np.concatenate([found, rng.integers(0, below, 2 * (count - len(found)))])
+        _, appeared = np.unique(found, return_index=True)
+        found = found[np.sort(appeared)]
+    return found[:count]
+
+
+def check_hierarchy(vocab_size: int, depth: float, rules: float, children: float, skew: float) -> None:
+    """Raise `InputError` if `hierarchy` has no such language."""
+    if not 2 <= children <= 4:
+        raise InputError(f"hierarchy: children={children} must lie between 2 and 4")
+    if not (depth >= 1 and children**depth <= 64):
+        raise InputError(f"hierarchy: depth={depth} must be at least 1, and children ** depth at most 64")
+    if not 1 <= rules <= min(vocab_size ** (children - 1), 1024):
+        raise InputError(f"hierarchy: rules={rules} must lie between 1 and {min(vocab_size ** (children - 1), 1024)}")
+    if not 0 <= skew <= 5:
+        raise InputError(f"hierarchy: skew={skew} must lie between 0 and 5")
+
+
+def sample_hierarchy(language: Hierarchy, n_tokens: int, seed: int = 0) -> np.ndarray:
+    """Independent strings one after another; uint16, as many whole strings as `n_tokens` hold."""
+    rng = np.random.default_rng([seed, 6])
+    depth, vocab_size, m, _ = language.rules.shape
+    n_strings = max(1, n_tokens // language.length)
+    parts = []
+    for begin in range(0, n_strings, 2**16):
+        symbols = rng.integers(0, vocab_size, (min(2**16, n_strings - begin), 1))
+        for level in range(depth):
+            rule = rng.choice(m, size=symbols.shape, p=language.probability)
+            symbols = language.rules[level][symbols, rule].reshape(len(symbols), -1)
+        parts.append(symbols.astype(np.uint16).ravel())
+    return np.concatenate(parts)
+
+
 def parse_options(kind: str, text: str) -> dict[str, float]:
     """Read the options of a synthetic corpus, such as ``"degree=8,spread=0.5"``.
 
     Returns
     -------
     dict : every option with its default filled in: ``train_tokens`` and ``val_tokens`` (int), and for
-        ``random-walk`` also ``degree`` (int) and ``spread`` (float).
+        ``random-walk`` also ``degree`` (int) and ``spread`` (float), for ``hierarchy`` also ``depth``, ``rules``,
+        ``children`` (int) and ``skew`` (float).
 
     Raises
     ------
@@ -170,18 +274,25 @@ def parse_options(kind: str, text: str) -> dict[str, float]:
     options: dict[str, float] = {"train_tokens": TRAIN_TOKENS, "val_tokens": VAL_TOKENS}
     if kind == "random-walk":
         options |= {"degree": 8, "spread": 1.0}
+    if kind == "hierarchy":
+        options |= {"depth": 3, "rules": 8, "children": 2, "skew": 0.0}
     for item in filter(None, text.split(",")):
         name, _, value = item.partition("=")
         if name not in options:
             raise InputError(f"{kind}: unknown option {name!r}; there are {', '.join(sorted(options))}")
         try:
-            options[name] = float(value) if name == "spread" else int(value)
+            options[name] = float(value) if name in ("spread", "skew") else int(value)
         except ValueError:
             raise InputError(f"{kind}: {name}={value!r} is not a number of the right kind") from None
     for name in ("train_tokens", "val_tokens"):
         if not 2 <= options[name] <= 10**9:
             raise InputError(f"{kind}: {name}={options[name]} must lie between 2 and 1000000000")
     return options
+
+
+def unit(kind: str, options: dict[str, float]) -> int:
+    """Tokens of a string of a hierarchy, which a window must not cut: its parts depend on each other. Else 1."""
+    return int(options["children"] ** options["depth"]) if kind == "hierarchy" else 1
 
 
 def generate(kind: str, vocab_size: int, options: dict[str, float], seed: int) -> tuple[np.ndarray, np.ndarray, float]:
@@ -196,6 +307,11 @@ def generate(kind: str, vocab_size: int, options: dict[str, float], seed: int) -
     if kind == "uniform":
         sample = sample_uniform(vocab_size, n_train + n_val, seed)
         return sample[n_val:], sample[:n_val], float(np.log(vocab_size))
+    if kind == "hierarchy":
+        shape = (int(options[name]) for name in ("depth", "rules", "children"))
+        language = hierarchy(vocab_size, *shape, options["skew"], seed)
+        train, val = (sample_hierarchy(language, n, 2 * seed + k) for k, n in enumerate((n_train, n_val)))
+        return train, val, language.entropy_rate
     walk = random_walk(vocab_size, int(options["degree"]), options["spread"], seed)
     # 2 s and 2 s + 1 differ from each other for every s, and no two s share a walk.
     return sample_walk(walk, n_train, 2 * seed), sample_walk(walk, n_val, 2 * seed + 1), walk.entropy_rate

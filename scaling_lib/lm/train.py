@@ -199,7 +199,8 @@ def _optimizer(model: GPT, config: RunConfig, runtime: Runtime) -> torch.optim.A
 def _batch(
     corpus: Corpus, config: RunConfig, step: int, device: str, group: Group
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    x, y = batch(corpus.train, config.train.seed, step, config.train.batch_size, config.model.seq_len)
+    train, shape = config.train, (config.train.batch_size, config.model.seq_len)
+    x, y = batch(corpus.train, train.seed, step, *shape, corpus.unit)
     return group.share(torch.from_numpy(x)).to(device), group.share(torch.from_numpy(y)).to(device)
 
 
