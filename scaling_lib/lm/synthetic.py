@@ -308,8 +308,8 @@ def generate(kind: str, vocab_size: int, options: dict[str, float], seed: int) -
         sample = sample_uniform(vocab_size, n_train + n_val, seed)
         return sample[n_val:], sample[:n_val], float(np.log(vocab_size))
     if kind == "hierarchy":
-        shape = (int(options[name]) for name in ("depth", "rules", "children"))
-        language = hierarchy(vocab_size, *shape, options["skew"], seed)
+        depth, rules, children = (int(options[name]) for name in ("depth", "rules", "children"))
+        language = hierarchy(vocab_size, depth, rules, children, options["skew"], seed)
         train, val = (sample_hierarchy(language, n, 2 * seed + k) for k, n in enumerate((n_train, n_val)))
         return train, val, language.entropy_rate
     walk = random_walk(vocab_size, int(options["degree"]), options["spread"], seed)
