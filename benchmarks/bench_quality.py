@@ -1,8 +1,8 @@
 """Does faster arithmetic cost quality? The same runs in float32, eager, and in bf16, compiled: final losses, paired.
 
-    python benchmarks/bench_quality.py             # about twenty minutes on two cores
+    python benchmarks/bench_quality.py             # about twelve minutes on two cores
 
-Five seeds at two sizes, V2's recipe, 2M tokens of python-env. Within a pair the initial weights, the order of the data
+Five seeds at two sizes, V2's recipe, 1.2M tokens of python-env. Within a pair the initial weights, the order of the data
 and the validation text are the same.
 """
 
@@ -22,7 +22,7 @@ from scaling_lib.sweep.plan import cores
 from scaling_lib.sweep.recipes import make_train_config
 
 SIZES = ((3, 5, 80), (4, 7, 112))
-STEPS, SEEDS = 976, 5
+STEPS, SEEDS = 586, 5
 
 
 def final_loss(shape: tuple[int, int, int], seed: int, fast: bool) -> float:

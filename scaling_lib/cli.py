@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     summary = command("summary", _summary, "Print tables, laws and verdicts from a folder of run records.")
     summary.add_argument("folder", type=Path, help="such as runs/demo or results/v1-to-v2")
+    summary.add_argument("--json", action="store_true", help="print JSON; of a folder of sweeps (results), all of them")
     figures = command("figures", _figures, "Draw the figure of a folder of run records.")
     figures.add_argument("folder", type=Path)
     figures.add_argument("--out", type=Path, metavar="DIR", help="where to (default: figures/NAME of the folder)")
@@ -112,7 +113,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _summary(args: argparse.Namespace) -> int:
-    print_report(records(args.folder))
+    if args.json:
+        from scaling_lib.show.digest import digest, digest_folder
+        from scaling_lib.sweep.recipes import peak_lr
+
+        has_records = any(args.folder.glob("*-*.json"))
+        found = digest(records(args.folder), peak_lr) if has_records else digest_folder(args.folder, peak_lr)
+        print(json.dumps(found, indent=1, allow_nan=False))
+    else:
+        print_report(records(args.folder))
     return 0
 
 

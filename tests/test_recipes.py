@@ -224,7 +224,7 @@ def test_the_study_of_rates_takes_multiples_of_the_rule_on_trunks_of_their_own()
 
 def test_the_study_of_noise_has_five_seeds_and_pairs_both_schedules() -> None:
     found = cells("seed-noise")
-    names, lengths = ("2x32", "3x80"), (488, 1953)
+    names, lengths = ("2x32", "3x80"), (488, 976)
     expected = {(recipe, n, steps): 5 for recipe in ("wsd", "v2") for n in names for steps in lengths}
     assert Counter((c.train.recipe, c.model.name, c.train.max_steps) for c in found) == expected
     assert {c.train.seed for c in cells("seed-noise", seeds=[7])} == {7}

@@ -213,8 +213,8 @@ def hierarchy(
     for level in range(depth):
         # Distinct tuples, as numbers to the base V: without replacement, so that no two rules share one.
         codes = _distinct(rng, vocab_size**children, vocab_size * rules)
-        for place in range(children):
-            codes, drawn[level, :, :, place].flat = np.divmod(codes, vocab_size)
+        digits = np.stack(np.unravel_index(codes, (vocab_size,) * children), axis=-1)
+        drawn[level] = digits.reshape(vocab_size, rules, children)
     weight = np.arange(1.0, rules + 1) ** -skew
     return Hierarchy(drawn, weight / weight.sum())
 

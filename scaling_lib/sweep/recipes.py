@@ -153,7 +153,7 @@ MODES: dict[str, Mode] = {
         Mode(
             "seed-noise", "how far runs that differ in their seed alone lie apart; wsd beside V2's cosine",
             ((2, 2, 32), (3, 5, 80)), 1024, 128, 16, 1000, 3000, "python-env",
-            recipes=("wsd", "v2"), data_steps=(488, 1953), grid=True, eval_tokens=131_072, seeds=5,
+            recipes=("wsd", "v2"), data_steps=(488, 976), grid=True, eval_tokens=131_072, seeds=5,
         ),
         Mode(
             "quick", "2M to 50M parameters: a night on two CPU cores, minutes on a GPU",
