@@ -2,8 +2,8 @@
 
     python benchmarks/bench_quality.py             # about twelve minutes on two cores
 
-Five seeds at two sizes, V2's recipe, 1.2M tokens of python-env. Within a pair the initial weights, the order of the data
-and the validation text are the same.
+Five seeds at two sizes, V2's recipe, 1.2M tokens of python-env. Within a pair the initial weights, the order of the
+data and the validation text are the same.
 """
 
 from __future__ import annotations

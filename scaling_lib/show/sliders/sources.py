@@ -1,0 +1,111 @@
+"""What a slider may show: a law with its data, or a published one, each with the text that its losses belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from scaling_lib.errors import InputError
+from scaling_lib.fit import published
+from scaling_lib.fit.estimate import fit_joint
+from scaling_lib.fit.published import PublishedLaw
+from scaling_lib.fit.result import FitResult
+from scaling_lib.fit.table import RunTable
+from scaling_lib.runs import Run
+from scaling_lib.show.grids import the_grid
+
+DRAWS = 200
+# The smallest and the largest N and D trained [Kaplan et al. 2020, section 1; Hoffmann et al. 2022, abstract].
+RANGES = {"kaplan": ((768.0, 1.5e9), (2.2e7, 2.3e10)), "chinchilla": ((7e7, 1.6e10), (5e9, 5e11))}
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A joint law L(N, D) and what it rests on.
+
+    title, text : a name, and on which text and tokenizer its losses are measured.
+    n_range, d_range : the smallest and the largest N and D of the runs that were fitted.
+    n_params, n_tokens, loss : float (n,), those runs; empty where they are not at hand.
+    counting : how N is counted.
+    """
+
+    title: str
+    text: str
+    law: FitResult | PublishedLaw
+    n_range: tuple[float, float]
+    d_range: tuple[float, float]
+    counting: str
+    n_params: np.ndarray = field(default_factory=lambda: np.empty(0))
+    n_tokens: np.ndarray = field(default_factory=lambda: np.empty(0))
+    loss: np.ndarray = field(default_factory=lambda: np.empty(0))
+
+    @property
+    def is_ours(self) -> bool:
+        return isinstance(self.law, FitResult)
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether the law can say how far it may be wrong."""
+        return isinstance(self.law, FitResult) or self.law.cov is not None
+
+    def predict(self, n: np.ndarray, d: np.ndarray) -> np.ndarray:
+        """Loss at N and D, nats per token; arrays of one shape."""
+        return np.asarray(self.law.predict(n, d))
+
+    def interval(self, n: np.ndarray, d: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+        """Interval of the law's mean; NaN where the law was published without a covariance."""
+        if not self.has_interval:
+            hole = np.full(np.shape(n), np.nan)
+            return hole, hole
+        low, high = self.law.interval(n, d, level=level)
+        return np.asarray(low), np.asarray(high)
+
+
+def our_source(runs: Sequence[Run], title: str = "") -> Source:
+    """The joint law of a grid of runs such as ``shipped("laptop")``, with bootstrap draws for quick intervals.
+
+    Raises
+    ------
+    InputError
+        When the runs hold no grid, or two.
+    """
+    grid = the_grid(runs)
+    t = grid.table
+    fit = fit_joint(t.n_params, t.n_tokens, t.loss, groups=t.groups, bootstrap=DRAWS)
+    corpus = grid.runs[0].corpus
+    text = f"{corpus['name']}, vocabulary {grid.runs[0].config.model.vocab_size:,}"
+    n, d = np.asarray(t.n_params), np.asarray(t.n_tokens)
+    return Source(
+        title or f"ours: {len(grid.runs)} runs",
+        text,
+        fit,
+        (float(n.min()), float(n.max())),
+        (float(d.min()), float(d.max())),
+        "without embeddings",
+        n,
+        d,
+        t.loss,
+    )
+
+
+def published_source(name: str = "chinchilla-epoch", runs: RunTable | None = None) -> Source:
+    """A published joint law; ``runs``, such as ``published.epoch_runs()``, are drawn beside it.
+
+    Raises
+    ------
+    InputError
+        For an unknown law, or one that is not a law of N and D.
+    """
+    laws = {key: law for key, law in published.laws.items() if law.law.variables == ("N", "D")}
+    if name not in laws:
+        raise InputError(f"no published law of N and D is called {name!r}; there are {', '.join(sorted(laws))}")
+    law = laws[name]
+    kaplan = name.startswith("kaplan")
+    n_range, d_range = RANGES["kaplan" if kaplan else "chinchilla"]
+    counting = "without embeddings" if kaplan else "in all"
+    data = () if runs is None else (runs.get("N"), runs.get("D"), runs.loss)
+    if runs is not None:
+        n_range, d_range = ((float(x.min()), float(x.max())) for x in data[:2])
+    return Source(law.title, f"{law.corpus}, {law.tokenizer}", law, n_range, d_range, counting, *data)
