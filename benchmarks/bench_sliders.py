@@ -1,6 +1,6 @@
 """How long a slider takes from a new value to a new picture: the median of 40 moves.
 
-    python benchmarks/bench_sliders.py             # some seconds
+python benchmarks/bench_sliders.py             # some seconds
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from scaling_lib import __version__
-from scaling_lib.cli_shared import positive, print_report, records, save_figure, say
+from scaling_lib.cli_shared import positive, print_report, records, say
 from scaling_lib.cli_sweep import plan_command, run_command, sweep_options
 from scaling_lib.errors import InputError
 
@@ -89,9 +89,10 @@ def _parser() -> argparse.ArgumentParser:
     summary = command("summary", _summary, "Print tables, laws and verdicts from a folder of run records.")
     summary.add_argument("folder", type=Path, help="such as runs/demo or results/v1-to-v2")
     summary.add_argument("--json", action="store_true", help="print JSON; of a folder of sweeps (results), all of them")
-    figures = command("figures", _figures, "Draw the figure of a folder of run records.")
+    figures = command("figures", _figures, "Draw the figures of a folder of run records.")
     figures.add_argument("folder", type=Path)
     figures.add_argument("--out", type=Path, metavar="DIR", help="where to (default: figures/NAME of the folder)")
+    figures.add_argument("--target", default="blog", help="blog, slides (16:9, large letters) or paper (default: blog)")
     figures.add_argument("--format", default="png", help="png, svg, pdf; several with commas (default: png)")
     fit = command("fit", _fit, "Fit a law to a CSV table (columns N, D or C, loss) or a folder of run records.")
     fit.add_argument("source", type=Path, help="a .csv file, or a folder such as runs/demo")
@@ -130,7 +131,12 @@ def _figures(args: argparse.Namespace) -> int:
     unknown = sorted(set(formats) - {"png", "svg", "pdf"})
     if unknown:
         raise InputError(f"unknown figure format {unknown[0]!r}; choose from png, svg, pdf")
-    for path in save_figure(records(args.folder), args.out or Path("figures") / args.folder.resolve().name, formats):
+    from scaling_lib.show import export
+    from scaling_lib.show.rates import is_rate_study
+    from scaling_lib.sweep.recipes import peak_lr
+
+    runs, out = records(args.folder), args.out or Path("figures") / args.folder.resolve().name
+    for path in export.save_set(runs, out, formats, args.target, peak_lr if is_rate_study(runs) else None):
         print(path)
     return 0
 

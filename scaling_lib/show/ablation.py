@@ -106,7 +106,7 @@ def plot_steps(way: Sequence[Step], labels: Sequence[str], axes: Axes | None = N
             above = max(step.losses.mean(), way[place - 1].losses.mean())
             axes.annotate(
                 text, (place - 0.5, above), (0, 12), textcoords="offset points",
-                ha="center", va="bottom", fontsize=9, color="#444444",
+                ha="center", va="bottom", fontsize="small", color="#444444",
             )  # fmt: skip
     axes.set_xticks(range(len(way)), labels)
     axes.set_xlim(-0.5, len(way) - 0.5)
@@ -138,7 +138,7 @@ def plot_recipe_curves(
     axes.annotate(
         f"ln {model.vocab_size:,} = {nothing:.2f}: knowing nothing",
         (0.98, nothing), xycoords=("axes fraction", "data"),
-        ha="right", va="bottom", fontsize=9, color="#666666",
+        ha="right", va="bottom", fontsize="small", color="#666666",
     )  # fmt: skip
     axes.set_xlabel("step")
     axes.set_ylabel("training loss (nats per token)")

@@ -136,7 +136,7 @@ def plot_grid(grid: Grid, variable: str = "D", axes: Axes | None = None) -> Axes
     """Draw the losses against D, a line for each size (or against N, a line for each length), over the joint law."""
     import matplotlib.pyplot as plt
 
-    from scaling_lib.show.plot import AXIS, shades
+    from scaling_lib.show.plot import AXIS, count_axis, shades
 
     if axes is None:
         axes = plt.subplots()[1]
@@ -153,10 +153,10 @@ def plot_grid(grid: Grid, variable: str = "D", axes: Axes | None = None) -> Axes
         inside = everywhere <= along.max()
         axes.plot(everywhere[inside], law[inside], color=colour, linewidth=1.4)
         axes.plot(everywhere[~inside], law[~inside], color=colour, linewidth=1.4, linestyle="--")
-    axes.set_xscale("log")
+    count_axis(axes)
     axes.set_xlabel(AXIS[variable])
     axes.set_ylabel("validation loss (nats per token)")
-    axes.legend(title="parameters" if variable == "D" else "tokens", fontsize=9)
+    axes.legend(title="parameters" if variable == "D" else "tokens", fontsize="small")
     axes.set_title(f"The joint law: {fit.verdict().level}")
     return axes
 

@@ -66,8 +66,10 @@ def _ladder_panel(ladders: Sequence[Ladder], variable: str, axes: Axes) -> None:
         _say(axes, f"no ladder in {variable}: at least three {rungs} are needed")
 
 
-def plot_fit(ladder: Ladder, axes: Axes | None = None) -> Axes:
+def plot_fit(ladder: Ladder, axes: Axes | None = None, *, extrapolate: float = EXTRAPOLATE) -> Axes:
     """Draw a ladder's losses and, where there is one, its law with 90% bands, dashed beyond the data.
+
+    ``extrapolate``: up to how many times the largest x the law is drawn.
 
     The dark band holds the law's mean, the light one a new run. A law whose verdict refuses it within the
     data ("no trend", "not identifiable") is not drawn: the points stand alone and the legend says so.
@@ -84,7 +86,7 @@ def plot_fit(ladder: Ladder, axes: Axes | None = None) -> Axes:
             greek = "α" if symbol == "alpha" else "β"
             label = f"{name}: {greek} = {fit.params[symbol]:.2f} ± {fit.stderr[symbol]:.2f} ({verdict.level})"
         inside = np.geomspace(ladder.x.min(), ladder.x.max(), 60)
-        outside = np.geomspace(ladder.x.max(), ladder.x.max() * EXTRAPOLATE, 60)
+        outside = np.geomspace(ladder.x.max(), ladder.x.max() * extrapolate, 60)
         axes.plot(inside, fit.predict(inside), color=colour)
         axes.plot(outside, fit.predict(outside), color=colour, linestyle="--")
         everywhere = np.concatenate([inside, outside[1:]])
@@ -100,7 +102,7 @@ def plot_fit(ladder: Ladder, axes: Axes | None = None) -> Axes:
                 linewidth=0,
             )
     axes.plot(ladder.x, ladder.loss, marker, color=colour, label=label, zorder=3)
-    axes.set_xscale("log")
+    count_axis(axes)
     axes.set_xlabel(f"{AXIS[ladder.variable]}")
     axes.set_ylabel("validation loss (nats per token)")
     _keep_in_view(axes)
@@ -122,12 +124,24 @@ def plot_training_curves(ladder: Ladder, axes: Axes | None = None) -> Axes:
         axes.plot(*zip(*points, strict=True), color=shade, label=label)
     what = "size" if ladder.variable == "N" else "length"
     unit = "parameters" if ladder.variable == "N" else "tokens"
-    axes.set_xscale("log")
+    count_axis(axes)
     axes.set_xlabel("training tokens seen")
     axes.set_ylabel("training loss (nats per token)")
     axes.set_title(f"Training curves by {what}, {ladder.recipe.upper()}")
     axes.legend(title=unit, loc="lower left")
     return axes
+
+
+def count_axis(axes: Axes) -> None:
+    """A logarithmic x axis of counts, with ticks as people say them: 300k, 1M, 10B."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    # Few decades want more ticks than one each; the margins of later artists change little.
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high / low < 10**3.2 else (1.0,), numticks=12))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
 
 
 def shades(n: int) -> list[str]:

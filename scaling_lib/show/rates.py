@@ -180,6 +180,6 @@ def plot_rates(runs: Sequence[Run], rule: Callable[[int], float], figure: Figure
     panels[0].legend(title="layers x width", loc="best")
     panels[-1].annotate(
         "dotted: the width rule", (0.98, 0.97), xycoords="axes fraction", ha="right", va="top",
-        fontsize=9, color="#666666",
+        fontsize="small", color="#666666",
     )  # fmt: skip
     return figure

@@ -1,0 +1,324 @@
+"""The named figures of a sweep, each with a caption that gives the verdict and a text for who cannot see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scaling_lib.errors import InputError
+from scaling_lib.fit import backtests
+from scaling_lib.fit.isoflops import IsoFlopResult, isoflop
+from scaling_lib.runs import Run
+from scaling_lib.show.ablation import ablation_steps, plot_recipe_curves, plot_steps
+from scaling_lib.show.grids import Grid, find_grids, plot_grid, plot_held_out
+from scaling_lib.show.ladders import Ladder, find_ladders, short
+from scaling_lib.show.plot import AXIS, count_axis, plot_fit, plot_overview, plot_training_curves, shades
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WAY = ("v1", "v1-long", "v1-warmup", "v1-cosine", "v2")
+BUDGETS = 5
+
+
+@dataclass(frozen=True)
+class Named:
+    """One figure: a name for its file, what draws it on an empty figure, and its words.
+
+    caption : what to print below it. alt : what it shows, for a reader who cannot see it.
+    tall : whether it has two rows of panels.
+    """
+
+    name: str
+    draw: Callable[[Figure], None]
+    caption: str
+    alt: str
+    tall: bool = False
+
+
+def figure_set(runs: Sequence[Run]) -> list[Named]:
+    """Every named figure that the records can bear; always ``overview``, and ``back-tests`` on published models."""
+    ladders = find_ladders(runs)
+    grids = find_grids(runs)
+    found = [_overview(runs, ladders)]
+    for variable, name in (("N", "parameter-scaling"), ("D", "data-scaling")):
+        own = [x for x in ladders if x.variable == variable]
+        if own:
+            found += [_scaling(own, name), _curves(own[-1]), _residuals(own[-1]), _extrapolation(own[-1])]
+    found += [*_recipes(runs), *(figure for grid in grids for figure in _grid(grid)), _back_tests()]
+    return found
+
+
+def _one(draw: Callable[[Axes], object]) -> Callable[[Figure], None]:
+    return lambda figure: (draw(figure.add_subplot()), None)[1]
+
+
+def _overview(runs: Sequence[Run], ladders: Sequence[Ladder]) -> Named:
+    verdicts = "; ".join(f"{x.recipe.upper()}, L({x.variable}): {_verdict(x)}" for x in ladders) or "no ladder"
+    corpus = runs[0].corpus.get("name")
+    return Named(
+        "overview",
+        lambda figure: (plot_overview(runs, figure), None)[1],
+        f"{len(runs)} runs on {corpus}, vocabulary {runs[0].config.model.vocab_size:,}. Losses in nats per token with "
+        f"their laws, 90% bands and the training curves. Verdicts within the data: {verdicts}.",
+        "Four panels. Above, loss against parameters and against training tokens, with fitted laws that continue "
+        "dashed "
+        "beyond the data. Below, training loss against tokens seen, a line for each size and for each length.",
+        tall=True,
+    )
+
+
+def _verdict(ladder: Ladder) -> str:
+    return ladder.fit.verdict().level if ladder.fit else "no fit"
+
+
+def _law_in_words(ladder: Ladder) -> str:
+    fit = ladder.fit
+    if fit is None:
+        return f"no law: {ladder.why_not}"
+    verdict = fit.verdict()
+    if verdict.refused:
+        return f"{ladder.recipe.upper()}: {verdict}"
+    values = ", ".join(f"{k} = {fit.params[k]:.3g}{_error(fit.stderr[k])}" for k in fit.law.param_names)
+    return f"{ladder.recipe.upper()}: {fit.law.formula}, {values}; {verdict}"
+
+
+def _error(stderr: float) -> str:
+    return f" ± {stderr:.2g}" if np.isfinite(stderr) else ""
+
+
+def _ends(ladder: Ladder) -> str:
+    i, j = int(np.argmin(ladder.x)), int(np.argmax(ladder.x))
+    unit = "parameters" if ladder.variable == "N" else "tokens"
+    return (
+        f"from {ladder.loss[i]:.2f} nats per token at {short(ladder.x[i])} {unit} to {ladder.loss[j]:.2f} at "
+        f"{short(ladder.x[j])}"
+    )
+
+
+def _scaling(ladders: Sequence[Ladder], name: str) -> Named:
+    def draw(axes: Axes) -> None:
+        for ladder in ladders:
+            plot_fit(ladder, axes)
+        axes.legend()
+
+    return Named(
+        name,
+        _one(draw),
+        ". ".join(_law_in_words(x) for x in ladders)
+        + ". Bands: 90% for the law's mean (dark) and for a new run (light).",
+        "Loss against "
+        + ("parameters" if ladders[0].variable == "N" else "training tokens")
+        + ": "
+        + "; ".join(f"{x.recipe.upper()} goes {_ends(x)}" for x in ladders)
+        + ".",
+    )
+
+
+def _curves(ladder: Ladder) -> Named:
+    what = "size" if ladder.variable == "N" else "length"
+    return Named(
+        f"curves-by-{what}",
+        _one(lambda axes: plot_training_curves(ladder, axes)),
+        f"Training loss of {ladder.recipe.upper()} by {what}, {ladder.held}. A point is the mean since the one before.",
+        f"Training curves, one for each {what}; the final losses go {_ends(ladder)}.",
+    )
+
+
+def _residuals(ladder: Ladder) -> Named:
+    def draw(axes: Axes) -> None:
+        axes.axhline(0, color="#888888", linewidth=1)
+        if ladder.fit is not None:
+            axes.plot(ladder.x, 100 * ladder.fit.residuals, "o", color="#D55E00")
+        count_axis(axes)
+        axes.set_xlabel(AXIS[ladder.variable])
+        axes.set_ylabel("observed over predicted, less 1 (%)")
+
+    scatter = f"{100 * ladder.fit.sigma:.2f}%" if ladder.fit else "unknown"
+    return Named(
+        f"residuals-{ladder.variable.lower()}",
+        _one(draw),
+        f"What the law L({ladder.variable}) of {ladder.recipe.upper()} leaves over; scatter {scatter} of the loss. A "
+        f"bend "
+        "here would say that the form is wrong.",
+        f"Residuals of the fitted law about zero, in percent of the loss, at {len(ladder.x)} runs.",
+    )
+
+
+def _extrapolation(ladder: Ladder) -> Named:
+    far = 3.0  # decades beyond the largest run: the band and the verdict are the message
+
+    def draw(axes: Axes) -> None:
+        plot_fit(ladder, axes, extrapolate=10**far)
+        axes.axvspan(ladder.x.min(), ladder.x.max(), color="#000000", alpha=0.05, linewidth=0)
+        axes.legend()
+
+    words = "no fit"
+    if ladder.fit is not None:
+        words = "; ".join(
+            f"{10**k:.0f}x beyond the largest run: {ladder.fit.verdict(ladder.x.max() * 10**k)}" for k in (1.0, far)
+        )
+    return Named(
+        f"extrapolation-{ladder.variable.lower()}",
+        _one(draw),
+        f"The law L({ladder.variable}) of {ladder.recipe.upper()} three decades beyond its runs (grey), with its 90% "
+        f"band. {words}.",
+        "The fitted law continued three decades beyond the data, with a band that widens.",
+    )
+
+
+def _recipes(runs: Sequence[Run]) -> list[Named]:
+    """V1 against V2, where the records have both at one size and with the same seeds."""
+    recipes = [name for name in WAY if any(r.config.train.recipe == name for r in runs)]
+    if not {"v1", "v2"} <= set(recipes):
+        return []
+    shared = [{r.config.model for r in runs if r.config.train.recipe == name and r.finished} for name in recipes]
+    models = sorted(set.intersection(*shared), key=lambda m: (m.n_layer * m.d_model**2, m.name))
+    if not models:
+        return []
+    model = models[-1]
+    found = [
+        Named(
+            "v1-against-v2",
+            _one(lambda axes: plot_recipe_curves(runs, recipes, model, axes)),
+            f"Training loss at {model.name}, by recipe; the dotted line is the loss of knowing nothing.",
+            f"Training curves of the recipes {', '.join(recipes)} at one model size, falling from ln of the "
+            f"vocabulary.",
+        )
+    ]
+    try:
+        way = ablation_steps(runs, recipes, model)
+    except InputError:  # one seed only: nothing to pair
+        return found
+    changes = "; ".join(f"{s.recipe} {s.change:+.3f} [{s.low:+.3f}, {s.high:+.3f}]" for s in way[1:])
+    found.append(
+        Named(
+            "one-change-at-a-time",
+            _one(lambda axes: plot_steps(way, [s.recipe for s in way], axes)),
+            f"Final losses at {model.name} with paired seeds, and the mean change from each recipe to the next with "
+            f"its "
+            f"90% interval (nats): {changes}.",
+            f"A column of dots for each recipe; the mean changes are {changes}.",
+        )
+    )
+    return found
+
+
+def grid_isoflop(grid: Grid, budgets: int = BUDGETS) -> IsoFlopResult:
+    """IsoFLOP parabolas from a grid: each size's losses interpolated in ln D to where it spends the budget.
+
+    Budgets are spread evenly in ln C = ln 6ND where at least four sizes can spend them within the tokens
+    that they were trained on.
+
+    Raises
+    ------
+    InputError
+        When no two budgets have a minimum inside.
+    """
+    t = grid.table
+    n, d = np.asarray(t.n_params), np.asarray(t.n_tokens)
+    sizes = np.unique(n)
+    lows = np.sort([6 * s * d[n == s].min() for s in sizes])
+    highs = np.sort([6 * s * d[n == s].max() for s in sizes])[::-1]
+    c = np.geomspace(lows[min(3, len(lows) - 1)], highs[min(3, len(highs) - 1)], budgets)
+    rows = []
+    for budget in c:
+        for size in sizes:
+            own_d, own_loss = d[n == size], t.loss[n == size]
+            lengths = np.unique(own_d)
+            means = np.array([own_loss[own_d == x].mean() for x in lengths])
+            want = budget / (6 * size)
+            if lengths[0] <= want <= lengths[-1]:
+                rows.append((size, budget, float(np.interp(np.log(want), np.log(lengths), means))))
+    at = np.array(rows)
+    return isoflop(at[:, 0], at[:, 1], at[:, 2])
+
+
+def _grid(grid: Grid) -> Iterable[Named]:
+    def both(figure: Figure) -> None:
+        for i, variable in enumerate("DN"):
+            plot_grid(grid, variable, figure.add_subplot(1, 2, i + 1))
+
+    verdict = grid.fit.verdict()
+    b = grid.held_out
+    yield Named(
+        "joint-law",
+        both,
+        f"{len(grid.runs)} runs of {grid.recipe.upper()} and the joint law {grid.fit.law.formula}; scatter "
+        f"{100 * grid.fit.sigma:.2f}%; {verdict}.",
+        "Loss against tokens with a line for each size, and against size with a line for each length.",
+    )
+    yield Named(
+        "held-out",
+        _one(lambda axes: plot_held_out(grid, axes)),
+        f"The largest size and the longest runs, predicted from the rest: mean absolute error "
+        f"{100 * b.mean_abs_error:.2f}%, {b.covered.mean():.0%} of {len(b.observed)} inside the 90% interval of a new "
+        f"run; "
+        f"a straight line errs by {100 * np.abs(b.line_error).mean():.2f}%, the nearest run by "
+        f"{100 * np.abs(b.nearest_error).mean():.2f}%.",
+        "Predicted against observed losses of the held-out runs, with intervals, about the diagonal.",
+    )
+    try:
+        found = grid_isoflop(grid)
+    except InputError:
+        return
+    yield Named(
+        "isoflop",
+        _one(lambda axes: plot_isoflop(found, axes)),
+        f"Loss against size at {len(found.budgets)} budgets, interpolated in the grid, with parabolas; stars are "
+        f"minima "
+        f"inside. N* ~ C^{found.a:.2f}, 90% interval {found.a_interval[0]:.2f} to {found.a_interval[1]:.2f}.",
+        "Parabolas of loss against size, one for each compute budget; minima move to larger sizes.",
+    )
+
+
+def plot_isoflop(found: IsoFlopResult, axes: Axes) -> Axes:
+    """Draw the parabolas of each budget over the sizes tried, and the minima that lie inside."""
+    for i, colour in enumerate(shades(len(found.budgets))):
+        at = np.geomspace(found.n_range[i, 0], found.n_range[i, 1], 60)
+        u = np.log(at) - found.centre[i]
+        axes.plot(at, found.coefficients[i] @ np.stack([np.ones_like(u), u, u * u]), color=colour,
+                  label=f"{found.budgets[i]:.1e} FLOP")  # fmt: skip
+        if found.used[i]:
+            axes.plot(found.n_opt[i], found.loss_opt[i], "*", color=colour, markersize=12)
+    count_axis(axes)
+    axes.set_xlabel(AXIS["N"])
+    axes.set_ylabel("validation loss (nats per token)")
+    axes.legend()
+    return axes
+
+
+def _back_tests() -> Named:
+    """Published models predicted from their smaller kin: how the error of honest back-tests looks."""
+    results = {
+        "Cerebras-GPT, from 5 models": backtests.cerebras()[5],
+        "Pythia, N without embeddings": backtests.pythia()["non_embedding"],
+        "Pythia, N in all": backtests.pythia()["total"],
+    }
+
+    def draw(axes: Axes) -> None:
+        for (name, r), colour, marker in zip(results.items(), ("#0072B2", "#009E73", "#D55E00"), "osD", strict=True):
+            low, high = 100 * (r.predicted - r.low) / r.observed, 100 * (r.high - r.predicted) / r.observed
+            axes.errorbar(
+                r.span, 100 * r.error, yerr=np.array([low, high]), fmt=marker, color=colour, capsize=4, label=name
+            )
+        axes.axhline(0, color="#888888", linewidth=1)
+        axes.set_xscale("log")
+        axes.set_xticks([2, 5, 10, 20], ["2x", "5x", "10x", "20x"])
+        axes.minorticks_off()
+        axes.set_xlabel("how far beyond the largest fitted model")
+        axes.set_ylabel("error of the prediction (%)")
+        axes.legend()
+
+    worst = {name: 100 * float(r.error[np.argmax(np.abs(r.error))]) for name, r in results.items()}
+    words = "; ".join(f"{name} {value:+.1f}%" for name, value in worst.items())
+    return Named(
+        "back-tests",
+        _one(draw),
+        f"Published models predicted from their smaller kin, with 90% intervals of a new run. Worst errors: {words}.",
+        f"Errors of back-tests against their distance, with intervals; the worst are {words}.",
+    )
