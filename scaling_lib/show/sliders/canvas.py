@@ -69,6 +69,23 @@ class Canvas:
         Image.fromarray(np.asarray(self._agg.buffer_rgba())).convert("RGB").save(buffer, "png", compress_level=1)
         self.image.value = buffer.getvalue()
 
+    def still(self) -> Picture:
+        """What is shown now, as a plain picture."""
+        return Picture(self.image.value)
+
+
+class Picture:
+    """A still of a canvas, for readers of a page where nothing moves."""
+
+    def __init__(self, png: bytes) -> None:
+        self._png = png
+
+    def _repr_png_(self) -> bytes:
+        return self._png
+
+    def __repr__(self) -> str:
+        return "<picture of the sliders as they stand>"
+
 
 def band(axes: Axes, colour: str, alpha: float = 0.2) -> PolyCollection:
     """An empty band whose edges ``set_band`` moves."""
