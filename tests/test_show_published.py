@@ -37,7 +37,7 @@ def test_each_law_names_its_text_and_the_marks_stand_at_the_models_own_tokens() 
     assert "MassiveText, SentencePiece" in texts[0]
     assert "WebText2" in texts[1]
     assert len(axes.collections) == 1
-    marks = [line for line in axes.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 1]
+    marks = [line for line in axes.lines if line.get_linestyle() == "None"]
     for line in marks[:3]:
         n, loss = line.get_xdata()[0], line.get_ydata()[0]
         (model,) = [m for m in known_models() if m.n_params == n]
