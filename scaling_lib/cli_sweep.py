@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scaling_lib.cli_shared import positive, print_report, records, save_figure, say
+from scaling_lib.errors import InputError
 from scaling_lib.progress import Bar, duration
 
 if TYPE_CHECKING:
@@ -80,6 +81,9 @@ def _check_options(args: argparse.Namespace) -> None:
     from scaling_lib.sweep.plan import Options
 
     check_engine(Options(engine=args.engine, address=args.address))
+    if args.engine != "local" and (args.workers or args.max_hours):
+        what = "--workers" if args.workers else "--max-hours"
+        raise InputError(f"{what} is for this machine; on a cluster its scheduler decides: leave it out")
     if (args.device, args.dtype) != ("auto", "auto"):  # which takes torch to judge
         _runtime(args, _cells(args)[-1])
 
@@ -123,7 +127,8 @@ def plan_command(args: argparse.Namespace) -> int:
     plan = _make_plan(args, _cells(args))
     say("measuring the speed of this machine for about 10 s")
     seconds = calibrate(plan)
-    plan = _within_budget(args, plan, seconds)
+    done = _done(args, plan)
+    plan = _within_budget(args, plan, seconds, done)
     cells = sorted(plan.cells, key=lambda c: (training_flops(c.model, c.n_tokens), c.train.recipe))
     print(
         f"{'recipe':>10} {'model':>8} {'parameters':>12} {'in all':>12} {'rate':>8} {'steps':>7} {'tokens':>12} "
@@ -138,12 +143,24 @@ def plan_command(args: argparse.Namespace) -> int:
         )
     for phase in plan.phases:
         print(phase.why)
-    where = "on this machine" if args.engine == "local" else "on one core of this machine; a cluster divides it"
+    where = "on this machine" if args.engine == "local" else "one after another on this machine; a cluster divides it"
     print(
         f"{len(cells)} runs, {plan.flops:.2g} FLOPs, trunks shared, up to {plan.peak_bytes / 1e9:.1f} GB of memory, "
-        f"about {duration(expected_seconds(plan, seconds))} {where}"
+        f"about {duration(expected_seconds(plan, seconds, done))} {where}"
+        + (f"; {len(done)} are finished" if done else "")
     )
     return 0
+
+
+def _done(args: argparse.Namespace, plan: Plan) -> list[RunConfig]:
+    """The plan's runs that have records, as far as can be told by their names without loading the corpus."""
+    from scaling_lib.runs import read_runs
+
+    folder = args.out or _default_folder(args)
+    if not folder.is_dir() or not any(folder.glob("*-*.json")):
+        return []
+    found = {r.config for r in read_runs(folder)}
+    return [c for c in plan.cells if c in found]
 
 
 def run_command(args: argparse.Namespace) -> int:
@@ -177,10 +194,8 @@ def run_command(args: argparse.Namespace) -> int:
     done = [c for c in done if c in cells]
     cost = {c: seconds[c.model] * c.n_tokens for c in cells}
     expected, flops, began = expected_seconds(plan, seconds, done), plan_flops(plan, done), time.monotonic()
-    say(
-        f"{args.mode}: {len(cells) - len(done)} runs to train on {corpus.name}, about "
-        f"{duration(expected)}; records in {out}"
-    )
+    how_long = f"about {duration(expected)}" if args.engine == "local" else f"on the {args.engine} cluster"
+    say(f"{args.mode}: {len(cells) - len(done)} runs to train on {corpus.name}, {how_long}; records in {out}")
     with Bar() as bar:
         outcomes = run_sweep(
             plan, out, corpus, force=args.force, checkpoint_seconds=args.checkpoint_seconds, cost=cost,
@@ -188,9 +203,12 @@ def run_command(args: argparse.Namespace) -> int:
         )  # fmt: skip
     took = time.monotonic() - began
     trained = sum(o.status in ("finished", "diverged") for o in outcomes)
-    if trained:
+    if trained and args.engine == "local":
         say(f"{trained} runs trained in {duration(took)}; {duration(expected)} were expected")
-        log_timing(out, Timing(trained, largest_model(cells), flops, expected, took))
+        try:
+            log_timing(out, Timing(trained, largest_model(cells), flops, expected, took))
+        except InputError as error:  # no reason to withhold the report
+            say(str(error))
     skipped = sum(o.status == "skipped" for o in outcomes)
     if skipped:
         say(f"{skipped} of {len(outcomes)} runs were finished before and are kept (--force trains them again)")
@@ -206,6 +224,12 @@ def _run_together(args: argparse.Namespace) -> int:
     from scaling_lib.sweep.recipes import find_mode
 
     cells = _cells(args)
+    for option in ("force", "max_flops", "max_hours", "workers", "address"):
+        if getattr(args, option):
+            raise InputError(f"--{option.replace('_', '-')} is not for torchrun; leave it out")
+    size, batch_size = int(os.environ["WORLD_SIZE"]), cells[0].train.batch_size
+    if batch_size % size:
+        raise InputError(f"a batch of {batch_size} sequences does not divide among {size} processes")
     plan = _make_plan(args, cells)
     out = args.out or _default_folder(args)
     group = join_group(_runtime(args, cells[-1]).device)
@@ -214,7 +238,11 @@ def _run_together(args: argparse.Namespace) -> int:
             load_corpus(cells[0].corpus, cells[0].model.vocab_size, progress=sys.stderr.isatty())
         group.agree(None)  # the others wait until it is in the cache
         corpus = load_corpus(cells[0].corpus, cells[0].model.vocab_size)
-        check_room(corpus, cells[0].train.batch_size, cells[0].model.seq_len)
+        if not group.all_true(corpus.fingerprint == group.agree(corpus.fingerprint)):
+            raise InputError(
+                f"{corpus.name} is not the same text on all machines: same packages everywhere, or text:PATH"
+            )
+        check_room(corpus, batch_size, cells[0].model.seq_len)
         if group.leads:
             say(f"{args.mode}: {len(cells)} runs on {corpus.name}, each by {group.size} processes; records in {out}")
         outcomes = run_together(

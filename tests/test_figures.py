@@ -115,7 +115,7 @@ def test_a_study_of_rates_is_one_figure(make_run: Make, tmp_path: Path) -> None:
         for d in (32, 64)
         for rate in (0.005, 0.01, 0.02)
     ]
-    assert [p.name for p in save_set(runs, tmp_path, ["png"], "slides", peak_lr)] == ["rates.png"]
+    assert [p.name for p in save_set(runs, tmp_path, ["png"], "slides", peak_lr)] == ["rates.png", "rates.txt"]
     assert Image.open(tmp_path / "rates.png").size == (2666, 1500)
 
 

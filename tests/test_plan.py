@@ -201,9 +201,11 @@ def test_a_budget_leaves_out_the_most_expensive_runs_first() -> None:
             expected_seconds(more, speed) > limits.get("max_seconds", math.inf)
         )
     assert within_budget(plan, speed, max_flops=plan.flops, max_seconds=whole) == (plan, [])
-    # What is done costs nothing.
-    first = training_flops(chosen[0].model, chosen[0].n_tokens)
-    assert within_budget(plan, speed, chosen[1:], max_flops=1.01 * first)[1] == []
+    # What is done stays: it takes no time, but its FLOPs count, so that a command repeats itself.
+    assert within_budget(plan, speed, chosen[1:], max_seconds=600.0)[1] == []
+    assert within_budget(plan, speed, chosen[1:], max_flops=plan.flops / 2)[1] == [chosen[0]]
+    fits, cut = within_budget(plan, speed, max_flops=plan.flops / 3)
+    assert within_budget(plan, speed, fits.cells[:5], max_flops=plan.flops / 3)[1] == cut
 
 
 def test_a_budget_that_nothing_fits_is_refused() -> None:

@@ -111,7 +111,7 @@ def test_the_commands_read_a_study(make_run: Make, tmp_path: Path, capsys: pytes
     assert main(["summary", str(tmp_path)]) == 0
     assert capsys.readouterr().out == rate_report(read_runs(tmp_path), peak_lr) + "\n"
     assert main(["figures", str(tmp_path), "--out", str(tmp_path / "f"), "--format", "png,svg"]) == 0
-    assert {p.name for p in (tmp_path / "f").iterdir()} == {"rates.png", "rates.svg"}
+    assert {p.name for p in (tmp_path / "f").iterdir()} == {"rates.png", "rates.svg", "rates.txt"}
 
 
 def test_the_shipped_study_justifies_the_rule() -> None:

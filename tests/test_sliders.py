@@ -110,6 +110,9 @@ def test_a_budget_is_spent_as_the_law_says(theirs):
     assert (explorer.n.value, explorer.d.value) == pytest.approx((best.n_params, best.n_tokens))
     explorer.by.value = "nd"
     assert not explorer.n.disabled
+    explorer.by.value = "budget"
+    explorer.reset.click()
+    assert (explorer.n.disabled, explorer.c.disabled) == (False, True)
     explorer.n.value = 1e9
     assert explorer.c.value == pytest.approx(6 * 1e9 * explorer.d.value)
 

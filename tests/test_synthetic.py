@@ -200,7 +200,7 @@ def test_strings_are_drawn_with_the_probabilities_of_their_trees() -> None:
 
 
 @pytest.mark.parametrize(
-    ("vocab", "depth", "rules", "children"), [(512, 3, 8, 2), (300, 1, 40, 2), (16, 2, 16, 2), (20, 2, 9, 3)]
+    ("vocab", "depth", "rules", "children"), [(512, 3, 8, 2), (300, 1, 40, 2), (16, 2, 16, 2), (20, 2, 9, 4)]
 )
 def test_no_tuple_belongs_to_two_rules(vocab: int, depth: int, rules: int, children: int) -> None:
     language = synthetic.hierarchy(vocab, depth, rules, children)

@@ -8,7 +8,7 @@ import torch
 from scaling_lib.lm.model import GPT
 from scaling_lib.lm.runtime import Runtime
 
-EVAL_BATCH_TOKENS = 4096  # keeps the logits of a 10,000-token vocabulary at 160 MB
+EVAL_BATCH_TOKENS = 4096
 
 
 @torch.no_grad()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
+import torch._dynamo
 import torch.distributed as dist
 from torch import Tensor, nn
 
@@ -48,6 +50,14 @@ class Group:
             value /= self.size
         return value
 
+    def all_true(self, flag: bool) -> bool:
+        """Whether the flag is set in every process."""
+        if self.size == 1:
+            return flag
+        flags: list[Any] = [None] * self.size
+        dist.all_gather_object(flags, flag)
+        return all(flags)
+
     def agree(self, value: Any) -> Any:
         """The leader's value, in every process; plain data."""
         if self.size == 1:
@@ -76,7 +86,9 @@ def join_group(device: str) -> Group:
     """Meet the other processes: over NCCL on GPUs, one each, and over Gloo elsewhere."""
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if device == "cuda" else "gloo")
+    # The leader may wait long for a lock or a corpus while the others wait for it.
+    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=timedelta(days=7))
+    torch._dynamo.config.optimize_ddp = False  # it would cut a compiled step into parts, and ours is small
     return Group(dist.get_rank(), dist.get_world_size())
 
 

@@ -233,8 +233,10 @@ def _distinct(rng: np.random.Generator, below: int, count: int) -> np.ndarray:
 
 def check_hierarchy(vocab_size: int, depth: float, rules: float, children: float, skew: float) -> None:
     """Raise `InputError` if `hierarchy` has no such language."""
-    if not 2 <= children <= 4:
-        raise InputError(f"hierarchy: children={children} must lie between 2 and 4")
+    if children not in (2, 4):
+        raise InputError(f"hierarchy: children={children} must be 2 or 4, so that strings fill a window")
+    if vocab_size**children >= 2**63:
+        raise InputError(f"hierarchy: a vocabulary of {vocab_size} is too large for children={children}; use 2")
     if not (depth >= 1 and children**depth <= 64):
         raise InputError(f"hierarchy: depth={depth} must be at least 1, and children ** depth at most 64")
     if not 1 <= rules <= min(vocab_size ** (children - 1), 1024):

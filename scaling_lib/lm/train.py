@@ -73,7 +73,7 @@ def train(
     """
     name = run_id(config, corpus.fingerprint)
     checkpoint = checkpoint_dir / f"{name}.pt" if checkpoint_dir else None
-    state, runtime, branched_at = _starting_point(config, corpus, runtime, checkpoint)
+    state, runtime, branched_at = _starting_point(config, corpus, runtime, checkpoint, group)
     torch.set_num_threads(runtime.threads)
 
     model = GPT(config.model, seed=config.train.seed).to(runtime.device)
@@ -159,24 +159,36 @@ def train(
 
 
 def _starting_point(
-    config: RunConfig, corpus: Corpus, runtime: Runtime | None, checkpoint: Path | None
+    config: RunConfig, corpus: Corpus, runtime: Runtime | None, checkpoint: Path | None, group: Group
 ) -> tuple[TrainState | None, Runtime, int]:
-    """The run's own checkpoint, else the longest trunk that ends before this run's decay, else nothing."""
+    """The run's own checkpoint, else the longest trunk that ends before this run's decay, else nothing.
+
+    In a group the leader chooses, and where a process cannot read what it chose, all begin at the beginning.
+    """
     wanted = runtime or choose_runtime(config)
     if checkpoint is None:
         return None, wanted, 0
-    found = load_state(checkpoint, wanted.device)
-    if found:  # computed as it was begun, but where we are: a shared folder's next machine may have no GPU
-        return found[0], replace(found[1], device=wanted.device), 0
+    for path, step in group.agree(_candidates(config, corpus, checkpoint) if group.leads else None):
+        found = load_state(path, wanted.device)
+        if step:  # a trunk: shared only if computed alike
+            found = found if found and found[1] == wanted else None
+        if group.all_true(found is not None) and found is not None:
+            if step:
+                found[0].seconds = 0.0  # the shorter run has counted them
+                return found[0], wanted, step
+            # Computed as it was begun, but where we are: a shared folder's next machine may have no GPU.
+            return found[0], replace(found[1], device=wanted.device), 0
+    return None, wanted, 0
+
+
+def _candidates(config: RunConfig, corpus: Corpus, checkpoint: Path) -> list[tuple[Path, int]]:
+    """Files to start from, best first, with the step of a trunk and 0 for the run's own."""
+    found = [(checkpoint, 0)] if checkpoint.exists() else []
     if config.train.schedule == "wsd":
         stem = trunk_id(config, corpus.fingerprint)
         trunks = sorted((int(path.stem.rsplit("-", 1)[1]), path) for path in checkpoint.parent.glob(f"{stem}-*.pt"))
-        for step, path in reversed([t for t in trunks if t[0] <= config.train.decay_start]):
-            found = load_state(path, wanted.device)
-            if found and found[1] == wanted:
-                found[0].seconds = 0.0  # the shorter run has counted them
-                return found[0], wanted, step
-    return None, wanted, 0
+        found += [(path, step) for step, path in reversed(trunks) if 0 < step <= config.train.decay_start]
+    return found
 
 
 def _trunk_path(folder: Path, config: RunConfig, corpus: Corpus, step: int) -> Path:

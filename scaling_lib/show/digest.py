@@ -35,6 +35,7 @@ def digest_folder(folder: Path, rule: Callable[[int], float]) -> dict[str, Any]:
 def digest(runs: Sequence[Run], rule: Callable[[int], float]) -> dict[str, Any]:
     """One sweep: what was trained, and every number that its report prints; rounded to five digits."""
     first = runs[0]
+    losses = [r.val_loss for r in runs if r.val_loss is not None]
     out: dict[str, Any] = {
         "runs": len(runs),
         "diverged": sum(not r.finished for r in runs),
@@ -42,7 +43,7 @@ def digest(runs: Sequence[Run], rule: Callable[[int], float]) -> dict[str, Any]:
         "fingerprint": str(first.corpus["fingerprint"])[:16],
         "vocab_size": first.config.model.vocab_size,
         "training_hours": _round(sum(r.seconds for r in runs) / 3600),
-        "loss": {"first": _round(first.first_loss), "lowest": _round(min(r.val_loss for r in runs if r.val_loss))},
+        "loss": {"first": _round(first.first_loss), "lowest": _round(min(losses, default=None))},
     }
     if is_rate_study(runs):
         scans = rate_scans(runs, rule)

@@ -11,7 +11,7 @@ from scaling_lib.files import atomic_file, write_atomically
 from scaling_lib.runs import Run
 from scaling_lib.show.figures import figure_set
 from scaling_lib.show.plot import plot_overview
-from scaling_lib.show.rates import plot_rates
+from scaling_lib.show.rates import plot_rates, rate_report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,7 +68,9 @@ def save_set(
     if target not in TARGETS:
         raise InputError(f"unknown target {target!r}; choose from {', '.join(TARGETS)}")
     if rule is not None:
-        return _save(lambda figure: plot_rates(runs, rule, figure), out, "rates", formats, target)
+        text = out / "rates.txt"
+        write_atomically(text, rate_report(runs, rule).encode())
+        return [*_save(lambda figure: plot_rates(runs, rule, figure), out, "rates", formats, target), text]
     paths = []
     for named in figure_set(runs):
         paths += _save(named.draw, out, named.name, formats, target, tall=named.tall)
@@ -92,11 +94,13 @@ def _save(
     smaller = SMALLER if tall and target == "slides" else {}
     with plt.style.context([f"scaling_lib.show.styles.{target}", smaller]):
         figure = plt.figure(figsize=TARGETS[target][tall])
-        draw(figure)
-        for kind in formats:
-            path = out / f"{name}.{kind}"
-            with atomic_file(path) as file:
-                figure.savefig(file, format=kind, metadata=NO_DATE.get(kind))
-            paths.append(path)
-        plt.close(figure)
+        try:
+            draw(figure)
+            for kind in formats:
+                path = out / f"{name}.{kind}"
+                with atomic_file(path) as file:
+                    figure.savefig(file, format=kind, metadata=NO_DATE.get(kind))
+                paths.append(path)
+        finally:
+            plt.close(figure)
     return paths

@@ -49,7 +49,7 @@ def figure_set(runs: Sequence[Run]) -> list[Named]:
         own = [x for x in ladders if x.variable == variable]
         if own:
             found += [_scaling(own, name), _curves(own[-1]), _residuals(own[-1]), _extrapolation(own[-1])]
-    found += [*_recipes(runs), *(figure for grid in grids for figure in _grid(grid)), _back_tests()]
+    found += [*_recipes(runs), *(figure for grid in grids for figure in _grid(grid, len(grids) > 1)), _back_tests()]
     return found
 
 
@@ -181,10 +181,15 @@ def _recipes(runs: Sequence[Run]) -> list[Named]:
     if not models:
         return []
     model = models[-1]
+    own = [r for r in runs if r.config.model == model]
+    seeds = [{r.config.train.seed for r in own if r.config.train.recipe == name} for name in recipes]
+    both = sorted(set.intersection(*seeds))
+    if not both:
+        return []
     found = [
         Named(
             "v1-against-v2",
-            _one(lambda axes: plot_recipe_curves(runs, recipes, model, axes)),
+            _one(lambda axes: plot_recipe_curves(runs, recipes, model, axes, seed=both[0])),
             f"Training loss at {model.name}, by recipe; the dotted line is the loss of knowing nothing.",
             f"Training curves of the recipes {', '.join(recipes)} at one model size, falling from ln of the "
             f"vocabulary.",
@@ -232,28 +237,30 @@ def grid_isoflop(grid: Grid, budgets: int = BUDGETS) -> IsoFlopResult:
             lengths = np.unique(own_d)
             means = np.array([own_loss[own_d == x].mean() for x in lengths])
             want = budget / (6 * size)
-            if lengths[0] <= want <= lengths[-1]:
-                rows.append((size, budget, float(np.interp(np.log(want), np.log(lengths), means))))
+            if lengths[0] <= want <= lengths[-1]:  # between two lengths a power of D, as losses fall
+                loss = np.exp(np.interp(np.log(want), np.log(lengths), np.log(means)))
+                rows.append((size, budget, float(loss)))
     at = np.array(rows)
     return isoflop(at[:, 0], at[:, 1], at[:, 2])
 
 
-def _grid(grid: Grid) -> Iterable[Named]:
+def _grid(grid: Grid, several: bool) -> Iterable[Named]:
     def both(figure: Figure) -> None:
         for i, variable in enumerate("DN"):
             plot_grid(grid, variable, figure.add_subplot(1, 2, i + 1))
 
+    end = f"-{grid.recipe}" if several else ""
     verdict = grid.fit.verdict()
     b = grid.held_out
     yield Named(
-        "joint-law",
+        f"joint-law{end}",
         both,
         f"{len(grid.runs)} runs of {grid.recipe.upper()} and the joint law {grid.fit.law.formula}; scatter "
         f"{100 * grid.fit.sigma:.2f}%; {verdict}.",
         "Loss against tokens with a line for each size, and against size with a line for each length.",
     )
     yield Named(
-        "held-out",
+        f"held-out{end}",
         _one(lambda axes: plot_held_out(grid, axes)),
         f"The largest size and the longest runs, predicted from the rest: mean absolute error "
         f"{100 * b.mean_abs_error:.2f}%, {b.covered.mean():.0%} of {len(b.observed)} inside the 90% interval of a new "
@@ -267,11 +274,11 @@ def _grid(grid: Grid) -> Iterable[Named]:
     except InputError:
         return
     yield Named(
-        "isoflop",
+        f"isoflop{end}",
         _one(lambda axes: plot_isoflop(found, axes)),
         f"Loss against size at {len(found.budgets)} budgets, interpolated in the grid, with parabolas; stars are "
         f"minima "
-        f"inside. N* ~ C^{found.a:.2f}, 90% interval {found.a_interval[0]:.2f} to {found.a_interval[1]:.2f}.",
+        f"inside. N* ~ C^{found.a:.2f}. The budgets share runs, so their scatter about the line gives no interval.",
         "Parabolas of loss against size, one for each compute budget; minima move to larger sizes.",
     )
 

@@ -119,7 +119,8 @@ def grid_report(grid: Grid) -> str:
     fit = grid.fit
     verdict = fit.verdict()
     trunks = len(set(np.asarray(grid.table.groups).tolist()))
-    lines += ["", f"Joint law, {len(grid.runs)} runs on {trunks} trunks: {fit.law.formula}"]
+    shared = f" on {trunks} trunks" if grid.recipe == "wsd" else f" of {trunks} models and seeds"
+    lines += ["", f"Joint law, {len(grid.runs)} runs{shared}: {fit.law.formula}"]
     if verdict.level != "no trend":
         for name in fit.law.param_names:
             low, high = fit.parameter_interval(name)
@@ -128,7 +129,10 @@ def grid_report(grid: Grid) -> str:
             f"  scatter {100 * fit.sigma:.2f}% of the loss; R-squared {fit.r2:.4f}, which any smooth fall reaches"
         )
     lines += textwrap.wrap(f"verdict within the data: {verdict}", 100, initial_indent="  ", subsequent_indent="    ")
-    lines += ["", "Held out: the largest size and the longest runs, predicted from the rest", grid.held_out.summary(20)]
+    lines += ["", "Held out: the largest size and the longest runs, predicted from the rest"]
+    if grid.recipe == "wsd":
+        lines.append("(the longest runs continue trunks whose shorter runs are in the fit)")
+    lines.append(grid.held_out.summary(20))
     return "\n".join(lines)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from scaling_lib.errors import InputError
 from scaling_lib.fit import published
 from scaling_lib.fit.published import Model, PublishedLaw
 from scaling_lib.show.ladders import short
@@ -15,6 +16,7 @@ from scaling_lib.show.plot import count_axis
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+T = TypeVar("T")
 JOINT = ("chinchilla-epoch", "kaplan-joint")
 MODELS = ("GPT-3 175B", "GPT-4 (rumour)", "Llama 3 405B")
 
@@ -22,12 +24,19 @@ MODELS = ("GPT-3 175B", "GPT-4 (rumour)", "Llama 3 405B")
 def known_models(names: Sequence[str] = MODELS) -> list[Model]:
     """Published models by name, in that order."""
     by_name = {m.name: m for m in published.models()}
-    return [by_name[name] for name in names]
+    return [_look_up(by_name, name, "model") for name in names]
 
 
 def joint_laws(names: Sequence[str] = JOINT) -> list[PublishedLaw]:
     """Published laws of N and D by name."""
-    return [published.laws[name] for name in names]
+    by_name = {name: law for name, law in published.laws.items() if law.law.variables == ("N", "D")}
+    return [_look_up(by_name, name, "law of N and D") for name in names]
+
+
+def _look_up(by_name: Mapping[str, T], name: str, what: str) -> T:
+    if name not in by_name:
+        raise InputError(f"no published {what} is called {name!r}; there are {', '.join(by_name)}")
+    return by_name[name]
 
 
 def prediction_table(names: Sequence[str] = JOINT, models: Sequence[str] = MODELS) -> str:
@@ -69,7 +78,7 @@ def plot_published(axes: Axes | None = None, names: Sequence[str] = JOINT, token
         axes.text(m.n_params, 0.02, m.name, rotation=90, ha="right", va="bottom", fontsize="x-small", color="#555555",
                   transform=axes.get_xaxis_transform())  # fmt: skip
     count_axis(axes)
-    axes.set_xlabel("parameters N, each law by its own count")
+    axes.set_xlabel("parameters N (Kaplan: without embeddings)")
     axes.set_ylabel("loss (nats per token), each on its own text")
     axes.legend(fontsize="small", loc="upper right")
     return axes

@@ -60,6 +60,8 @@ class Scan:
     @property
     def rule_excess(self) -> float:
         """Loss at the rule's rate over the lowest loss of the scan, less 1; between two rates by interpolation."""
+        if not np.isfinite(self.losses).any():
+            return math.nan
         at_rule = np.interp(np.log(self.rule), np.log(self.rates), self.losses, left=math.nan, right=math.nan)
         return float(at_rule / self.losses[self.best] - 1)
 
@@ -142,13 +144,18 @@ def rate_report(runs: Sequence[Run], rule: Callable[[int], float]) -> str:
         )
     power, error = width_power(scans)
     seeds = min(s.seeds for s in scans)
-    worst = max(100 * s.rule_excess for s in scans)
+    excess = [100 * s.rule_excess for s in scans]
+    known = all(math.isfinite(e) for e in excess)
+    fall = f"The optimum goes as d_model^{-power:.2f} (± {error:.2f}); the rule as d_model^-1. "
     lines += [
         "",
-        f"The optimum falls as d_model^-{power:.2f} (± {error:.2f}); the rule has d_model^-1. "
-        f"{seeds} seed{'s' * (seeds > 1)} a rate.",
+        f"{fall if math.isfinite(power) else ''}{seeds} seed{'s' * (seeds > 1)} a rate.",
         f"At every size the optimum lies between the rates tried: {'yes' if all(s.interior for s in scans) else 'NO'}. "
-        f"The rule's loss is at most {worst:.2f}% above the best of its scan.",
+        + (
+            f"The rule's loss is at most {max(excess):.2f}% above the best of its scan."
+            if known
+            else "What the rule loses is unknown where its rate was not tried."
+        ),
     ]
     return "\n".join(lines)
 

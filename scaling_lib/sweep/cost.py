@@ -14,10 +14,9 @@ from pathlib import Path
 from scaling_lib.config import ModelConfig, RunConfig
 from scaling_lib.counting import count_parameters, training_flops
 from scaling_lib.errors import InputError
-from scaling_lib.files import atomic_file
 from scaling_lib.sweep.plan import Phase, Plan, make_plan
 
-COMPILING_SECONDS = 40.0  # of a job whose step is compiled
+COMPILING_SECONDS = 15.0  # of a run whose step is compiled; the first of a process takes longer
 STARTING_SECONDS = 6.0  # a worker process: torch loaded, the corpus opened
 
 
@@ -44,10 +43,16 @@ def _measure(phase: Phase, plan: Plan, cells: Sequence[RunConfig], budget: float
     if plan.options.engine != "local" or phase.workers == 1:
         return time_models(cells, plan, phase.threads, budget)
     from joblib import Parallel, delayed
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     # Side by side, as they will run: cores that share caches and memory are slower together than alone.
     task = delayed(time_models)(cells, plan, phase.threads, budget)
-    results = Parallel(n_jobs=phase.workers, batch_size=1)([task] * phase.workers)
+    try:
+        results = Parallel(n_jobs=phase.workers, batch_size=1)([task] * phase.workers)
+    except TerminatedWorkerError as error:
+        raise InputError(
+            f"a process was killed while {phase.workers} measured the speed (out of memory?); try --workers 1"
+        ) from error
     return [(x[0][0], sum(y for _, y in x) / len(x)) for x in zip(*results, strict=True)]
 
 
@@ -87,7 +92,7 @@ def expected_seconds(
     for phase in plan.phases:
         free_at = [0.0] * phase.workers
         for job in phase.jobs:
-            todo = [(cell, tokens) for cell, tokens in job.own_tokens() if cell not in done]
+            todo = job.own_tokens(done)
             if not todo:
                 continue
             cost = sum(
@@ -96,7 +101,7 @@ def expected_seconds(
             )
             o = plan.options
             if choose_runtime(job.cells[-1], device=o.device, dtype=o.dtype, compile=o.compile).compile:
-                cost += COMPILING_SECONDS
+                cost += COMPILING_SECONDS * len(todo)
             worker = free_at.index(min(free_at))
             free_at[worker] += cost
         total += max(free_at) + (STARTING_SECONDS if max(free_at) else 0.0)
@@ -120,24 +125,29 @@ def within_budget(
 ) -> tuple[Plan, list[RunConfig]]:
     """Leave out the most expensive runs until the rest fits the budget.
 
+    ``max_flops`` is for all runs, those that are done too, so that a command repeats itself; ``max_seconds`` for
+    what is still to be trained.
+
     Returns
     -------
-    The plan that fits, and the runs left out, most expensive first. Runs that are done cost nothing and stay.
+    The plan that fits, and the runs left out, most expensive first. Runs that are done stay.
 
     Raises
     ------
     InputError
         When not even the cheapest run fits.
     """
+    done = set(done)
     kept = sorted(plan.cells, key=lambda c: (c in done, -training_flops(c.model, c.n_tokens)))
     cut: list[RunConfig] = []
     while True:
-        found = make_plan([c for c in plan.cells if c not in cut], plan.options, on_gpu=on_gpu)
-        flops = plan_flops(found, done)
-        over_flops = max_flops is not None and flops > max_flops
+        found = make_plan(kept[len(cut) :], plan.options, on_gpu=on_gpu) if cut else plan
+        over_flops = max_flops is not None and found.flops > max_flops
         if not over_flops and (max_seconds is None or expected_seconds(found, seconds_per_token, done) <= max_seconds):
             return found, cut
-        if len(cut) + 1 >= len(kept) or kept[len(cut)] in done:
+        if kept[len(cut)] in done:  # nothing is left that could be left out
+            return found, cut
+        if len(cut) + 1 >= len(kept):
             budget = f"{max_flops:.2g} FLOPs" if over_flops else f"{(max_seconds or 0) / 3600:.2g} hours"
             cheapest = min(plan.cells, key=lambda c: training_flops(c.model, c.n_tokens))
             raise InputError(
@@ -154,8 +164,7 @@ def plan_flops(plan: Plan, done: Collection[RunConfig] = ()) -> float:
         training_flops(cell.model, tokens)
         for phase in plan.phases
         for job in phase.jobs
-        for cell, tokens in job.own_tokens()
-        if cell not in done
+        for cell, tokens in job.own_tokens(done)
     )
 
 
@@ -180,18 +189,20 @@ class Timing:
 def log_timing(folder: Path, timing: Timing) -> None:
     """Add a line to ``folder/timings.csv``; raises InputError when it cannot be written."""
     path = folder / "timings.csv"
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    if not text:
+    if not path.exists():
         writer.writerow(["date", "runs", "largest_model", "flops", "expected_seconds", "seconds"])
     today = datetime.date.today().isoformat()
     writer.writerow(
         [today, timing.runs, timing.parameters, f"{timing.flops:.4g}", round(timing.expected_seconds, 1),
          round(timing.seconds, 1)]
     )  # fmt: skip
-    with atomic_file(path) as file:
-        file.write((text + out.getvalue()).encode())
+    try:
+        with path.open("a", encoding="utf-8") as file:  # in one piece, so that two launchers may do it
+            file.write(out.getvalue())
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def largest_model(cells: Sequence[RunConfig]) -> int:

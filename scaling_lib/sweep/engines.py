@@ -58,10 +58,12 @@ def check_engine(options: Options) -> None:
 def engine(options: Options) -> Iterator[Engine]:
     """Connect to the engine of ``options`` and make it joblib's backend inside the block.
 
+    A Ray worker has one processor and no GPU, as joblib asks Ray for them: small models suit it.
+
     Raises
     ------
     InputError
-        As ``check_engine``; or when no cluster answers at the address within fifteen seconds.
+        As ``check_engine``; or when no cluster answers at the address (Dask: within fifteen seconds).
     """
     check_engine(options)
     if options.engine == "dask":
@@ -86,8 +88,12 @@ def _dask(address: str) -> Iterator[Engine]:
     except (OSError, ValueError) as error:
         raise InputError(_no_answer("Dask scheduler", address, error)) from error
     with client:
-        if not client.scheduler_info(n_workers=-1)["workers"]:
-            raise InputError(f"the Dask scheduler at {address} has no workers; start some with: dask worker {address}")
+        workers = client.scheduler_info(n_workers=-1)["workers"]
+        start = f"dask worker {address} --nworkers auto --nthreads 1"
+        if not workers:
+            raise InputError(f"the Dask scheduler at {address} has no workers; start some with: {start}")
+        if any(w["nthreads"] > 1 for w in workers.values()):  # threads of one process would share PyTorch's settings
+            raise InputError(f"Dask workers of one thread each are wanted; start them with: {start}")
         with parallel_config(backend="dask"):
             yield Engine(killed=(KilledWorker,), everything=True)
 

@@ -223,8 +223,9 @@ def run_job(
             while (lock := try_lock(out / ".locks" / f"{name}.lock")) is None and not path.exists():
                 time.sleep(WAIT_SECONDS)
         try:
-            if group.agree(path.exists()):
-                outcomes.append(Outcome(name, "skipped", read_run(path).status))
+            status = read_run(path).status if group.leads and path.exists() else None
+            if (status := group.agree(status)) is not None:
+                outcomes.append(Outcome(name, "skipped", status))
                 continue
 
             def tell(p: Progress, lock: Lock | None = lock, name: str = name) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from scaling_lib.config import RunConfig
@@ -38,10 +38,15 @@ class Job:
         """What the job costs: a trunk is trained once, a decay for each of its runs."""
         return sum(training_flops(c.model, n) for c, n in self.own_tokens())
 
-    def own_tokens(self) -> list[tuple[RunConfig, int]]:
-        """Each run with the tokens that it trains itself, without the trunk that a shorter run has left."""
+    def own_tokens(self, done: Collection[RunConfig] = ()) -> list[tuple[RunConfig, int]]:
+        """Each run that is not done, with the tokens it trains itself: without the trunk that a shorter one leaves.
+
+        A run that is done leaves none: trunks are deleted when their job has ended.
+        """
         out, trunk = [], 0
         for cell in self.cells:
+            if cell in done:
+                continue
             per_step = cell.train.batch_size * cell.model.seq_len
             out.append((cell, cell.n_tokens - trunk * per_step))
             if cell.train.schedule == "wsd":

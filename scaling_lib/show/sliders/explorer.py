@@ -137,8 +137,6 @@ class Explorer:
             return
         budget = self.by.value == "budget"
         with self._quietly():
-            self.n.disabled = self.d.disabled = budget
-            self.c.disabled = not budget
             if budget:
                 best = compute_optimal(self.source.law, self.c.value)
                 self.n.value = float(np.clip(best.n_params, 10 ** N_ENDS[0], 10 ** N_ENDS[1]))
@@ -196,6 +194,8 @@ class Explorer:
 
     def update(self) -> None:
         """Move the law, its band and the marker to the sliders, and say in words what they mean."""
+        self.n.disabled = self.d.disabled = self.by.value == "budget"
+        self.c.disabled = self.by.value != "budget"
         s, n, d, level = self.source, self.n.value, self.d.value, self.level.value
         loss = float(s.predict(np.array([n]), np.array([d]))[0])
         for parts, ends, own, other, other_value, here in (
