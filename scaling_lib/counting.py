@@ -101,10 +101,11 @@ def training_bytes(shape: Shape, batch_size: int, *, bytes_per_activation: int =
     """A rough upper estimate of the memory of one training process above its imports, in bytes.
 
     Weights, gradients and the two moments of AdamW in float32 (16 bytes a parameter), the activations that
-    the backward pass needs (about 34 d + 2 T n_head ~ 40 d numbers per layer and token), and the logits with
-    their gradient in float32. Fused attention stores no T x T matrix.
+    the backward pass needs (about 34 d + 2 T n_head ~ 40 d numbers per layer and token), and the logits of a
+    chunk with their gradient in float32 (8 million at a time, see ``lm.loss``). Fused attention stores no
+    T x T matrix.
     """
     tokens = batch_size * shape.seq_len
     activations = 40 * shape.n_layer * shape.d_model * tokens * bytes_per_activation
-    logits = 3 * shape.vocab_size * tokens * 4
+    logits = 3 * min(shape.vocab_size * tokens, 2**23) * 4
     return 16 * count_parameters(shape).total + activations + logits

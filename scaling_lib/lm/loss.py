@@ -26,6 +26,8 @@ def mean_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tenso
     ----------
     hidden : (n, d), final states. weight : (V, d), the output head. targets : int64 (n,).
     """
+    if not torch.is_grad_enabled():
+        return token_cross_entropy(hidden, weight, targets).mean()
     loss: Tensor = _MeanCrossEntropy.apply(hidden, weight, targets)
     return loss
 

@@ -111,7 +111,8 @@ def noise_report(runs: Sequence[Run]) -> str:
     pooled, low, high = pooled_relative(found)
     lines.append(
         f"The longest runs together: {100 * pooled:.2f}% of the loss "
-        f"(90% interval {100 * low:.2f} to {100 * high:.2f}%). The validation text is the same for all, so this is the noise of training alone."
+        f"(90% interval {100 * low:.2f} to {100 * high:.2f}%). The validation text is "
+        "the same for all, so this is the noise of training alone."
     )
     paired = differences(runs, "wsd", "v2")
     if paired:
