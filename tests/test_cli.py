@@ -443,7 +443,7 @@ found = {"torch", "numpy", "scipy", "matplotlib", "tokenizers", "joblib"} & set(
 assert not found, found
 """
     said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    for command in ("plan", "run", "summary", "figures", "fit", "backtest"):
+    for command in ("plan", "run", "summary", "figures", "fit", "backtest", "doctor"):
         assert f"\n    {command} " in said
 
 

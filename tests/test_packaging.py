@@ -227,7 +227,8 @@ MAY_IMPORT = {
     "show": {"config", "counting", "runs", "fit"},
     "cli_shared": {"runs", "show", "sweep"},
     "cli_sweep": {"cli_shared", "config", "counting", "runs", "progress", "lm", "sweep"},
-    "cli": {"cli_shared", "cli_sweep", "runs", "fit", "show", "sweep"},
+    "cli_doctor": {"cli_shared", "progress", "lm", "sweep"},
+    "cli": {"cli_doctor", "cli_shared", "cli_sweep", "runs", "fit", "show", "sweep"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import time
 
 import torch
@@ -12,6 +13,27 @@ from scaling_lib.lm.model import GPT
 from scaling_lib.lm.runtime import ROUGH_FLOPS_PER_SECOND, Runtime
 
 WARM_UP_STEPS = 1  # the first step pays for memory that later ones reuse
+
+
+def product_gflops(device: str, dtype: str, budget_seconds: float = 1.0) -> float:
+    """Billion floating point operations a second of a large matrix product: what a model can at best reach."""
+    kind = getattr(torch, dtype)
+    size = 8192 if device == "cuda" else 2048
+    a = torch.randn(size, size, device=device).to(kind)
+    times: list[float] = []
+    began = time.perf_counter()
+    while len(times) < 3 or time.perf_counter() - began < budget_seconds:
+        start = time.perf_counter()
+        (a @ a)[0, 0].item()  # which waits for the product
+        times.append(time.perf_counter() - start)
+    return 2 * size**3 / sorted(times)[len(times) // 2] / 1e9
+
+
+def device_name(device: str) -> str:
+    """The processor's or the GPU's name, as far as the system tells."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    return platform.processor() or platform.machine()
 
 
 def can_be_timed(config: RunConfig, runtime: Runtime, budget_seconds: float) -> bool:
