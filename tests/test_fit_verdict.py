@@ -168,7 +168,7 @@ def test_few_degrees_of_freedom_and_leverage_are_doubts():
     assert "2 degrees of freedom are few to judge the noise by" in verdict.reasons
     x = np.array([1e6, 1.1e6, 1.2e6, 1.3e6, 1.4e6, 1.5e6, 1e9])
     verdict = ladder(x=x, noise=0.001, floor=1.7).verdict(1e9)
-    assert any("hangs on run 6 (N = 1e+09)" in r for r in verdict.reasons), verdict
+    assert any("hangs on row 7 (N = 1e+09)" in r for r in verdict.reasons), verdict
 
 
 def test_published_table_is_weak_at_the_rumoured_size():

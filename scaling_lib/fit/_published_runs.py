@@ -106,7 +106,8 @@ def _fetch(url: str) -> Path:
     import platformdirs
     import pooch
 
-    cache = platformdirs.user_cache_path("scaling_lib", appauthor=False)
+    chosen = os.environ.get("SCALING_LIB_CACHE")  # as for corpora
+    cache = Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("scaling_lib", appauthor=False)
     try:
         return Path(pooch.retrieve(url, known_hash=f"sha256:{EPOCH_SHA256}", fname=EPOCH_FILE, path=cache))
     except Exception as error:  # no network, a proxy's page, a full disk: pooch raises whatever its downloader raised

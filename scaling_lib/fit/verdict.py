@@ -262,7 +262,7 @@ def run_name(fit: FitResult, i: int) -> str:
     if fit.labels is not None:
         return f"run {fit.labels[i]}"
     at = ", ".join(f"{v} = {fit.data[v][i]:.4g}" for v in fit.law.variables)
-    return f"run {i} ({at})"
+    return f"row {i + 1} ({at})"
 
 
 def lack_of_fit(fit: FitResult) -> float:
