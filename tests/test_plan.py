@@ -228,3 +228,38 @@ def test_on_a_cluster_the_scheduler_divides_the_jobs() -> None:
     plan = make_plan([run(seed=0), run(LARGE)], Options(engine="dask", address="tcp://nowhere:1"))
     assert [(len(p.jobs), p.threads) for p in plan.phases] == [(1, 1), (1, 0)]
     assert all("dask" in p.why for p in plan.phases)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_cut_batch_does_not_pay_for_the_whole_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a large model few sequences are timed; its update must be shared by all tokens of a real batch.
+
+    By a clock that only the model and the optimizer move: a second for a sequence, 80 for an update.
+    """
+    import torch
+
+    from scaling_lib.lm import speed
+    from scaling_lib.lm.runtime import Runtime
+
+    clock = [0.0]
+    rows: set[int] = set()
+    loss, update = speed.GPT.loss, torch.optim.AdamW.step
+
+    def slow_loss(self: object, x: torch.Tensor, y: torch.Tensor) -> object:
+        rows.add(len(x))
+        clock[0] += len(x)
+        return loss(self, x, y)  # type: ignore[arg-type]
+
+    def slow_update(self: object, *args: object) -> object:
+        clock[0] += 80.0
+        return update(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(speed.GPT, "loss", slow_loss)
+    monkeypatch.setattr(torch.optim.AdamW, "step", slow_update)
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])
+    config, runtime = run(batch_size=8), Runtime("cpu", "float32", False, 1)
+    for rate, timed in ((1e11, 8), (1.0, 1)):
+        monkeypatch.setitem(speed.ROUGH_FLOPS_PER_SECOND, "cpu", rate)
+        rows.clear()
+        assert speed.seconds_per_token(config, runtime, 500.0) == pytest.approx(1 / 16 + 80 / (8 * 16))
+        assert rows == {timed}

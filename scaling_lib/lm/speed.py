@@ -56,18 +56,31 @@ def seconds_per_token(config: RunConfig, runtime: Runtime, budget_seconds: float
     model = GPT(config.model).to(runtime.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=runtime.device in ("cpu", "cuda"))
     tokens = torch.randint(config.model.vocab_size, (rows, config.model.seq_len), device=runtime.device)
-    times: list[float] = []
+    passes: list[float] = []
+    updates: list[float] = []
     began = time.perf_counter()
-    while len(times) < WARM_UP_STEPS + 2 or time.perf_counter() - began < budget_seconds:
+    while len(passes) < WARM_UP_STEPS + 2 or time.perf_counter() - began < budget_seconds:
         start = time.perf_counter()
         with runtime.autocast():
             loss = model.loss(tokens, tokens)
         loss.backward()
+        _wait(runtime.device)
+        passes.append(time.perf_counter() - start)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        if runtime.device == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
+        _wait(runtime.device)
+        updates.append(time.perf_counter() - start - passes[-1])
+    # An update costs the same for a cut batch as for a whole one: it is shared by all tokens of the whole.
+    whole = config.train.batch_size * config.model.seq_len
+    return _median(passes) / tokens.numel() + _median(updates) / whole
+
+
+def _median(times: list[float]) -> float:
     counted = sorted(times[WARM_UP_STEPS:])
-    return counted[len(counted) // 2] / tokens.numel()
+    return counted[len(counted) // 2]
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
