@@ -110,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         "backtest", _backtest, "Hide the largest models of a table, predict them from the rest, and compare."
     )
     backtest.add_argument("source", help="cerebras, pythia, epoch, a .csv file, or a folder such as results/laptop")
+    backtest.add_argument("--law", help="of a .csv file or a folder: chinchilla, kaplan, power_mean, power_n, ...")
     backtest.add_argument("--hide", type=int, metavar="K", help="how many of the largest of a .csv file (default: 1)")
     doctor = command("doctor", doctor_command, "Look at this machine: versions, speed, disk, and what will run here.")
     doctor.add_argument("--json", action="store_true", help="print JSON")
@@ -135,11 +136,10 @@ def _figures(args: argparse.Namespace) -> int:
     if unknown:
         raise InputError(f"unknown figure format {unknown[0]!r}; choose from png, svg, pdf")
     from scaling_lib.show import export
-    from scaling_lib.show.rates import is_rate_study
     from scaling_lib.sweep.recipes import peak_lr
 
     runs, out = records(args.folder), args.out or Path("figures") / args.folder.resolve().name
-    for path in export.save_set(runs, out, formats, args.target, peak_lr if is_rate_study(runs) else None):
+    for path in export.save_set(runs, out, formats, args.target, peak_lr):
         print(path)
     return 0
 
@@ -205,8 +205,9 @@ def _backtest(args: argparse.Namespace) -> int:
     from scaling_lib.fit import backtests
     from scaling_lib.fit.table import read_table
 
-    if args.hide is not None and args.source in ("cerebras", "pythia", "epoch"):
-        raise InputError(f"{args.source} has fixed models to hide; leave --hide out, or give a .csv file")
+    for option in ("hide", "law"):
+        if getattr(args, option) is not None and args.source in ("cerebras", "pythia", "epoch"):
+            raise InputError(f"{args.source} has its models and its law fixed; leave --{option} out")
     if args.source == "cerebras":
         for models, result in backtests.cerebras().items():
             print(f"The smallest {models} models\n{result.summary()}\n")
@@ -220,8 +221,8 @@ def _backtest(args: argparse.Namespace) -> int:
 
         if args.hide is not None:
             raise InputError("of a folder of runs the largest size and the longest runs are hidden; leave --hide out")
-        print(the_grid(records(Path(args.source))).held_out.summary(20))
+        print(the_grid(records(Path(args.source))).hold_out(args.law or "chinchilla").summary(20))
     else:
         hide = 1 if args.hide is None else args.hide
-        print(backtests.backtest(read_table(Path(args.source)), hide=hide).summary())
+        print(backtests.backtest(read_table(Path(args.source)), hide=hide, law=args.law or "auto").summary())
     return 0

@@ -49,14 +49,3 @@ def print_report(runs: Sequence[Run]) -> None:
     from scaling_lib.sweep.recipes import peak_lr
 
     print(rate_report(runs, peak_lr) if is_rate_study(runs) else sweep_report(runs))
-
-
-def save_figure(runs: Sequence[Run], out: Path, formats: Sequence[str]) -> list[Path]:
-    """The figure of a folder of records: the overview, or the scans of a study of learning rates."""
-    from scaling_lib.show import export
-    from scaling_lib.show.rates import is_rate_study
-    from scaling_lib.sweep.recipes import peak_lr
-
-    if is_rate_study(runs):
-        return export.save_rates(runs, peak_lr, out, formats)
-    return export.save_overview(runs, out, formats)

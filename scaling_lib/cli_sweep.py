@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scaling_lib.cli_shared import positive, print_report, records, save_figure, say
+from scaling_lib.cli_shared import positive, print_report, records, say
 from scaling_lib.errors import InputError
 from scaling_lib.progress import Bar, duration
 
@@ -261,8 +261,11 @@ def _conclude(outcomes: Sequence[Outcome], out: Path) -> int:
         say(f"{outcome.run_id} failed: {outcome.message}")
     runs = _this_sweep(records(out, allow_none=bool(failed)), {o.run_id for o in outcomes})
     if runs:
+        from scaling_lib.show import export
+        from scaling_lib.sweep.recipes import peak_lr
+
         print_report(runs)
-        print(f"figure: {save_figure(runs, out, ['png'])[0]}")
+        print(f"figure: {export.save_main(runs, out, ['png'], peak_lr)[0]}")
         print(f"records: {out}")
     return 1 if failed else 0
 

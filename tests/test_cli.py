@@ -518,7 +518,7 @@ def test_recipes_of_two_calls_are_shown_together_and_other_texts_left_out(
     monkeypatch: pytest.MonkeyPatch,
     make_run: Callable[..., Run],
 ) -> None:
-    monkeypatch.setattr(export, "save_overview", lambda *_: [Path("drawn elsewhere")])
+    monkeypatch.setattr(export, "save_main", lambda *_: [Path("drawn elsewhere")])
     common = ["run", "--sizes", 3, "--max-steps", 2, "--workers", 1, "--out", "o"]
     write_run(make_run("v1-long"), place / "o")  # of another text: says nothing of this one
     assert call(*common, "--recipe", "v1", "--corpus", UNIFORM) == 0

@@ -110,3 +110,18 @@ def test_figures_show_every_run(runs: list[Run]) -> None:
         assert sum(len(line.get_xdata()) for line in points) == len(grid.runs)
     axes = plot_held_out(grid)
     assert sum(len(c.lines[0].get_xdata()) for c in axes.containers) == 11
+
+
+def test_another_law_is_held_out_on_the_same_cells(
+    runs: list[Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = the_grid(runs)
+    other = grid.hold_out("kaplan")
+    np.testing.assert_array_equal(other.hidden, grid.held_out.hidden)
+    assert other.fit.law.name == "kaplan"
+    assert other.mean_abs_error > grid.held_out.mean_abs_error  # these losses are additive
+    for run in runs:
+        write_run(run, tmp_path)
+    assert main(["backtest", str(tmp_path), "--law", "kaplan"]) == 0
+    assert capsys.readouterr().out == other.summary(20).replace(other.source, "wsd grid") + "\n"
+    assert main(["backtest", "pythia", "--law", "kaplan"]) == 2

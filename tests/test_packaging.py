@@ -226,7 +226,7 @@ MAY_IMPORT = {
     "fit": set(),
     "show": {"config", "counting", "runs", "fit"},
     "cli_shared": {"runs", "show", "sweep"},
-    "cli_sweep": {"cli_shared", "config", "counting", "runs", "progress", "lm", "sweep"},
+    "cli_sweep": {"cli_shared", "config", "counting", "runs", "progress", "lm", "sweep", "show"},
     "cli_doctor": {"cli_shared", "progress", "lm", "sweep"},
     "cli": {"cli_doctor", "cli_shared", "cli_sweep", "runs", "fit", "show", "sweep"},
     "__main__": {"cli"},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -163,19 +165,22 @@ def test_a_bad_graph_is_refused_in_one_line(bad: dict[str, float]) -> None:
 # ---- hierarchy
 
 
-def test_the_entropy_of_a_small_hierarchy_is_that_of_all_its_strings() -> None:
-    """Every derivation is written out: the strings are distinct, and their probabilities give the entropy."""
-    language = synthetic.hierarchy(6, depth=2, rules=3, children=2, skew=1.0, seed=4)
-    chances: dict[tuple[int, ...], float] = {}
+def written_out(language: synthetic.Hierarchy) -> list[tuple[tuple[int, ...], float]]:
+    """Every derivation of a hierarchy of two levels and two children: its string and its probability."""
+    _, vocab_size, rules, _ = language.rules.shape
     p = language.probability
-    for root in range(6):
-        for top in range(3):
-            left, right = language.rules[0, root, top]
-            for a in range(3):
-                for b in range(3):
-                    string = (*language.rules[1, left, a].tolist(), *language.rules[1, right, b].tolist())
-                    assert string not in chances, "two trees give one string"
-                    chances[string] = p[top] * p[a] * p[b] / 6
+    found = []
+    for root, top, a, b in itertools.product(range(vocab_size), *[range(rules)] * 3):
+        left, right = language.rules[0, root, top]
+        string = (*language.rules[1, left, a].tolist(), *language.rules[1, right, b].tolist())
+        found.append((string, float(p[top] * p[a] * p[b] / vocab_size)))
+    return found
+
+
+def test_the_entropy_of_a_small_hierarchy_is_that_of_all_its_strings() -> None:
+    language = synthetic.hierarchy(6, depth=2, rules=3, children=2, skew=1.0, seed=4)
+    chances = dict(written_out(language))
+    assert len(chances) == 6 * 3**3, "two trees give one string"
     assert sum(chances.values()) == pytest.approx(1)
     assert language.length == 4
     assert language.entropy_rate == pytest.approx(stats.entropy(list(chances.values())) / 4, abs=1e-12)
@@ -185,15 +190,7 @@ def test_strings_are_drawn_with_the_probabilities_of_their_trees() -> None:
     language = synthetic.hierarchy(5, depth=2, rules=2, children=2, skew=0.5, seed=1)
     tokens = synthetic.sample_hierarchy(language, 400_000, seed=3).reshape(-1, 4)
     strings, counts = np.unique(tokens, axis=0, return_counts=True)
-    p = language.probability
-    expected = {}
-    for root in range(5):
-        for top in range(2):
-            left, right = language.rules[0, root, top]
-            for a in range(2):
-                for b in range(2):
-                    key = (*language.rules[1, left, a].tolist(), *language.rules[1, right, b].tolist())
-                    expected[key] = p[top] * p[a] * p[b] / 5
+    expected = dict(written_out(language))
     assert {tuple(s) for s in strings.tolist()} == set(expected)
     wanted = [expected[tuple(s)] * len(tokens) for s in strings.tolist()]
     assert stats.chisquare(counts, wanted).pvalue > 1e-4

@@ -16,10 +16,10 @@ from scaling_lib.errors import InputError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "bfloat16")
-# Below a few hundred thousand parameters, casting to bf16 and back costs more than the products save (measured on
-# one core of a processor with AVX-512 BF16: 0.9x at 0.06M in all, 1.05x at 0.3M, 1.25x at 0.6M, 1.5x at 2M).
+# Below a few hundred thousand parameters, casting to bf16 and back costs more than the products save (seen on
+# one core of a processor with AVX-512 BF16).
 BF16_PAYS_FROM_PARAMS = 400_000
-# A compiled step is 1.1 to 1.2 times as fast, and compiling takes half a minute.
+# A compiled step is up to 1.2 times as fast (benchmarks/RESULTS.md), and compiling takes many seconds.
 COMPILE_PAYS_FROM_PARAMS = 1_000_000
 COMPILE_PAYS_FROM_SECONDS = 300
 ROUGH_FLOPS_PER_SECOND = {"cpu": 1e11, "cuda": 1e14, "mps": 2e12}

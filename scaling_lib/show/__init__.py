@@ -14,7 +14,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "plot_recipe_curves": "ablation",
         "plot_schedules": "ablation",
         "plot_steps": "ablation",
-        "save_overview": "export",
+        "save_main": "export",
         "sweep_report": "report",
     },
     ("plot", "ladders"),

@@ -16,6 +16,7 @@ from scaling_lib.show.ablation import ablation_steps, plot_recipe_curves, plot_s
 from scaling_lib.show.grids import Grid, find_grids, plot_grid, plot_held_out
 from scaling_lib.show.ladders import Ladder, find_ladders, short
 from scaling_lib.show.plot import AXIS, count_axis, plot_fit, plot_overview, plot_training_curves, shades
+from scaling_lib.show.rates import is_rate_study, plot_rates, rate_report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,11 +41,33 @@ class Named:
     tall: bool = False
 
 
-def figure_set(runs: Sequence[Run]) -> list[Named]:
-    """Every named figure that the records can bear; always ``overview``, and ``back-tests`` on published models."""
+def main_figure(runs: Sequence[Run], rule: Callable[[int], float] | None = None) -> Named:
+    """The one figure to look at first: the overview, or the scans of a study of learning rates.
+
+    rule : d_model -> the peak rate by the width rule, which a study is drawn beside.
+    """
+    if rule is not None and is_rate_study(runs):
+        return Named(
+            "rates",
+            lambda figure: (plot_rates(runs, rule, figure), None)[1],
+            rate_report(runs, rule).strip(),
+            "Loss against peak learning rate, a panel for each number of tokens and a curve for each width, with the "
+            "rate of the width rule dotted.",
+            tall=True,
+        )
+    return _overview(runs, find_ladders(runs))
+
+
+def figure_set(runs: Sequence[Run], rule: Callable[[int], float] | None = None) -> list[Named]:
+    """Every named figure that the records can bear, the main one first; a study of rates has that one alone.
+
+    The last, ``back-tests``, is of published models and the same for every sweep.
+    """
+    found = [main_figure(runs, rule)]
+    if found[0].name == "rates":
+        return found
     ladders = find_ladders(runs)
     grids = find_grids(runs)
-    found = [_overview(runs, ladders)]
     for variable, name in (("N", "parameter-scaling"), ("D", "data-scaling")):
         own = [x for x in ladders if x.variable == variable]
         if own:

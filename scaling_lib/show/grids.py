@@ -57,12 +57,16 @@ class Grid:
 
     @cached_property
     def held_out(self) -> BacktestResult:
-        """The same law on all but the largest size and the longest runs, and its predictions of those."""
+        """``hold_out`` with Chinchilla's law."""
+        return self.hold_out()
+
+    def hold_out(self, law: str = "chinchilla") -> BacktestResult:
+        """A joint law on all but the largest size and the longest runs, and its predictions of those."""
         t = self.table
         assert t.n_params is not None
         assert t.n_tokens is not None
         hidden = (t.n_params == t.n_params.max()) | (t.n_tokens == t.n_tokens.max())
-        return backtest(t, hide=hidden, law="chinchilla")
+        return backtest(t, hide=hidden, law=law)
 
 
 def find_grids(runs: Sequence[Run]) -> list[Grid]:

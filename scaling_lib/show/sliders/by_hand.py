@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import ipywidgets
@@ -14,11 +12,12 @@ from scaling_lib.fit.estimate import fit_power_law
 from scaling_lib.fit.result import FitResult
 from scaling_lib.show.plot import AXIS
 from scaling_lib.show.sliders.canvas import Canvas
+from scaling_lib.show.sliders.quiet import Quiet
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#888888"
 
 
-class LawByHand:
+class LawByHand(Quiet):
     """Sliders for floor, amplitude and exponent of ``E + A / x^alpha`` over measured losses.
 
     Parameters
@@ -35,7 +34,6 @@ class LawByHand:
     def __init__(self, x: ArrayLike, loss: ArrayLike, variable: str = "N") -> None:
         self.best: FitResult = fit_power_law(x, loss, variable=variable)
         self._x, self._loss = self.best.data[variable], self.best.data["loss"]
-        self._busy = False
         self.canvas = Canvas(alt="The losses with a law set by hand, and the residuals of that law")
         top, exponent = float(self._loss.min()), "alpha" if variable == "N" else "beta"
 
@@ -97,21 +95,13 @@ class LawByHand:
         self._floor_line = self.canvas.moving(left.plot([], [], color=GREY, linewidth=1.2, linestyle="--")[0])
         self._residuals = self.canvas.moving(right.plot([], [], "o", color=ORANGE, markersize=5)[0])
 
-    @contextlib.contextmanager
-    def _quietly(self) -> Iterator[None]:
-        self._busy = True
-        try:
-            yield
-        finally:
-            self._busy = False
-
     def _set(self, floor: float, height: float, exponent: float) -> None:
-        with self._quietly():
+        with self.quietly():
             self.floor.value, self.height.value, self.exponent.value = floor, height, exponent
         self.update()
 
     def _moved(self, _: Any) -> None:
-        if not self._busy:
+        if not self.busy:
             self.update()
 
     @property

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -17,6 +16,7 @@ from scaling_lib.fit.allocate import compute_optimal
 from scaling_lib.fit.result import FitResult
 from scaling_lib.show.ladders import short
 from scaling_lib.show.sliders.canvas import Canvas, band, set_band
+from scaling_lib.show.sliders.quiet import Quiet
 from scaling_lib.show.sliders.sources import Source
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#888888"
@@ -27,7 +27,7 @@ KNOWN = ("GPT-3 175B", "Chinchilla", "Llama 3 405B", "GPT-4 (rumour)")
 WIDE = {"description_width": "150px"}
 
 
-class Explorer:
+class Explorer(Quiet):
     """Sliders for N, D or a budget over one or more laws; show ``explorer.widget`` in a notebook.
 
     Parameters
@@ -43,7 +43,6 @@ class Explorer:
         if len(self._sources) < len(sources):
             raise InputError("two of the laws have one title; give one of them another")
         self._models = {m.name: m for m in published.models() if m.name in KNOWN}
-        self._busy = False
         self.canvas = Canvas(alt="Loss against parameters and against tokens, with the law, its band and the data")
         self._build_controls(list(self._sources))
         with self.canvas.style():
@@ -97,15 +96,6 @@ class Explorer:
             ]
         )  # fmt: skip
 
-    @contextlib.contextmanager
-    def _quietly(self) -> Iterator[None]:
-        """Set several sliders and draw once."""
-        self._busy = True
-        try:
-            yield
-        finally:
-            self._busy = False
-
     @property
     def source(self) -> Source:
         """The law that is shown."""
@@ -114,7 +104,7 @@ class Explorer:
     def home(self) -> None:
         """Back to the largest run of the law."""
         s = self.source
-        with self._quietly():
+        with self.quietly():
             self.jump.value, self.level.value, self.by.value = "", 0.9, "nd"
             if len(s.loss):
                 last = int(np.argmax(s.n_params * s.n_tokens))
@@ -127,16 +117,16 @@ class Explorer:
     def _jumped(self, change: Any) -> None:
         if change["new"]:
             model = self._models[change["new"]]
-            with self._quietly():
+            with self.quietly():
                 self.by.value = "nd"
                 self.n.value, self.d.value = model.n_params, model.n_tokens
             self._moved(None)
 
     def _moved(self, _: Any) -> None:
-        if self._busy:
+        if self.busy:
             return
         budget = self.by.value == "budget"
-        with self._quietly():
+        with self.quietly():
             if budget:
                 best = compute_optimal(self.source.law, self.c.value)
                 self.n.value = float(np.clip(best.n_params, 10 ** N_ENDS[0], 10 ** N_ENDS[1]))

@@ -25,8 +25,8 @@ class Machine:
     dollars_per_hour: float
 
 
-# The laptop's rate is measured (benchmarks/RESULTS.md); a GPU's is 40% of an H100's printed dense bf16 peak of 989
-# TFLOP/s, which well-tuned training reaches. Prices are assumptions.
+# The laptop's rate is measured (benchmarks/RESULTS.md). A GPU's is assumed to be 40%, in a cluster 35%, of an H100's
+# printed dense bf16 peak of 989 TFLOP/s. Prices are assumptions.
 MACHINES = (
     Machine("a laptop, two cores", 2e11, 0.05),
     Machine("one H100", 0.4 * 9.89e14, 3.0),
