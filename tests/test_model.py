@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from scaling_lib.config import ModelConfig
-from scaling_lib.lm.model import GPT, Attention, Block
+from scaling_lib.lm.model import GPT, Attention, Block, attend
 
 CONFIG = ModelConfig(n_layer=2, n_head=4, d_model=32, vocab_size=300, seq_len=12)
 
@@ -122,3 +122,13 @@ def test_the_seed_sets_the_weights():
     again = GPT(CONFIG, seed=1)
     assert all(torch.equal(a, b) for a, b in zip(same.parameters(), again.parameters(), strict=True))
     assert not torch.equal(same.token_embedding.weight, other.token_embedding.weight)
+
+
+def test_attention_is_in_float32_on_a_processor_even_among_bf16_products():
+    """Its backward pass in bf16 takes several times as long there."""
+    q, k, v = (torch.randn(2, 4, 12, 8, generator=torch.Generator().manual_seed(i)).bfloat16() for i in range(3))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = attend(q, k, v)
+    expected = torch.nn.functional.scaled_dot_product_attention(q.float(), k.float(), v.float(), is_causal=True)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected)
