@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from scaling_lib import __version__
 from scaling_lib.cli_doctor import doctor_command
+from scaling_lib.cli_predict import predict_command, predict_options
 from scaling_lib.cli_shared import positive, print_report, records, say
 from scaling_lib.cli_sweep import plan_command, run_command, sweep_options
 from scaling_lib.errors import InputError
@@ -112,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     backtest.add_argument("source", help="cerebras, pythia, epoch, a .csv file, or a folder such as results/laptop")
     backtest.add_argument("--law", help="of a .csv file or a folder: chinchilla, kaplan, power_mean, power_n, ...")
     backtest.add_argument("--hide", type=int, metavar="K", help="how many of the largest of a .csv file (default: 1)")
+    predict_options(command("predict", predict_command, "Predict a loss at N, D or C, with intervals and a verdict."))
     doctor = command("doctor", doctor_command, "Look at this machine: versions, speed, disk, and what will run here.")
     doctor.add_argument("--json", action="store_true", help="print JSON")
     return parser
