@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from scaling_lib import __version__
+from scaling_lib.cli_compare import compare_command, compare_options
 from scaling_lib.cli_doctor import doctor_command
 from scaling_lib.cli_predict import predict_command, predict_options
 from scaling_lib.cli_shared import positive, print_report, records, say
@@ -114,6 +115,9 @@ def _parser() -> argparse.ArgumentParser:
     backtest.add_argument("--law", help="of a .csv file or a folder: chinchilla, kaplan, power_mean, power_n, ...")
     backtest.add_argument("--hide", type=int, metavar="K", help="how many of the largest of a .csv file (default: 1)")
     predict_options(command("predict", predict_command, "Predict a loss at N, D or C, with intervals and a verdict."))
+    compare_options(
+        command("compare", compare_command, "Compare a quick look with a real sweep, or the recipes of one folder.")
+    )
     doctor = command("doctor", doctor_command, "Look at this machine: versions, speed, disk, and what will run here.")
     doctor.add_argument("--json", action="store_true", help="print JSON")
     return parser
