@@ -1,7 +1,7 @@
 """Training speed and memory against Hugging Face transformers' GPT-2 of the same shape.
 
     pip install transformers    # for this comparison only; scaling_lib does not need it
-    python benchmarks/bench_training.py            # about six minutes on two cores; --quick for a look
+    python benchmarks/bench_training.py            # about six minutes on two cores; --rounds 2 for a look
 
 Steps of the forms take turns within one process, so that a busy machine slows all of them alike; what is reported are
 medians and their ratios. Dropout is switched off in the peer: ours has none, and it would cost the peer time.
@@ -186,18 +186,17 @@ def grid(rounds: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="two rounds instead of five")
+    parser.add_argument("--rounds", type=int, default=5, metavar="K", help="medians are of K (default 5; 2 for a look)")
     parser.add_argument("--part", choices=("speed", "memory", "grid"), help="one part (default: all)")
     parser.add_argument("--memory-of", choices=("ours", "peer"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.memory_of:
         return memory_of(args.memory_of)
     torch.set_num_threads(cores())
-    rounds = 2 if args.quick else 5
     print(f"torch {torch.__version__}, {cores()} cores")
     for part in (speed, memory, grid):
         if args.part in (None, part.__name__):
-            print(part.__name__, json.dumps(part(rounds), indent=1), flush=True)
+            print(part.__name__, json.dumps(part(args.rounds), indent=1), flush=True)
 
 
 if __name__ == "__main__":

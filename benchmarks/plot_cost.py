@@ -1,6 +1,6 @@
-"""Does cost grow as planned? Seconds of every run of a sweep against its own FLOPs, and what the planner expects.
+"""Does cost grow as planned? Seconds of every run of some sweeps against its own FLOPs, and what the planner expects.
 
-    python benchmarks/plot_cost.py results/laptop --out docs/figures/cost.png
+    python benchmarks/plot_cost.py results/laptop results/v1-to-v2 --out docs/figures/cost.png
 
 The planner's line comes from a calibration on the machine that draws the figure; the runs may be another machine's, or
 have shared theirs with other work: then the points lie above the line.
@@ -21,39 +21,47 @@ from scaling_lib.sweep.cost import calibrate, evaluation_seconds
 from scaling_lib.sweep.plan import Options, make_plan
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("docs/figures/cost.png"))
-    args = parser.parse_args()
-    runs = {r.config: r for r in read_runs(args.folder) if r.finished}
+def costs(folder: Path) -> tuple[np.ndarray, ...]:
+    """Of every finished run: FLOPs of its own part, seconds it took, seconds by the plan, and its model and text."""
+    runs = {r.config: r for r in read_runs(folder) if r.finished}
     plan = make_plan(list(runs), Options(device="cpu"))
     per_token = calibrate(plan, 15.0)
     # A run that continues a shorter one's trunk has trained, and paid for, its own part only.
     own: dict[RunConfig, int] = {c: n for p in plan.phases for j in p.jobs for c, n in j.own_tokens()}
-    flops = np.array([training_flops(c.model, n) for c, n in own.items()])
-    took = np.array([runs[c].seconds for c in own])
-    planned = np.array([n * per_token[c.model] + evaluation_seconds(c, per_token[c.model]) for c, n in own.items()])
+    return (
+        np.array([training_flops(c.model, n) for c, n in own.items()]),
+        np.array([runs[c].seconds for c in own]),
+        np.array([n * per_token[c.model] + evaluation_seconds(c, per_token[c.model]) for c, n in own.items()]),
+        np.array([f"{c.model.name}, V = {c.model.vocab_size:,}" for c in own]),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER")
+    parser.add_argument("--out", type=Path, default=Path("docs/figures/cost.png"))
+    args = parser.parse_args()
+    flops, took, planned, sizes = (np.concatenate(parts) for parts in zip(*map(costs, args.folders), strict=True))
     ratio = took / planned
     print(
-        f"{len(own)} runs over {np.log10(flops.max() / flops.min()):.1f} decades of FLOPs, "
+        f"{len(took)} runs over {np.log10(flops.max() / flops.min()):.1f} decades of FLOPs, "
         f"{took.sum() / 3600:.2f} hours"
     )
     print(f"measured over planned: median {np.median(ratio):.2f}, from {ratio.min():.2f} to {ratio.max():.2f}")
     plt.style.use("scaling_lib.show.styles.blog")
     figure, axes = plt.subplots(figsize=(8, 4.6))
-    sizes = np.array([c.model.d_model for c in own])
-    for width, colour in zip(np.unique(sizes), plt.colormaps["viridis_r"](np.linspace(0.15, 1, 8)), strict=False):
-        which = sizes == width
+    groups = list(dict.fromkeys(sizes.tolist()))
+    for group, colour in zip(groups, plt.colormaps["viridis_r"](np.linspace(0.1, 1, len(groups))), strict=True):
+        which = sizes == group
         order = np.argsort(flops[which])
         axes.plot(flops[which][order], planned[which][order], color=colour, linewidth=1.2)
-        axes.plot(flops[which], took[which], "o", color=colour, label=f"width {width}")
+        axes.plot(flops[which], took[which], "o", color=colour, markersize=4, label=group)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("training FLOPs of the run's own part")
     axes.set_ylabel("seconds")
     axes.set_title("Time of each run (points) and the planner's expectation (lines)")
-    axes.legend(ncols=2)
+    axes.legend(ncols=2, fontsize="x-small")
     figure.savefig(args.out)
 
 

@@ -23,12 +23,12 @@ from scaling_lib.sweep.execute import run_sweep
 from scaling_lib.sweep.plan import Options, make_plan
 
 text = "random-walk:train_tokens=60000,val_tokens=8192"
-plain = TrainConfig("v2", 2500, 4, 0.01, "cosine", 250, 0, 0.01, eval_tokens=2048)
+plain = TrainConfig("v2", 5000, 4, 0.01, "cosine", 500, 0, 0.01, eval_tokens=2048)
 trunk = replace(plain, recipe="wsd", schedule="wsd", warmup_steps=50)
 cells = [RunConfig(ModelConfig(1, 2, d, 257, 16), plain, text) for d in (16, 24, 32)]
 cells += [
     RunConfig(ModelConfig(1, 2, 16, 257, 16), replace(trunk, max_steps=n, decay_steps=n // 5), text)
-    for n in (800, 1600, 3200)
+    for n in (1600, 3200, 6400)
 ]
 if __name__ == "__main__":
     corpus = load_corpus(text, 257)
@@ -101,7 +101,7 @@ def test_twenty_kills_lose_nothing(tmp_path):
             if parent.returncode == 0:
                 break
             parent = start(script, chaos)
-        time.sleep(rng.uniform(0.3, 2.0))
+        time.sleep(rng.uniform(0.2, 1.2))
         if len(kills) < KILLS:
             what = kill_something(parent, rng)
             if what:

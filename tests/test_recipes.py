@@ -121,7 +121,10 @@ def test_heads_are_16_to_64_wide_and_the_middle_size_is_not_at_an_end(mode: str)
         assert d_model % n_head == 0
         assert 16 <= d_model // n_head <= 64
         assert d_model % 8 == 0  # what matrix units like
-    if mode in ("lr-study", "seed-noise"):  # for which no law is fitted
+    if mode in ("lr-study", "seed-noise", "paired"):  # no ladder's law is fitted to them
+        return
+    if mode == "coverage":  # a ladder in size alone
+        assert len(m.shapes) - 1 >= 5
         return
     assert 0 < m.middle < len(m.shapes) - 1
     # Every ladder has the p + 2 = 5 distinct rungs that a law of three parameters needs.
@@ -228,3 +231,25 @@ def test_the_study_of_noise_has_five_seeds_and_pairs_both_schedules() -> None:
     expected = {(recipe, n, steps): 5 for recipe in ("wsd", "v2") for n in names for steps in lengths}
     assert Counter((c.train.recipe, c.model.name, c.train.max_steps) for c in found) == expected
     assert {c.train.seed for c in cells("seed-noise", seeds=[7])} == {7}
+
+
+def test_the_paired_study_trains_every_cell_by_four_recipes_with_the_same_seeds() -> None:
+    found = cells("paired")
+    assert Counter(c.train.recipe for c in found) == dict.fromkeys(("v1-long", "v1-warmup", "v1-cosine", "v2"), 48)
+    by_cell = Counter((c.model, c.train.max_steps, c.train.seed) for c in found)
+    assert len(by_cell) == 4 * 4 * 3
+    assert set(by_cell.values()) == {4}
+
+
+def test_the_study_of_coverage_is_one_ladder_forty_times() -> None:
+    found = cells("coverage")
+    assert len(found) == 320
+    assert Counter(c.train.seed for c in found) == dict.fromkeys(range(40), 8)
+    assert len({(c.train.max_steps, c.train.recipe) for c in found}) == 1
+
+
+def test_short_windows_hold_as_many_tokens_a_step_as_the_laptop_s() -> None:
+    short, long = cells("laptop-short"), cells("laptop")
+    assert [c.n_tokens for c in short] == [c.n_tokens for c in long]
+    assert {c.model.seq_len for c in short} == {32}
+    assert {c.train.max_steps for c in short} == {c.train.max_steps for c in long}

@@ -119,6 +119,7 @@ class Mode:
 
 
 _DEMO_SHAPES = ((2, 2, 32), (2, 3, 48), (2, 4, 64), (3, 5, 80), (4, 6, 96))
+_LAPTOP_SHAPES = (*_DEMO_SHAPES, (4, 7, 112), (5, 8, 128), (6, 7, 168))
 _LARGE_SHAPES = (
     (3, 4, 256),  # 5M in all at vocabulary 10,000
     (5, 7, 336),  # 10M
@@ -140,7 +141,7 @@ MODES: dict[str, Mode] = {
         ),
         Mode(
             "laptop", "8 sizes x 5 token counts on shared trunks, two CPU cores",
-            (*_DEMO_SHAPES, (4, 7, 112), (5, 8, 128), (6, 7, 168)), 1024, 128, 16, 1000, 3000, "python-env",
+            _LAPTOP_SHAPES, 1024, 128, 16, 1000, 3000, "python-env",
             recipes=("wsd",), data_steps=tuple(2**k * 1_000_000 // 2048 for k in range(5)), grid=True,
             eval_tokens=131_072,
         ),
@@ -154,6 +155,22 @@ MODES: dict[str, Mode] = {
             "seed-noise", "how far runs that differ in their seed alone lie apart; wsd beside V2's cosine",
             ((2, 2, 32), (3, 5, 80)), 1024, 128, 16, 1000, 3000, "python-env",
             recipes=("wsd", "v2"), data_steps=(488, 976), grid=True, eval_tokens=131_072, seeds=5,
+        ),
+        Mode(
+            "paired", "V1's constant rate, V2's cosine and the steps between: 4 sizes x 4 token counts, paired seeds",
+            _LAPTOP_SHAPES[:4], 1024, 128, 16, 1000, 3000, "python-env",
+            recipes=STEPS_OF_THE_WAY[1:], data_steps=(122, 244, 488, 976), grid=True, eval_tokens=131_072, seeds=3,
+        ),
+        Mode(
+            "laptop-short", "the laptop sweep in windows of 32 tokens, where there is little context to copy from",
+            _LAPTOP_SHAPES, 1024, 32, 64, 1000, 3000, "python-env",
+            recipes=("wsd",), data_steps=tuple(2**k * 1_000_000 // 2048 for k in range(5)), grid=True,
+            eval_tokens=131_072,
+        ),
+        Mode(
+            "coverage", "a ladder of 8 tiny sizes trained anew with 40 seeds: do the intervals hold?",
+            tuple((2, d // 16, d) for d in range(16, 144, 16)), 512, 32, 16, 100, 300, "python-stdlib",
+            recipes=("v2",), eval_tokens=32_768, history_points=5, seeds=40,
         ),
         Mode(
             "quick", "2M to 50M parameters: a night on two CPU cores, minutes on a GPU",
@@ -229,7 +246,7 @@ def cells(
     ladder = sorted({max(1, round(steps * scale)) for steps in m.data_steps})
     for seed in range(m.seeds) if seeds is None else seeds:
         for recipe in names:
-            shared = round(RECIPES[recipe].warmup_share * ladder[0]) if recipe == "wsd" else None
+            shared = round(RECIPES[recipe].warmup_share * ladder[0]) if recipe == "wsd" and ladder else None
             for index in range(n_sizes):
                 if m.grid:
                     for steps in ladder:
