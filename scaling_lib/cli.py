@@ -49,6 +49,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         again = shlex.join([_python(), "-m", "scaling_lib", *words])
         print(f"\nscaling_lib: interrupted; finished runs are kept. To go on: {again}", file=sys.stderr)
         return 130
+    except ModuleNotFoundError as error:  # a Python that knows the folder but not the packages
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "scaling_lib"):
+            raise
+        print(
+            f"scaling_lib: {package} is not installed in {sys.executable}; run ./run_experiments.sh check once, then "
+            "source .venv/bin/activate",
+            file=sys.stderr,
+        )
+        return 2
     except BrokenPipeError:  # the reader of our output has seen enough, as in `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -56,6 +66,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         print(f"scaling_lib: {_one_line(where + (error.strerror or str(error)))}", file=sys.stderr)
         return 2
+
+
+def script(about: str, command: str, *options: str) -> int:
+    """Run one of the scripts that people know: a command with options of its own before those that are given.
+
+    ``about`` is the script's help. A recipe that is given takes the place of the script's, since recipes add up.
+    """
+    given = sys.argv[1:]
+    if {"-h", "--help"} & set(given):
+        print(about.strip())
+        return 0
+    own = list(options)
+    if "--recipe" in own and any(len(w) > 4 and "--recipe".startswith(w.partition("=")[0]) for w in given):
+        at = own.index("--recipe")
+        del own[at : at + 2]
+    return main([command, *own, *given])
 
 
 def _python() -> str:
