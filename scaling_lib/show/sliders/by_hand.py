@@ -6,24 +6,31 @@ from typing import Any
 
 import ipywidgets
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, NullLocator
 from numpy.typing import ArrayLike
 
 from scaling_lib.fit.estimate import fit_power_law
 from scaling_lib.fit.result import FitResult
-from scaling_lib.show.plot import AXIS
+from scaling_lib.show.ladders import short
+from scaling_lib.show.plot import count_axis
 from scaling_lib.show.sliders.canvas import Canvas
-from scaling_lib.show.sliders.quiet import Quiet
+from scaling_lib.show.sliders.panel import LogSlider, Panel, Slider, button, paragraph, row, slider
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#888888"
+FAR = 30.0  # how many times beyond the largest x the law is drawn and asked
+MOST = 25.0  # per cent; larger residuals are drawn at this edge
+TICKS = (-20, -10, -5, -2, -1, 0, 1, 2, 5, 10, 20)
 
 
-class LawByHand(Quiet):
-    """Sliders for floor, amplitude and exponent of ``E + A / x^alpha`` over measured losses.
+class LawByHand(Panel):
+    """Sliders for floor, height and exponent of ``E + A / x^alpha`` over measured losses.
 
     Parameters
     ----------
     x, loss : (n,) parameters or tokens, and final losses in nats per token; four or more.
     variable : ``"N"`` or ``"D"``.
+    name : what x counts, for the axis.
 
     Raises
     ------
@@ -31,69 +38,97 @@ class LawByHand(Quiet):
         For data that no law can be fitted to.
     """
 
-    def __init__(self, x: ArrayLike, loss: ArrayLike, variable: str = "N") -> None:
+    def __init__(self, x: ArrayLike, loss: ArrayLike, variable: str = "N", name: str = "") -> None:
         self.best: FitResult = fit_power_law(x, loss, variable=variable)
         self._x, self._loss = self.best.data[variable], self.best.data["loss"]
+        self._variable = variable
         self.canvas = Canvas(alt="The losses with a law set by hand, and the residuals of that law")
-        top, exponent = float(self._loss.min()), "alpha" if variable == "N" else "beta"
-
-        def slider(kind: Any, name: str, tip: str, **options: Any) -> Any:
-            made = kind(
-                description=name, tooltip=tip, style={"description_width": "210px"},
-                layout=ipywidgets.Layout(width="620px"), **options,
-            )  # fmt: skip
-            made.observe(self._moved, names="value")
-            return made
-
-        e, a, power = self.best.values
+        least, greek = float(self._loss.min()), "alpha" if variable == "N" else "beta"
         # The loss above the floor at the middle of the data: unlike A it can be moved alone, whatever the exponent.
         self._middle = float(np.exp(np.log(self._x).mean()))
         self.floor = slider(
-            ipywidgets.FloatSlider, "floor E (nats per token)", "the loss that no size would go below",
-            min=0.0, max=round(top, 3), step=0.005, value=0.5 * top, readout_format=".3f",
+            Slider, "floor E (nats per token)", "the loss that no size would go below", self._moved,
+            min=0.0, max=round(0.99 * least, 3), step=0.005,
         )  # fmt: skip
         self.height = slider(
-            ipywidgets.FloatLogSlider, "height at the middle (nats)", "loss above the floor at the middle of the data",
-            min=-2.5, max=1.0, step=0.005, value=0.5 * top, readout_format=".3f",
+            LogSlider, "height above it (nats per token)",
+            "loss above the floor at the middle of the data", self._moved,
+            min=-2.5, max=1.0, step=0.005,
         )  # fmt: skip
         self.exponent = slider(
-            ipywidgets.FloatSlider, f"exponent {exponent} (no unit)", "how fast the loss falls",
-            min=0.01, max=1.5, step=0.005, value=0.1, readout_format=".3f",
+            Slider, f"exponent {greek} (no unit)", "how fast the loss falls", self._moved,
+            min=0.01, max=1.5, step=0.005,
         )  # fmt: skip
-        self.show_best = ipywidgets.Button(description="show the best fit", tooltip="moves the sliders there")
-        self.show_best.on_click(lambda _: self._set(e, a / self._middle**power, power))
-        self.reset = ipywidgets.Button(description="reset", icon="undo", tooltip="back to the beginning")
-        start = (0.5 * top, float(np.median(self._loss)) - 0.5 * top, 0.1)
-        self.reset.on_click(lambda _: self._set(*start))
+        self.show_best = button("show the best fit", "moves all three there", self._go_to_best)
+        self.fit_rest = button(
+            "best for this floor", "keeps the floor, and moves the other two to what fits best with it", self._fit_rest
+        )
+        self.reset = button("reset", "back to the beginning", self.home, icon="undo")
         self.text = ipywidgets.HTML()
+        three, indent = "{:.3f}".format, ipywidgets.Layout(margin="2px 2px 2px 236px")
         self.widget = ipywidgets.VBox(
             [
-                self.floor, self.height, self.exponent, ipywidgets.HBox([self.show_best, self.reset]),
-                self.canvas.image, self.text,
+                row(self.floor, three), row(self.height, three), row(self.exponent, three),
+                ipywidgets.HBox([self.show_best, self.fit_rest, self.reset], layout=indent),
+                self.canvas.widget, self.text,
             ]
         )  # fmt: skip
         with self.canvas.style():
-            self._draw(variable)
+            self._draw(name or ("parameters N" if variable == "N" else "training tokens D"))
             self.canvas.freeze()
-        self._set(*start)
+        self.home()
 
-    def _draw(self, variable: str) -> None:
+    # ---- drawing
+
+    def _draw(self, name: str) -> None:
         left, right = self.canvas.figure.subplots(1, 2, width_ratios=[3, 2])
-        span = float(np.ptp(self._loss))
-        for axes in (left, right):
-            axes.set_xscale("log")
-            axes.set_xlabel(AXIS[variable])
-            axes.set_xlim(self._x.min() / 1.5, self._x.max() * 1.5)
-        left.set_ylim(self._loss.min() - 0.5 * span, self._loss.max() + 0.5 * span)
-        left.set_ylabel("validation loss (nats per token)")
-        left.plot(self._x, self._loss, "o", color="#000000", markersize=5)
-        right.set_ylim(-15, 15)
+        ends = self._x.min() / 1.6, self._x.max() * 1.6
+        self._draw_losses(left, name, (ends[0], self._x.max() * FAR))
+        right.set_xlim(*ends)
+        count_axis(right)
+        right.set_xlabel(name)
+        right.set_yscale("asinh", linear_width=2.0)  # small residuals and large ones in one picture
+        right.set_ylim(-MOST, MOST)
+        right.set_yticks(TICKS)
+        right.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:+.0f}" if v else "0"))
+        right.yaxis.set_minor_locator(NullLocator())
         right.set_ylabel("residual (% of the loss)")
         right.axhline(0, color=GREY, linewidth=1)
-        self._grid = np.geomspace(self._x.min() / 1.5, self._x.max() * 1.5, 100)
-        self._curve = self.canvas.moving(left.plot([], [], color=BLUE, linewidth=2)[0])
-        self._floor_line = self.canvas.moving(left.plot([], [], color=GREY, linewidth=1.2, linestyle="--")[0])
         self._residuals = self.canvas.moving(right.plot([], [], "o", color=ORANGE, markersize=5)[0])
+
+    def _draw_losses(self, axes: Axes, name: str, ends: tuple[float, float]) -> None:
+        span = float(np.ptp(self._loss))
+        axes.set_xlim(*ends)
+        count_axis(axes)
+        axes.set_xlabel(name)
+        axes.set_ylim(max(0.0, float(self._loss.min()) - 3 * span), float(self._loss.max()) + 0.6 * span)
+        axes.set_ylabel("loss (nats per token)")
+        axes.axvspan(self._x.min(), self._x.max(), color="#000000", alpha=0.06, linewidth=0)
+        axes.plot(self._x, self._loss, "o", color="#000000", markersize=5, label="runs")
+        axes.plot([], [], color=BLUE, label="the law, by hand")
+        axes.plot([], [], color=GREY, linestyle="--", linewidth=1.2, label="its floor E")
+        axes.legend(loc="upper right")
+        self._inside = np.geomspace(self._x.min() / 1.6, self._x.max(), 60)
+        self._outside = np.geomspace(self._x.max(), ends[1], 30)
+        self._curve = self.canvas.moving(axes.plot([], [], color=BLUE, linewidth=2)[0])
+        self._beyond = self.canvas.moving(axes.plot([], [], color=BLUE, linewidth=2, linestyle="--")[0])
+        self._floor_line = self.canvas.moving(axes.plot([], [], color=GREY, linewidth=1.2, linestyle="--")[0])
+
+    # ---- moving
+
+    def home(self) -> None:
+        """A law that goes through the middle, but too flat."""
+        floor = 0.5 * float(self._loss.min())
+        self._set(floor, float(np.median(self._loss)) - floor, 0.1)
+
+    def _go_to_best(self) -> None:
+        e, a, power = self.best.values
+        self._set(e, a / self._middle**power, power)
+
+    def _fit_rest(self) -> None:
+        fit = fit_power_law(self._x, self._loss, variable=self._variable, floor=self.floor.value)
+        _, a, power = fit.values
+        self._set(self.floor.value, a / self._middle**power, power)
 
     def _set(self, floor: float, height: float, exponent: float) -> None:
         with self.quietly():
@@ -107,23 +142,27 @@ class LawByHand(Quiet):
     @property
     def objective(self) -> float:
         """Half the sum of the squared residuals of log loss at the sliders: what the fit minimises."""
-        return float(0.5 * np.sum(np.log(self._loss / self._law(self._x)) ** 2))
+        return float(0.5 * np.sum(np.log(self._loss / self.predict(self._x)) ** 2))
 
-    def _law(self, x: np.ndarray) -> np.ndarray:
+    def predict(self, x: Any) -> Any:
+        """Loss of the law at the sliders, nats per token, at x (float or array)."""
         return self.floor.value + self.height.value * (self._middle / x) ** self.exponent.value
 
     def update(self) -> None:
         """Move curve and residuals to the sliders."""
-        self._curve.set_data(self._grid, self._law(self._grid))
-        self._floor_line.set_data(self._grid[[0, -1]], [self.floor.value] * 2)
-        percent = 100 * np.log(self._loss / self._law(self._x))
-        self._residuals.set_data(self._x, np.clip(percent, -14.8, 14.8))
+        self._curve.set_data(self._inside, self.predict(self._inside))
+        self._beyond.set_data(self._outside, self.predict(self._outside))
+        self._floor_line.set_data([self._inside[0], self._outside[-1]], [self.floor.value] * 2)
+        percent = 100 * np.log(self._loss / self.predict(self._x))
+        self._residuals.set_data(self._x, np.clip(percent, -MOST, MOST))
         self.canvas.redraw()
-        best, ratio = self.best.objective, self.objective / max(self.best.objective, 1e-300)
+        ratio = self.objective / max(self.best.objective, 1e-300)
+        said = "this is the best fit" if ratio < 1.0005 else f"{ratio:,.3g} times that of the best fit"
         amplitude = self.height.value * self._middle**self.exponent.value
-        said = "this is the best fit" if ratio < 1.02 else f"{ratio:,.3g} times the best fit's {best:.3g}"
-        self.text.value = (
-            f"L = {self.floor.value:.3f} + {amplitude:.3g} / x<sup>{self.exponent.value:.3f}</sup>. Half the sum of "
-            f"squared log residuals: <b>{self.objective:.3g}</b>, {said}. Typical residual "
-            f"{np.sqrt(np.mean(percent**2)):.2f}%."
+        far = FAR * float(self._x.max())
+        self.text.value = paragraph(
+            f"L = {self.floor.value:.3f} + {amplitude:.3g} / {self._variable}<sup>{self.exponent.value:.3f}</sup>. "
+            f"Typical residual {np.sqrt(np.mean(percent**2)):.2f}%. "
+            f"Half the sum of squared log residuals: <b>{self.objective:.3g}</b>, {said}.",
+            f"{FAR:.0f} times beyond the largest run, at {short(far)}, it says {self.predict(far):.3f} nats per token.",
         )

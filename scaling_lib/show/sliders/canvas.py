@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import io
+import re
+import textwrap
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
@@ -17,21 +20,23 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 A = TypeVar("A", bound=Artist)
-SCALE = 1.5  # pixels drawn for a pixel shown: sharp on most screens, still fast
+DPI = 100  # a pixel drawn for a pixel shown: the browser has nothing to resample
 
 
 class Canvas:
-    """One figure and the image widget that shows it.
+    """One figure and the image widget that shows it; ``widget`` holds that and a description for who cannot see it.
 
     Axes, ticks, data and labels are drawn by ``freeze``; what ``moving`` was told of, by ``redraw``, in some
     20 ms. No ``Output`` widget and no ``pyplot``: a figure made later in the notebook cannot be drawn into.
     """
 
     def __init__(self, width: int = 900, height: int = 430, alt: str = "") -> None:
-        self.figure = Figure(figsize=(width / 100, height / 100), dpi=100 * SCALE, layout="constrained")
+        self.figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, layout="constrained")
         self._agg = FigureCanvasAgg(self.figure)
-        layout = ipywidgets.Layout(width=f"{width}px", height=f"{height}px", max_width="100%")
-        self.image = ipywidgets.Image(format="png", width=width, height=height, layout=layout, tooltip=alt)
+        # The height follows the width, so that a narrow page shrinks the picture and does not squeeze it.
+        layout = ipywidgets.Layout(width=f"{width}px", height="auto", max_width="100%")
+        self.image = ipywidgets.Image(format="png", layout=layout)
+        self.widget = ipywidgets.VBox([_for_screen_readers(alt), self.image])
         self._moving: list[Artist] = []
         self._background: Any = None
 
@@ -48,6 +53,7 @@ class Canvas:
     def moving(self, artist: A) -> A:
         """Register an artist that ``redraw`` draws; returns it."""
         artist.set_animated(True)
+        artist.set_in_layout(False)
         self._moving.append(artist)
         return artist
 
@@ -69,9 +75,26 @@ class Canvas:
         Image.fromarray(np.asarray(self._agg.buffer_rgba())).convert("RGB").save(buffer, "png", compress_level=1)
         self.image.value = buffer.getvalue()
 
-    def still(self) -> Picture:
-        """What is shown now, as a plain picture."""
-        return Picture(self.image.value)
+    def still(self, words: str = "") -> Picture:
+        """What is shown now, as a plain picture, with words (HTML or plain) below it."""
+        if not words:
+            return Picture(self.image.value)
+        picture = Image.open(io.BytesIO(self.image.value))
+        strip = _strip(plain(words), picture.width)
+        both = Image.new("RGB", (picture.width, picture.height + strip.height), "white")
+        both.paste(picture, (0, 0))
+        both.paste(strip, (0, picture.height))
+        buffer = io.BytesIO()
+        both.save(buffer, "png", optimize=True)
+        return Picture(buffer.getvalue())
+
+
+def _for_screen_readers(text: str) -> ipywidgets.HTML:
+    """Words that are read aloud and take no room. A tooltip on an Image would do, but breaks it in the browser."""
+    hidden = "position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%)"
+    return ipywidgets.HTML(
+        f'<span style="{hidden}">{html.escape(text)}</span>', layout=ipywidgets.Layout(height="0", margin="0")
+    )
 
 
 class Picture:
@@ -85,6 +108,23 @@ class Picture:
 
     def __repr__(self) -> str:
         return "<picture of the sliders as they stand>"
+
+
+def plain(words: str) -> str:
+    """HTML as plain text: no tags, an exponent after a caret, a line for each ``<br>``."""
+    text = re.sub(r"<br ?/?>", "\n", words)
+    text = re.sub(r"<sup>(.*?)</sup>", r"^\1", text)
+    return html.unescape(re.sub(r"<[^>]+>", "", text))
+
+
+def _strip(text: str, width: int) -> Image.Image:
+    """Text on white, ``width`` pixels wide and as high as it needs."""
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, 118)]
+    figure = Figure(figsize=(width / DPI, 0.19 * len(lines) + 0.1), dpi=DPI)
+    agg = FigureCanvasAgg(figure)
+    figure.text(0.01, 1.0, "\n".join(lines), fontsize=9.5, va="top", linespacing=1.35)
+    agg.draw()
+    return Image.fromarray(np.asarray(agg.buffer_rgba())).convert("RGB")
 
 
 def band(axes: Axes, colour: str, alpha: float = 0.2) -> PolyCollection:

@@ -8,27 +8,34 @@ from typing import Any
 
 import ipywidgets
 import numpy as np
-from matplotlib.axes import Axes
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit import published
 from scaling_lib.fit.allocate import compute_optimal
-from scaling_lib.fit.result import FitResult
+from scaling_lib.fit.result import FitResult, Verdict
 from scaling_lib.show.ladders import short
-from scaling_lib.show.sliders.canvas import Canvas, band, set_band
-from scaling_lib.show.sliders.quiet import Quiet
+from scaling_lib.show.sliders.canvas import Canvas
+from scaling_lib.show.sliders.explorer_panels import Law1D, draw_panels
+from scaling_lib.show.sliders.panel import (
+    LogSlider,
+    Panel,
+    button,
+    dropdown,
+    paragraph,
+    row,
+    scientific,
+    sentence,
+    slider,
+)
 from scaling_lib.show.sliders.sources import Source
 
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#888888"
 LEVELS = (0.5, 0.8, 0.9, 0.95)
-# log10 of the ends of the sliders: from the smallest model here to ten times the largest that is spoken of.
-N_ENDS, D_ENDS, C_ENDS = (4.0, 13.5), (5.5, 14.5), (10.0, 28.0)
+TOP_N, TOP_D = 13.5, 14.5  # log10: some ten times the largest that is spoken of
 KNOWN = ("GPT-3 175B", "Chinchilla", "Llama 3 405B", "GPT-4 (rumour)")
-WIDE = {"description_width": "150px"}
 
 
-class Explorer(Quiet):
-    """Sliders for N, D or a budget over one or more laws; show ``explorer.widget`` in a notebook.
+class Explorer(Panel):
+    """Sliders for N, D or a budget over one or more laws; the last line of a notebook cell shows it.
 
     Parameters
     ----------
@@ -47,52 +54,46 @@ class Explorer(Quiet):
         self._build_controls(list(self._sources))
         with self.canvas.style():
             self._axes = self.canvas.figure.subplots(1, 2, sharey=True)
-        self._parts: list[dict[str, Any]] = []
+        self._panels: list[Law1D] = []
+        self._budgets = (1.0, 1.0)
         self.show_law()
 
     # ---- controls
 
     def _build_controls(self, titles: list[str]) -> None:
-        def slider(name: str, ends: tuple[float, float], tip: str) -> ipywidgets.FloatLogSlider:
-            made = ipywidgets.FloatLogSlider(
-                min=ends[0], max=ends[1], step=0.02, description=name, style=WIDE, readout=False,
-                tooltip=tip, layout=ipywidgets.Layout(width="560px"),
-            )  # fmt: skip
-            made.observe(self._moved, names="value")
-            return made
-
-        self.law = ipywidgets.Dropdown(
-            options=titles, description="law", style=WIDE, tooltip="whose law: each on its own text",
-            layout=ipywidgets.Layout(width="560px"),
-        )  # fmt: skip
+        self.law = dropdown("law", "whose law: each on its own text", titles)
         self.law.observe(lambda _: self.show_law(), names="value")
         self.by = ipywidgets.ToggleButtons(
             options=[("N and D", "nd"), ("a budget, spent best", "budget")],
             tooltips=["set parameters and tokens", "set compute; N and D follow from the law"],
-        )
-        self.by.observe(self._moved, names="value")
-        self.n = slider("parameters N", N_ENDS, "number of parameters")
-        self.d = slider("tokens D", D_ENDS, "number of training tokens")
-        self.c = slider("compute C = 6ND (FLOP)", C_ENDS, "training compute in floating point operations")
-        self.level = ipywidgets.Dropdown(
-            options=[(f"{level:.0%}", level) for level in LEVELS], value=0.9, description="interval", style=WIDE,
-            tooltip="how often the interval should hold", layout=ipywidgets.Layout(width="250px"),
+            style={"button_width": "auto"}, layout=ipywidgets.Layout(margin="2px 2px 2px 236px"),
         )  # fmt: skip
+        self.by.observe(self._moved, names="value")
+        self.n, self.d, self.c = (
+            slider(LogSlider, name, tip, self._moved, step=0.02)
+            for name, tip in (
+                ("parameters N", "number of parameters"),
+                ("training tokens D", "number of training tokens"),
+                ("compute C = 6ND (FLOPs)", "training compute in floating-point operations"),
+            )
+        )
+        self.level = dropdown(
+            "interval", "how often the interval should hold", [(f"{v:.0%}", v) for v in LEVELS], "330px", value=0.9
+        )
         self.level.observe(self._moved, names="value")
         self.jump = ipywidgets.Dropdown(
             options=[("go to a known model ...", "")] + [(name, name) for name in self._models],
             tooltip="sets N and D to those of the model",
-            layout=ipywidgets.Layout(width="230px"),
+            layout=ipywidgets.Layout(width="210px"),
         )
         self.jump.observe(self._jumped, names="value")
-        self.reset = ipywidgets.Button(description="reset", tooltip="back to the largest run", icon="undo")
-        self.reset.on_click(lambda _: self.home())
-        self._values = ipywidgets.HTML()
+        self.reset = button("reset", "back to the largest run", self.home, icon="undo")
         self.text = ipywidgets.HTML()
         self.widget = ipywidgets.VBox(
             [
-                self.law, self.by, self.n, self.d, self.c, self._values,
-                ipywidgets.HBox([self.level, self.jump, self.reset]), self.canvas.image, self.text,
+                *([self.law] if len(titles) > 1 else []), self.by,
+                row(self.n, short), row(self.d, short), row(self.c, scientific),
+                ipywidgets.HBox([self.level, self.jump, self.reset]), self.canvas.widget, self.text,
             ]
         )  # fmt: skip
 
@@ -111,11 +112,10 @@ class Explorer(Quiet):
                 self.n.value, self.d.value = float(s.n_params[last]), float(s.n_tokens[last])
             else:
                 self.n.value, self.d.value = s.n_range[1], s.d_range[1]
-            self.c.value = 6 * self.n.value * self.d.value
-        self.update()
+        self._moved(None)
 
     def _jumped(self, change: Any) -> None:
-        if change["new"]:
+        if change["new"] and not self.busy:
             model = self._models[change["new"]]
             with self.quietly():
                 self.by.value = "nd"
@@ -125,114 +125,87 @@ class Explorer(Quiet):
     def _moved(self, _: Any) -> None:
         if self.busy:
             return
-        budget = self.by.value == "budget"
         with self.quietly():
-            if budget:
-                best = compute_optimal(self.source.law, self.c.value)
-                self.n.value = float(np.clip(best.n_params, 10 ** N_ENDS[0], 10 ** N_ENDS[1]))
-                self.d.value = float(np.clip(best.n_tokens, 10 ** D_ENDS[0], 10 ** D_ENDS[1]))
+            if self.by.value == "budget":
+                self.c.value = float(np.clip(self.c.value, *self._budgets))
+                best = compute_optimal(self.source.law, self.c.value, draws=0, judge=False)
+                self.n.value, self.d.value = best.n_params, best.n_tokens
             else:
-                self.c.value = float(np.clip(6 * self.n.value * self.d.value, 10 ** C_ENDS[0], 10 ** C_ENDS[1]))
+                self.c.value = 6 * self.n.value * self.d.value
+            model = self._models.get(self.jump.value)
+            if model and not np.allclose((self.n.value, self.d.value), (model.n_params, model.n_tokens), rtol=1e-6):
+                self.jump.value = ""  # the sliders have left it
         self.update()
+
+    def _set_ends(self) -> None:
+        """Sliders from half a decade below the smallest runs; budgets whose best N and D lie on the sliders."""
+        s = self.source
+        with self.quietly():
+            self.n.max, self.d.max, self.c.max = TOP_N, TOP_D, TOP_N + TOP_D + 0.8  # log10 of 6 is 0.78
+            self.n.min = max(np.log10(s.n_range[0]) - 0.5, 3.0)
+            self.d.min = max(np.log10(s.d_range[0]) - 0.5, 4.0)
+            self.c.min = self.n.min + self.d.min + 0.7
+        tried = np.arange(self.c.min, self.c.max, 0.02)
+        best = compute_optimal(s.law, 10.0**tried, draws=0, judge=False)
+        n, d = np.log10(best.n_params), np.log10(best.n_tokens)
+        on = tried[(n > self.n.min) & (n < TOP_N) & (d > self.d.min) & (d < TOP_D)]
+        self._budgets = (10.0 ** on[0], 10.0 ** on[-1])
 
     # ---- drawing
 
     def show_law(self) -> None:
         """Draw the panels of the chosen law anew, and go to its largest run."""
-        with self.canvas.style():  # ticks and grid lines take their looks when they are first drawn
-            self._draw_panels()
-            self.canvas.freeze()
-        self.home()
-
-    def _draw_panels(self) -> None:
-        s = self.source
-        self.canvas.clear()
-        self._parts = []
-        for axes, ends, x, label in zip(
-            self._axes, (N_ENDS, D_ENDS), (s.n_params, s.n_tokens),
-            (f"parameters N, {s.counting}", "training tokens D"), strict=True,
-        ):  # fmt: skip
-            axes.clear()
-            axes.set_xscale("log")
-            axes.set_xlim(10 ** ends[0], 10 ** ends[1])
-            axes.set_xlabel(label)
-            axes.axvspan(*(s.n_range if axes is self._axes[0] else s.d_range), color="#000000", alpha=0.06, linewidth=0)
-            self._parts.append(self._panel(axes, s, x))
-        lowest = float(s.predict(np.array([10 ** N_ENDS[1]]), np.array([10 ** D_ENDS[1]]))[0])
-        smallest = float(s.predict(np.array([s.n_range[0]]), np.array([s.d_range[0]]))[0])
-        self._axes[0].set_ylim(0.9 * lowest, 1.08 * float(s.loss.max()) if len(s.loss) else smallest)
-        self._axes[0].set_ylabel("loss (nats per token)")
-        self.canvas.figure.suptitle(f"Losses on {s.text}", fontsize=11)
-
-    def _panel(self, axes: Axes, s: Source, x: np.ndarray) -> dict[str, Any]:
-        if len(x):
-            axes.plot(x, s.loss, "o", color=GREY, markersize=3, alpha=0.35)
-        for model in self._models.values():
-            at = model.n_params if axes is self._axes[0] else model.n_tokens
-            axes.axvline(at, color=GREY, linewidth=0.8, linestyle=":")
-            if axes is self._axes[0]:
-                axes.text(at, 0.98, model.name, rotation=90, fontsize=7, color="#555555", ha="right", va="top",
-                          transform=axes.get_xaxis_transform())  # fmt: skip
-        c = self.canvas
-        return {
-            "band": c.moving(band(axes, BLUE)),
-            "near": c.moving(axes.plot([], [], "o", color="#000000", markersize=4.5)[0]),
-            "inside": c.moving(axes.plot([], [], color=BLUE, linewidth=1.8)[0]),
-            "outside": c.moving(axes.plot([], [], color=BLUE, linewidth=1.8, linestyle="--")[0]),
-            "here": c.moving(axes.plot([], [], "D", color=ORANGE, markersize=8)[0]),
-        }
+        with self.n.hold_sync(), self.d.hold_sync(), self.c.hold_sync():  # ends and values in one message each
+            self._set_ends()
+            with self.canvas.style():  # ticks and grid lines take their looks when they are first drawn
+                self.canvas.clear()
+                ends = ((self.n.min, TOP_N), (self.d.min, TOP_D))
+                self._panels = draw_panels(self.canvas, self._axes, self.source, ends, list(self._models.values()))
+                self.canvas.freeze()
+            self.home()
 
     def update(self) -> None:
         """Move the law, its band and the marker to the sliders, and say in words what they mean."""
         self.n.disabled = self.d.disabled = self.by.value == "budget"
         self.c.disabled = self.by.value != "budget"
-        s, n, d, level = self.source, self.n.value, self.d.value, self.level.value
-        loss = float(s.predict(np.array([n]), np.array([d]))[0])
-        for parts, ends, own, other, other_value, here in (
-            (self._parts[0], N_ENDS, s.n_params, s.n_tokens, d, n),
-            (self._parts[1], D_ENDS, s.n_tokens, s.n_params, n, d),
-        ):
-            x = np.logspace(*ends, 70)
-            held = np.full_like(x, other_value)
-            pair = (x, held) if parts is self._parts[0] else (held, x)
-            y = s.predict(*pair)
-            low, high = s.interval(*pair, level)
-            set_band(parts["band"], x, low, np.minimum(high, 50.0))
-            ran = s.n_range if parts is self._parts[0] else s.d_range
-            within = (x >= ran[0]) & (x <= ran[1])
-            parts["inside"].set_data(x, np.where(within, y, np.nan))
-            parts["outside"].set_data(x, np.where(within, np.nan, y))
-            near = np.abs(np.log(other / other_value)) < np.log(1.3) if len(other) else np.zeros(0, bool)
-            parts["near"].set_data(own[near], s.loss[near])
-            parts["here"].set_data([here], [loss])
+        n, d, level = self.n.value, self.d.value, self.level.value
+        law = self.source.law
+        verdict = law.verdict(n, d) if isinstance(law, FitResult) else None
+        for panel in self._panels:
+            panel.move(n, d, level, refused=verdict is not None and verdict.refused)
         self.canvas.redraw()
-        self._values.value = (
-            f"<b>N</b> = {short(n)} parameters, <b>D</b> = {short(d)} tokens, {d / n:.3g} tokens per parameter, "
-            f"<b>C</b> = {6 * n * d:.2g} FLOP"
+        self.text.value = paragraph(
+            f"<b>N = {short(n)}</b> parameters, <b>D = {short(d)}</b> tokens, {d / n:.3g} tokens per parameter, "
+            f"C = {scientific(6 * n * d)} FLOPs.",
+            *self._say(n, d, level, verdict),
         )
-        self.text.value = self._words(s, n, d, loss, level)
 
-    def _words(self, s: Source, n: float, d: float, loss: float, level: float) -> str:
+    def _say(self, n: float, d: float, level: float, verdict: Verdict | None) -> tuple[str, ...]:
+        s = self.source
         past = [
-            f"{np.log10(value / largest):.1f} decades in {name} beyond the runs"
+            f"{np.log10(value / largest):.1f} decades beyond the largest {name}"
             for name, value, largest in (("N", n, s.n_range[1]), ("D", d, s.d_range[1]))
             if value > largest * 1.02
         ]
-        beyond = " and ".join(past) or "not beyond the runs"
-        if isinstance(s.law, FitResult):
-            verdict = s.law.verdict(n, d)
-            what = escape("; ".join(verdict.reasons))
+        where = f" ({' and '.join(past)})" if past else ""
+        loss = float(s.law.predict(n, d))
+        if isinstance(s.law, FitResult) and verdict is not None:
+            what = sentence(escape("; ".join(verdict.reasons)))
             if verdict.refused:
-                return f"<b>No prediction: {verdict.level}.</b> {beyond}. {what}"
+                return (f"<b>No prediction: {verdict.level}.</b> {what}",)
             low, high = s.law.interval(n, d, level=level, kind="new_run")
-            return (
-                f"<b>{loss:.3f} nats per token</b>, {level:.0%} interval of a new run {low:.3f} to {high:.3f} "
-                f"({beyond}). Verdict: <b>{verdict.level}</b>. {what}"
+            said = (
+                f"<b>{loss:.3f} nats per token</b>, {level:.0%} interval of a new run {low:.3f} to {high:.3f}{where}."
             )
+            return said, f"Verdict: <b>{verdict.level}</b>. {what}"
         if not s.has_interval:
-            return f"<b>{loss:.3f} nats per token</b> ({beyond}). Published without a covariance: no band can be drawn."
-        low, high = (float(v[0]) for v in s.interval(np.array([n]), np.array([d]), level))
+            return (
+                f"<b>{loss:.3f} nats per token</b>{where}.",
+                "This law was published without a covariance: no interval can be given.",
+            )
+        low, high = s.law.interval(n, d, level=level)
+        caution = "The interval knows the scatter of the runs, not whether the form holds so far out." if past else ""
         return (
-            f"<b>{loss:.3f} nats per token</b>, {level:.0%} interval of the law's mean {low:.3f} to {high:.3f} "
-            f"({beyond}). The interval knows the scatter of the runs, not whether the form holds so far out."
+            f"<b>{loss:.3f} nats per token</b>, {level:.0%} interval of the law's mean {low:.3f} to {high:.3f}{where}.",
+            caution,
         )

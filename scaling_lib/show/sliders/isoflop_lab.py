@@ -6,133 +6,187 @@ from typing import Any
 
 import ipywidgets
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit.allocate import compute_optimal
-from scaling_lib.fit.isoflops import isoflop
+from scaling_lib.fit.isoflops import IsoFlopResult, isoflop
 from scaling_lib.fit.published import PublishedLaw
 from scaling_lib.fit.result import FitResult
 from scaling_lib.show.ladders import short
+from scaling_lib.show.plot import count_axis
 from scaling_lib.show.sliders.canvas import Canvas
+from scaling_lib.show.sliders.panel import LogSlider, Panel, Slider, button, paragraph, row, scientific, slider
 
 BUDGETS = np.logspace(17, 21, 5)
 TARGET = 1e24
 POINTS = 15
 COLOURS = ("#56B4E9", "#009E73", "#0072B2", "#CC79A7", "#D55E00")
+MOST = 80.0  # per cent; larger errors are drawn at this edge
 
 
-class IsoFlopLab:
+class IsoFlopLab(Panel):
     """Sliders for the width and the offset of the sizes tried at each budget, and for noise.
 
     Parameters
     ----------
     law : a joint law, taken as the truth; its losses are exact but for the noise that one adds.
+
+    Attributes
+    ----------
+    found : what the parabolas find; None where they give no exponent.
+    error : error of the D* that they extrapolate to 1e24 FLOPs, in per cent; NaN where there is none.
     """
 
     def __init__(self, law: FitResult | PublishedLaw) -> None:
         self._law = law
+        self.found: IsoFlopResult | None = None
+        self.error = float("nan")
         true = compute_optimal(law, np.append(BUDGETS, TARGET))
         self._true_n = np.asarray(true.n_params)
-        self.canvas = Canvas(alt="Parabolas of loss against size for five budgets; optimal size against compute")
-
-        def slider(name: str, tip: str, **options: Any) -> ipywidgets.FloatSlider:
-            made = ipywidgets.FloatSlider(
-                description=name, tooltip=tip, style={"description_width": "230px"},
-                layout=ipywidgets.Layout(width="620px"), **options,
-            )  # fmt: skip
-            made.observe(lambda _: self.update(), names="value")
-            return made
-
+        self._true_a = float(np.polyfit(np.log(BUDGETS), np.log(self._true_n[:5]), 1)[0])
+        self.canvas = Canvas(alt="Parabolas of loss against size for five budgets; the error of the optimum they find")
         self.width = slider(
-            "width of the grid (a factor each way)", "sizes from the centre over this factor to the centre times it",
-            min=1.5, max=32.0, step=0.1, value=4.0, readout_format=".1f",
+            LogSlider, "width of the grid (a factor)",
+            "sizes from the centre over this factor to the centre times it", self._moved,
+            base=2, min=0.5, max=5.0, step=0.1, value=4.0,
         )  # fmt: skip
         self.offset = slider(
-            "offset of its centre (doublings)", "0: on the true optimum", min=-3.0, max=3.0, step=0.05, value=0.0,
-            readout_format="+.2f",
+            Slider, "offset of its centre (doublings)", "0: on the true optimum", self._moved,
+            min=-3.0, max=3.0, step=0.05, value=0.0,
         )  # fmt: skip
         self.drift = slider(
-            "drift of the offset (doublings a decade)", "an offset that grows with the budget", min=-1.0, max=1.0,
-            step=0.02, value=0.0, readout_format="+.2f",
+            Slider, "drift (doublings per decade of C)", "an offset that grows with the budget",
+            self._moved, min=-1.0, max=1.0, step=0.02, value=0.0,
         )  # fmt: skip
         self.noise = slider(
-            "noise of a loss (%)", "standard deviation of a run's loss", min=0.0, max=1.0, step=0.02, value=0.0,
-            readout_format=".2f",
+            Slider, "noise of a loss (%)", "standard deviation of a run's loss", self._moved,
+            min=0.0, max=1.0, step=0.02, value=0.0,
         )  # fmt: skip
-        self.reset = ipywidgets.Button(description="reset", icon="undo", tooltip="a centred grid of 4x without noise")
-        self.reset.on_click(lambda _: self._home())
-        self.text = ipywidgets.HTML()
+        self.reset = button("reset", "a centred grid of 4x without noise", self.home, icon="undo")
+        self.text, indent = ipywidgets.HTML(), ipywidgets.Layout(margin="2px 2px 2px 236px")
         self.widget = ipywidgets.VBox(
-            [self.width, self.offset, self.drift, self.noise, self.reset, self.canvas.image, self.text]
+            [
+                row(self.width, "{:.1f}".format),
+                row(self.offset, "{:+.2f}".format),
+                row(self.drift, "{:+.2f}".format),
+                row(self.noise, "{:.2f}%".format),
+                ipywidgets.HBox([self.reset], layout=indent),
+                self.canvas.widget,
+                self.text,
+            ]
         )
         with self.canvas.style():
-            self._draw()
+            left, right = self.canvas.figure.subplots(1, 2)
+            self._draw_parabolas(left)
+            self._draw_errors(right)
             self.canvas.freeze()
         self.update()
 
-    def _draw(self) -> None:
-        left, right = self.canvas.figure.subplots(1, 2)
-        losses = np.asarray(self._law.predict(self._true_n[:5], BUDGETS / (6 * self._true_n[:5])))
-        left.set_xscale("log")
-        left.set_xlim(self._true_n[0] / 40, self._true_n[4] * 40)
-        left.set_ylim(losses.min() * 0.93, losses.max() * 1.25)
-        left.set_xlabel("parameters N")
-        left.set_ylabel("loss (nats per token)")
-        right.set_xscale("log")
-        right.set_yscale("log")
-        right.set_xlim(1e16, 3e24)
-        right.set_ylim(self._true_n[0] / 10, self._true_n[5] * 10)
-        right.set_xlabel("compute C (FLOP)")
-        right.set_ylabel("optimal parameters N*")
-        right.plot(np.append(BUDGETS, TARGET), self._true_n, color="#888888", linewidth=1.5, label="the truth")
-        right.plot([], [], color="#0072B2", linestyle="--", label="from the parabolas")
-        right.legend(loc="upper left")
-        moving = self.canvas.moving
-        self._points = [moving(left.plot([], [], "o", color=c, markersize=3.5)[0]) for c in COLOURS]
-        self._curves = [moving(left.plot([], [], color=c, linewidth=1.2)[0]) for c in COLOURS]
-        self._minima = moving(left.plot([], [], "k*", markersize=9)[0])
-        self._optima = moving(right.plot([], [], "k*", markersize=8)[0])
-        self._line = moving(right.plot([], [], color="#0072B2", linestyle="--", linewidth=1.5)[0])
+    # ---- drawing
 
-    def _home(self) -> None:
-        self.width.value, self.offset.value, self.drift.value, self.noise.value = 4.0, 0.0, 0.0, 0.0
+    def _draw_parabolas(self, axes: Axes) -> None:
+        losses = np.asarray(self._law.predict(self._true_n[:5], BUDGETS / (6 * self._true_n[:5])))
+        axes.set_xscale("log")
+        axes.set_xlim(self._true_n[0] / 60, self._true_n[4] * 60)
+        count_axis(axes)
+        axes.set_ylim(losses.min() * 0.93, losses.max() * 1.35)
+        axes.set_xlabel("parameters N")
+        axes.set_ylabel("loss (nats per token)")
+        moving = self.canvas.moving
+        self._points = [moving(axes.plot([], [], "o", color=c, markersize=3.5)[0]) for c in COLOURS]
+        self._curves = [moving(axes.plot([], [], color=c, linewidth=1.2)[0]) for c in COLOURS]
+        self._minima = moving(axes.plot([], [], "k*", markersize=9)[0])
+        names = [f"{c:.0e} FLOPs".replace("e+", "e") for c in BUDGETS]
+        handles = [
+            axes.plot([], [], "o-", color=c, markersize=3.5, label=n)[0] for c, n in zip(COLOURS, names, strict=True)
+        ]
+        handles.append(axes.plot([], [], "k*", markersize=9, label="minimum")[0])
+        axes.legend(handles=handles, loc="upper right", fontsize=8)
+
+    def _draw_errors(self, axes: Axes) -> None:
+        axes.set_xscale("log")
+        axes.set_xlim(1e16, 1e25)
+        axes.set_xlabel("compute C (FLOPs)")
+        axes.set_yscale("asinh", linear_width=2.0)  # a per cent and tens of per cent in one picture
+        axes.set_ylim(-MOST, MOST)
+        axes.set_yticks((-50, -20, -10, -5, -2, -1, 0, 1, 2, 5, 10, 20, 50))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:+.0f}" if v else "0"))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.set_ylabel("error of the optimal tokens D* (%)")
+        axes.axhline(0, color="#888888", linewidth=1.5, label="the truth")
+        axes.axvspan(BUDGETS[0], BUDGETS[-1], color="#000000", alpha=0.06, linewidth=0, label="budgets tried")
+        axes.plot([], [], "k*", markersize=8, label="minima of the parabolas")
+        axes.plot([], [], color="#0072B2", linestyle="--", label="the line through them")
+        axes.legend(loc="upper left", fontsize=8)
+        moving = self.canvas.moving
+        self._line = moving(axes.plot([], [], color="#0072B2", linestyle="--", linewidth=1.5)[0])
+        self._optima = moving(axes.plot([], [], "k*", markersize=8)[0])
+        self._far = moving(axes.plot([], [], "D", color="#D55E00", markersize=8)[0])
+
+    # ---- moving
+
+    def home(self) -> None:
+        """A centred grid, four times each way, without noise."""
+        with self.quietly():
+            self.width.value, self.offset.value, self.drift.value, self.noise.value = 4.0, 0.0, 0.0, 0.0
+        self.update()
+
+    def _moved(self, _: Any) -> None:
+        if not self.busy:
+            self.update()
+
+    def _grid(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """N, C and loss of the runs, each (budgets, sizes)."""
+        shift = self.offset.value + self.drift.value * (np.log10(BUDGETS) - 19)
+        centre = self._true_n[:5] * 2.0**shift
+        n = centre[:, None] * np.geomspace(1 / self.width.value, self.width.value, POINTS)
+        c = np.broadcast_to(BUDGETS[:, None], n.shape)
+        noise = np.random.default_rng(0).standard_normal(n.shape) * self.noise.value / 100
+        return n, c, np.asarray(self._law.predict(n, c / (6 * n))) * np.exp(noise)
 
     def update(self) -> None:
         """Draw the runs of the grid, fit the parabolas and the line, and compare with the truth."""
-        shift = self.offset.value + self.drift.value * (np.log10(BUDGETS) - 19)
-        centre = self._true_n[:5] * 2.0**shift
-        n = centre[:, None] * np.geomspace(1 / self.width.value, self.width.value, POINTS)  # (budgets, sizes)
-        c = np.broadcast_to(BUDGETS[:, None], n.shape)
-        noise = np.random.default_rng(0).standard_normal(n.shape) * self.noise.value / 100
-        loss = np.asarray(self._law.predict(n, c / (6 * n))) * np.exp(noise)
-        for i, (points, curve) in enumerate(zip(self._points, self._curves, strict=True)):
+        n, c, loss = self._grid()
+        for i, points in enumerate(self._points):
             points.set_data(n[i], loss[i])
-            curve.set_data([], [])
-        self._minima.set_data([], [])
-        self._optima.set_data([], [])
-        self._line.set_data([], [])
+        for line in (*self._curves, self._minima, self._optima, self._line, self._far):
+            line.set_data([], [])
         try:
-            found = isoflop(n.ravel(), c.ravel(), loss.ravel())
+            self.found = isoflop(n.ravel(), c.ravel(), loss.ravel())
         except InputError as error:
-            self.canvas.redraw()
-            self.text.value = f"<b>No exponent:</b> {error}"
-            return
+            self.found, self.error = None, float("nan")
+            self.text.value = paragraph(f"<b>No exponent:</b> {error}")
+        else:
+            self._draw_found(self.found, n)
+        self.canvas.redraw()
+
+    def _draw_found(self, found: IsoFlopResult, n: np.ndarray) -> None:
         for i, curve in enumerate(self._curves):
             at = np.geomspace(n[i, 0], n[i, -1], 40)
             u = np.log(at) - found.centre[i]
             curve.set_data(at, found.coefficients[i] @ np.stack([np.ones_like(u), u, u * u]))
         good = found.used
         self._minima.set_data(found.n_opt[good], found.loss_opt[good])
-        self._optima.set_data(found.budgets[good], found.n_opt[good])
-        along = np.logspace(16.5, 24.3, 20)
-        self._line.set_data(along, found.optimal(along)[0])
-        self.canvas.redraw()
+        self._optima.set_data(found.budgets[good], _per_cent(self._true_n[:5][good] / found.n_opt[good]))
+        along = np.logspace(17, 24, 30)
+        true = np.interp(np.log(along), np.log(np.append(BUDGETS, TARGET)), np.log(self._true_n))
+        self._line.set_data(along, _per_cent(np.exp(true) / found.optimal(along)[0]))
         n_far, d_far = found.optimal(TARGET)
-        true_n, true_d = self._true_n[5], TARGET / (6 * self._true_n[5])
-        slope = np.polyfit(np.log(BUDGETS), np.log(self._true_n[:5]), 1)[0]
-        kinds = ", ".join(f"{c:.0e} FLOP: {flag}" for c, flag in zip(BUDGETS, found.flags, strict=True) if flag != "ok")
-        self.text.value = (
-            f"N* ~ C<sup>{found.a:.3f}</sup>; the truth is C<sup>{slope:.3f}</sup>. At 1e24 FLOP: N* = {short(n_far)} "
-            f"({100 * (n_far / true_n - 1):+.1f}%), D* = {short(d_far)} (<b>{100 * (d_far / true_d - 1):+.1f}%</b>). "
-            + (f"Minima left out or doubtful: {kinds}." if kinds else "All five minima lie inside their grids.")
+        true_d = TARGET / (6 * self._true_n[5])
+        self.error = float(100 * (d_far / true_d - 1))
+        self._far.set_data([TARGET], _per_cent(np.array([d_far / true_d])))
+        doubtful = [f"{scientific(c)} FLOPs: {f}" for c, f in zip(BUDGETS, found.flags, strict=True) if f != "ok"]
+        self.text.value = paragraph(
+            f"The parabolas find N* ~ C<sup>{found.a:.3f}</sup>; the truth is C<sup>{self._true_a:.3f}</sup>.",
+            f"At 1e24 FLOPs they say N* = {short(n_far)} ({100 * (n_far / self._true_n[5] - 1):+.1f}%) and "
+            f"D* = {short(d_far)} (<b>{self.error:+.1f}%</b>).",
+            f"Minima left out or doubtful: {', '.join(doubtful)}."
+            if doubtful
+            else "All five minima lie inside their grids.",
         )
+
+
+def _per_cent(ratio: np.ndarray) -> np.ndarray:
+    return np.clip(100 * (ratio - 1), -MOST, MOST)

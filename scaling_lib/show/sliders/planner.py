@@ -9,16 +9,29 @@ import ipywidgets
 import numpy as np
 
 from scaling_lib.fit.allocate import compute_optimal
+from scaling_lib.fit.result import FitResult
 from scaling_lib.show.ladders import short
 from scaling_lib.show.sliders.canvas import Canvas, band, set_band
+from scaling_lib.show.sliders.panel import (
+    LogSlider,
+    Panel,
+    button,
+    dropdown,
+    paragraph,
+    row,
+    scientific,
+    sentence,
+    slider,
+)
 from scaling_lib.show.sliders.sources import Source
 
 BLUE, ORANGE = "#0072B2", "#D55E00"
+HOURS = (-2.0, 5.0)  # log10: from half a minute to eleven years
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Sustained training FLOP per second, and an assumed price in dollars per hour; both may be changed."""
+    """Sustained training FLOPs per second, and an assumed price in dollars per hour; both may be changed."""
 
     name: str
     flops_per_second: float
@@ -34,8 +47,8 @@ MACHINES = (
 )
 
 
-class BudgetPlanner:
-    """Sliders for hours and price on a chosen machine; compute-optimal N and D by a law, and the loss it expects.
+class BudgetPlanner(Panel):
+    """Sliders for hours, money and compute, tied together by machine and price, and what a law would train with them.
 
     Parameters
     ----------
@@ -45,83 +58,143 @@ class BudgetPlanner:
     def __init__(self, source: Source) -> None:
         self._source = source
         self.canvas = Canvas(alt="The loss of the best spent budget against compute, with the chosen budget")
-        wide = {"description_width": "210px"}
-        layout = ipywidgets.Layout(width="620px")
-        self.machine = ipywidgets.Dropdown(
-            options=[(m.name, m) for m in MACHINES], value=MACHINES[1], description="machine", style=wide,
-            layout=layout, tooltip="what does the training",
-        )  # fmt: skip
-        self.hours = ipywidgets.FloatLogSlider(
-            min=-1, max=4, step=0.01, value=24, description="time (hours)", style=wide, layout=layout,
-            readout_format=".3g", tooltip="hours of training",
-        )  # fmt: skip
-        self.price = ipywidgets.FloatLogSlider(
-            min=-2, max=4, step=0.01, value=3, description="price (dollars per hour)", style=wide, layout=layout,
-            readout_format=".3g", tooltip="of the whole machine; an assumption to change",
-        )  # fmt: skip
-        self.reset = ipywidgets.Button(description="reset", icon="undo", tooltip="a day on one H100")
+        self.machine = dropdown("machine", "what does the training", [(m.name, m) for m in MACHINES], value=MACHINES[1])
         self.machine.observe(self._machine_chosen, names="value")
-        self.hours.observe(lambda _: self.update(), names="value")
-        self.price.observe(lambda _: self.update(), names="value")
-        self.reset.on_click(lambda _: self._home())
+        self.price = slider(
+            LogSlider, "price (dollars per hour)", "of the whole machine; an assumption to change", self._moved,
+            min=-2, max=4, step=0.01,
+        )  # fmt: skip
+        self.hours = slider(
+            LogSlider, "time (hours)", "hours of training", self._moved,
+            min=HOURS[0], max=HOURS[1], step=0.01,
+        )  # fmt: skip
+        self.money = slider(
+            LogSlider, "money (dollars)", "time x price: moving it moves the time", self._money_moved,
+            min=-4, max=9, step=0.01,
+        )  # fmt: skip
+        self.compute = slider(
+            LogSlider, "compute C = 6ND (FLOPs)", "time x speed: moving it moves the time", self._compute_moved,
+            min=9, max=28, step=0.01,
+        )  # fmt: skip
+        self.reset = button("reset", "back to the beginning", self.home, icon="undo")
         self.text = ipywidgets.HTML()
-        self.widget = ipywidgets.VBox([self.machine, self.hours, self.price, self.reset, self.canvas.image, self.text])
+        self.widget = ipywidgets.VBox(
+            [
+                self.machine, row(self.price, "{:,.2f}".format), row(self.hours, "{:,.2f}".format),
+                row(self.money, "{:,.2f}".format), row(self.compute, scientific),
+                ipywidgets.HBox([self.reset], layout=ipywidgets.Layout(margin="2px 2px 2px 236px")),
+                self.canvas.widget, self.text,
+            ]
+        )  # fmt: skip
         with self.canvas.style():
             self._draw()
             self.canvas.freeze()
-        self.update()
+        self.home()
 
     @property
     def flops(self) -> float:
-        """The budget in FLOP."""
+        """The budget in FLOPs."""
         return float(self.machine.value.flops_per_second * self.hours.value * 3600)
 
-    def _draw(self) -> None:
-        axes = self.canvas.figure.subplots()
-        c = np.logspace(13, 28, 80)
-        best = compute_optimal(self._source.law, c)
-        loss = np.asarray(best.loss)
-        axes.set_xscale("log")
-        axes.set_xlabel("compute C = 6ND (FLOP)")
-        axes.set_ylabel("loss of the budget spent best (nats per token)")
-        axes.set_title(f"Losses on {self._source.text}")
-        axes.set_xlim(c[0], c[-1])
-        axes.set_ylim(0.9 * loss[-1], min(float(loss[0]), 8.0))
-        least, most = (6 * n * d for n, d in zip(self._source.n_range, self._source.d_range, strict=True))
-        inside = (c >= least) & (c <= most)
-        axes.axvspan(least, most, color="#000000", alpha=0.06, linewidth=0)
-        axes.plot(c, np.where(inside, loss, np.nan), color=BLUE, linewidth=2)
-        axes.plot(c, np.where(inside, np.nan, loss), color=BLUE, linewidth=2, linestyle="--")
-        if best.loss_interval is not None:
-            set_band(band(axes, BLUE), c, *(np.asarray(v) for v in best.loss_interval))
-        self._here = self.canvas.moving(axes.plot([], [], "D", color=ORANGE, markersize=9)[0])
-        self._drop = self.canvas.moving(axes.plot([], [], color=ORANGE, linewidth=1, linestyle=":")[0])
-        self._bottom = 0.9 * float(loss[-1])
+    @property
+    def dollars(self) -> float:
+        """What it costs at the price."""
+        return float(self.hours.value * self.price.value)
+
+    # ---- moving
+
+    def home(self) -> None:
+        """A day on one H100; for a law of our own an hour on the laptop."""
+        machine, hours = (MACHINES[0], 1.0) if self._source.is_ours else (MACHINES[1], 24.0)
+        with self.quietly():
+            self.machine.value, self.hours.value, self.price.value = machine, hours, machine.dollars_per_hour
+        self._moved(None)
 
     def _machine_chosen(self, change: Any) -> None:
-        self.price.value = change["new"].dollars_per_hour
+        if not self.busy:
+            with self.quietly():
+                self.price.value = change["new"].dollars_per_hour
+            self._moved(None)
+
+    def _money_moved(self, _: Any) -> None:
+        if not self.busy:
+            self._take(self.money.value / self.price.value)
+
+    def _compute_moved(self, _: Any) -> None:
+        if not self.busy:
+            self._take(self.compute.value / (3600 * self.machine.value.flops_per_second))
+
+    def _take(self, hours: float) -> None:
+        with self.quietly():
+            self.hours.value = float(np.clip(hours, 10.0 ** HOURS[0], 10.0 ** HOURS[1]))
+        self._moved(None)
+
+    def _moved(self, _: Any) -> None:
+        if self.busy:
+            return
+        with self.quietly():
+            self.money.value, self.compute.value = self.dollars, self.flops
         self.update()
 
-    def _home(self) -> None:
-        self.machine.value, self.hours.value, self.price.value = MACHINES[1], 24.0, MACHINES[1].dollars_per_hour
+    # ---- drawing
+
+    def _draw(self) -> None:
+        axes, source = self.canvas.figure.subplots(), self._source
+        least, most = (6 * n * d for n, d in zip(source.n_range, source.d_range, strict=True))
+        ends = (min(1e13, least / 10), 1e28)
+        c = np.geomspace(*ends, 80)
+        c = np.unique(np.append(c, (least, most)))  # the solid part and the dashed ones share their ends
+        best = compute_optimal(source.law, c, judge=False)
+        loss = np.asarray(best.loss)
+        if isinstance(source.law, FitResult):
+            fit = source.law
+            refused = [fit.verdict(n, d).refused for n, d in zip(best.n_params, best.n_tokens, strict=True)]
+            loss = np.where(refused, np.nan, loss)
+        axes.set_xscale("log")
+        axes.set_xlabel("compute C = 6ND (FLOPs)")
+        axes.set_ylabel("loss of the budget spent best (nats per token)")
+        axes.set_title(f"Losses on {source.text}")
+        axes.set_xlim(*ends)
+        self._bottom = 0.9 * float(np.nanmin(loss))
+        axes.set_ylim(self._bottom, min(float(np.nanmax(loss)), 8.0))
+        axes.axvspan(least, most, color="#000000", alpha=0.06, linewidth=0, label="range of the runs")
+        inside = np.where((c >= least) & (c <= most), loss, np.nan)
+        axes.plot(c, inside, color=BLUE, linewidth=2, label="law within it")
+        axes.plot(c, np.where(c <= least, loss, np.nan), color=BLUE, linewidth=2, linestyle="--")
+        axes.plot(c, np.where(c >= most, loss, np.nan), color=BLUE, linewidth=2, linestyle="--", label="and beyond")
+        if best.loss_interval is not None:
+            found = band(axes, BLUE)
+            low, high = (np.where(np.isnan(loss), np.nan, v) for v in best.loss_interval)
+            set_band(found, c, low, high)
+            found.set_label("90% interval of its mean")
+        axes.plot([], [], "D", color=ORANGE, markersize=9, label="your budget")
+        axes.legend(loc="upper right")
+        self._drop = self.canvas.moving(axes.plot([], [], color=ORANGE, linewidth=1, linestyle=":")[0])
+        self._here = self.canvas.moving(axes.plot([], [], "D", color=ORANGE, markersize=9)[0])
 
     def update(self) -> None:
         """Spend the budget, mark it, and say what it buys."""
         best = compute_optimal(self._source.law, self.flops)
-        self._here.set_data([self.flops], [best.loss])
-        self._drop.set_data([self.flops] * 2, [self._bottom, best.loss])
-        self.canvas.redraw()
-        cost = self.hours.value * self.price.value
         verdict = best.verdict
         refused = verdict is not None and verdict.refused
-        spread = ""
-        if best.loss_interval is not None and not refused:
-            low, high = best.loss_interval
-            spread = f", {best.level:.0%} interval of the law {low:.3f} to {high:.3f}"
-        outcome = f"<b>{best.loss:.3f} nats per token</b>{spread}"
+        self._here.set_data([] if refused else [self.flops], [] if refused else [best.loss])
+        self._drop.set_data([self.flops] * 2, [self._bottom, 99.0 if refused else best.loss])
+        self.canvas.redraw()
+        bought = (
+            f"{self.hours.value:,.2f} hours, {self.dollars:,.2f} dollars at that price, {scientific(self.flops)} FLOPs."
+        )
         if refused and verdict is not None:
-            outcome = f"<b>no prediction: {verdict.level}</b>; {'; '.join(verdict.reasons)}"
-        self.text.value = (
-            f"{self.flops:.2g} FLOP, {cost:,.2f} dollars at that price: <b>N* = {short(best.n_params)}</b> parameters, "
-            f"<b>D* = {short(best.n_tokens)}</b> tokens ({best.tokens_per_param:.3g} per parameter); {outcome}."
+            why = sentence("; ".join(verdict.reasons))
+            self.text.value = paragraph(bought, f"<b>No prediction: {verdict.level}.</b> {why}")
+            return
+        spread = ""
+        if best.loss_interval is not None:
+            low, high = best.loss_interval
+            spread = f", {best.level:.0%} interval of the law's mean {low:.3f} to {high:.3f}"
+        self.text.value = paragraph(
+            bought,
+            f"Spent best by this law: <b>N* = {short(best.n_params)}</b> parameters, "
+            f"<b>D* = {short(best.n_tokens)}</b> tokens ({best.tokens_per_param:.3g} tokens per parameter).",
+            f"<b>{best.loss:.3f} nats per token</b>{spread}.",
+            f"Verdict: <b>{verdict.level}</b>. {sentence('; '.join(verdict.reasons))}" if verdict is not None else "",
         )

@@ -104,7 +104,7 @@ def published_source(name: str = "chinchilla-epoch", runs: RunTable | None = Non
     law = laws[name]
     kaplan = name.startswith("kaplan")
     n_range, d_range = RANGES["kaplan" if kaplan else "chinchilla"]
-    counting = "without embeddings" if kaplan else "in all"
+    counting = "without embeddings" if kaplan else "with embeddings"
     data = () if runs is None else (runs.get("N"), runs.get("D"), runs.loss)
     if runs is not None:
         n_range, d_range = ((float(x.min()), float(x.max())) for x in data[:2])

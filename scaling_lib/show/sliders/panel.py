@@ -1,0 +1,135 @@
+"""What the four panels of sliders share: how they are shown, stills of them, sliders that keep what is set."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import ipywidgets
+
+from scaling_lib.show.sliders.canvas import Canvas, Picture
+
+NAME_WIDTH = "230px"
+WIDTH = "640px"
+
+
+class Panel:
+    """Controls, a picture and words; as the last line of a notebook cell it shows itself.
+
+    widget : all of it. canvas : the picture. text : the words, as HTML.
+    """
+
+    widget: ipywidgets.VBox
+    canvas: Canvas
+    text: ipywidgets.HTML
+    busy = False
+
+    @contextlib.contextmanager
+    def quietly(self) -> Iterator[None]:
+        """Inside, sliders are to be set without effect: their callbacks ask ``busy``."""
+        self.busy = True
+        try:
+            yield
+        finally:
+            self.busy = False
+
+    def still(self) -> Picture | None:
+        """The picture and its words as they stand now, for a page where nothing moves.
+
+        None on a page that Voila serves (it names itself in the environment): there the sliders move.
+        """
+        if os.environ.get("VOILA_REQUEST_URL"):
+            return None
+        return self.canvas.still(self.text.value)
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any] | None:
+        bundle: dict[str, Any] | None = self.widget._repr_mimebundle_(**options)
+        if bundle is not None:
+            bundle["text/plain"] = f"<{type(self).__name__}: its sliders need a running kernel>"
+        return bundle
+
+
+class _Keeps:
+    """A slider that keeps a value set by the program to the last digit.
+
+    A browser can show only whole steps, and reports the step next to a value that it was given as if somebody had
+    moved the slider there. Such a report is dropped: whoever moves it moves it by half a step or more.
+    """
+
+    value: float
+    step: float
+
+    def position(self, value: float) -> float:
+        """Where the handle stands for a value, in the unit of ``step``."""
+        return value
+
+    def set_state(self, sync_data: Mapping[str, Any]) -> None:
+        """Take what the browser reports."""
+        if "value" in sync_data:
+            moved = self.position(sync_data["value"]) - self.position(self.value)
+            if abs(moved) <= 0.5 * self.step * (1 + 1e-6):
+                sync_data = {name: value for name, value in sync_data.items() if name != "value"}
+        super().set_state(sync_data)  # type: ignore[misc]
+
+
+class Slider(_Keeps, ipywidgets.FloatSlider):
+    """A slider of a number."""
+
+
+class LogSlider(_Keeps, ipywidgets.FloatLogSlider):
+    """A slider of the logarithm of a number."""
+
+    base: float
+
+    def position(self, value: float) -> float:
+        return math.log(value) / math.log(self.base)
+
+
+def slider(kind: type, name: str, tip: str, moved: Callable[[Any], None], **options: Any) -> Any:
+    """A ``Slider`` or ``LogSlider`` with a name, a tooltip and what is called when it moves."""
+    made = kind(
+        description=name, tooltip=tip, readout=False, style={"description_width": NAME_WIDTH},
+        layout=ipywidgets.Layout(width=WIDTH, max_width="85%"), **options,
+    )  # fmt: skip
+    made.observe(moved, names="value")
+    return made
+
+
+def row(of: Any, say: Callable[[float], str]) -> ipywidgets.HBox:
+    """A slider and its value in words: all its digits, where the slider's own readout knows only whole steps."""
+    said = ipywidgets.Label(say(of.value))
+    of.observe(lambda change: setattr(said, "value", say(change["new"])), names="value")
+    return ipywidgets.HBox([of, said])
+
+
+def dropdown(name: str, tip: str, options: Any, width: str = WIDTH, **others: Any) -> ipywidgets.Dropdown:
+    """A menu, its name as wide as the sliders' names."""
+    return ipywidgets.Dropdown(
+        options=options, description=name, tooltip=tip, style={"description_width": NAME_WIDTH},
+        layout=ipywidgets.Layout(width=width, max_width="85%"), **others,
+    )  # fmt: skip
+
+
+def button(name: str, tip: str, pressed: Callable[[], None], icon: str = "") -> ipywidgets.Button:
+    """A button as wide as its name."""
+    made = ipywidgets.Button(description=name, tooltip=tip, icon=icon, layout=ipywidgets.Layout(width="auto"))
+    made.on_click(lambda _: pressed())
+    return made
+
+
+def paragraph(*lines: str) -> str:
+    """Lines of HTML, set as a text that can be read."""
+    return f'<div style="line-height: 1.5; max-width: 900px">{"<br>".join(line for line in lines if line)}</div>'
+
+
+def scientific(value: float) -> str:
+    """FLOPs as people write them: 3.14e23."""
+    return f"{value:.2e}".replace("e+", "e")
+
+
+def sentence(text: str) -> str:
+    """A capital letter and a full stop."""
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
