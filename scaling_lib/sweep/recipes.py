@@ -173,6 +173,11 @@ MODES: dict[str, Mode] = {
             recipes=("v2",), eval_tokens=32_768, history_points=5, seeds=40,
         ),
         Mode(
+            "known-entropy", "6 sizes x 5 token counts on a synthetic language whose floor E is known exactly",
+            tuple((2, d // 16, d) for d in (16, 24, 32, 48, 64, 96)), 512, 64, 64, 1000, 2000, "random-walk",
+            recipes=("wsd",), data_steps=(125, 250, 500, 1000, 2000), grid=True, eval_tokens=131_072,
+        ),
+        Mode(
             "quick", "2M to 50M parameters: a night on two CPU cores, minutes on a GPU",
             ((4, 4, 128), *_LARGE_SHAPES[:4]), 10_000, 256, 8, 1000, 3000, "python-env",
             data_steps=(375, 750, 1500, 3000, 6000), middle=1, history_points=200,
