@@ -16,11 +16,13 @@ Usage: ./run_experiments.sh OPTION [further options, passed on to the job]
   3 standard   V2, 5M to 200M parameters: one GPU
   4 full       V2, 5M to 500M parameters: one or more GPUs
   5 v1         the V1 baseline at the quick sizes
-  6 compare    V1 with V2, quick with real (not built yet)
+  6 compare    V1 with V2, and a quick look with a real sweep: tables, a figure, a paragraph
   7 notebooks  JupyterLab on the notebooks; "notebooks sliders" opens the sliders (not built yet)
   8 check      check the environment and run the tests (its other name: test)
 
 The number or the word chooses: "./run_experiments.sh 2 --dry-run" is "./run_experiments.sh quick --dry-run".
+Options 2 to 5 first show what they will cost. Where that is ten minutes or more they ask before they start: not in a
+pipe, and not with --yes.
 The first call makes .venv beside this file and installs into it, which takes minutes; later calls start at once.
 PYTHON=/path/to/python chooses the interpreter (3.11 or newer). Relative paths start at this file's folder.
 TEXT
@@ -72,6 +74,19 @@ files = b"".join(pathlib.Path(name).read_bytes() for name in ("pyproject.toml", 
 print(hashlib.sha256(files).hexdigest(), "%d.%d.%d" % sys.version_info[:3], sys.argv[1])
 '
 
+# The machine in words, by the standard library alone; fails where the disk cannot hold what would be installed.
+MACHINE='
+import os, platform, shutil, sys
+need, gpu = float(sys.argv[1]), sys.argv[2]
+free = shutil.disk_usage(".").free / 1e9
+try: memory = "%.0f GB" % (os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9)
+except (AttributeError, ValueError, OSError): memory = "unknown"
+compiler = shutil.which(os.environ.get("CXX", "c++")) or "none (nothing here needs one: large models train a little slower)"
+print("this machine: %s %s, %s cores, memory %s, %.0f GB of disk free (%.0f are wanted), %s, C++ compiler %s"
+    % (platform.system(), platform.machine(), os.cpu_count(), memory, free, need, gpu, compiler))
+sys.exit(free < need)
+'
+
 # Imports what every job needs (isolated, so that the installed package is meant, not the folder) and says what it found.
 CHECK='
 import os, platform, shutil, sys
@@ -85,6 +100,7 @@ print(
     f"{memory:.0f} GB memory, GPU {gpu}, {disk:.0f} GB of disk free, C++ compiler {compiler}",
     file=sys.stderr,
 )
+if disk < 1: sys.exit("the disk is nearly full: make room first, since a run that cannot be written is lost")
 '
 
 state_of_venv() { # missing, busy, current, changed (other files), foreign (not made by us), broken (ours, unusable), unusable
@@ -134,6 +150,14 @@ install_torch() {
     fi
 }
 
+check_machine() { # GIGABYTES: say what this machine is, before anything is installed on it
+    gpu='no NVIDIA GPU'
+    if has_nvidia; then gpu='NVIDIA GPU'; fi
+    if machine=$("$base" -c "$MACHINE" "$1" "$gpu"); then say "$machine"; return; fi
+    say "$machine"
+    stop 1 "too little disk is free in $root: make room, or move the folder to a larger disk"
+}
+
 set_up() { # [check]: say what the environment is even if nothing has to be installed
     root=$(pwd -P) python=.venv/bin/python stamp=.venv/scaling-lib.stamp
     log=$root/.venv/install.log
@@ -157,6 +181,7 @@ set_up() { # [check]: say what the environment is even if nothing has to be inst
             echo "incomplete $$" >"$stamp" ;;
         *)
             find_python
+            if has_nvidia; then check_machine 8; else check_machine 3; fi # a CUDA build of torch is large
             say "[1/4] making .venv with Python $base_version ($base): some seconds"
             rm -rf .venv
             mkdir .venv
@@ -185,6 +210,41 @@ sweep() {
     run_module scaling_lib run "$@"
 }
 
+takes_long() { # PLAN: are ten minutes or more expected? Its last line says "about 9 min on this machine".
+    case ${1##*about } in
+        [0-9]' s '* | [0-9][0-9]' s '* | [0-9]' min '*) return 1 ;;
+    esac
+}
+
+long_sweep() { # what it will cost is shown first; a person is asked, a pipe never is
+    set_up
+    "$python" -I -c "$CHECK"
+    for word; do
+        case $word in --dry-run | --help | -h) run_module scaling_lib run "$@" ;; esac
+    done
+    trap 'exit 130' INT
+    plan=$("$python" -m scaling_lib run "$@" --dry-run) || exit $?
+    say "$plan"
+    if [ -z "$yes" ] && [ -t 0 ] && [ -t 2 ] && takes_long "$plan"; then
+        printf 'It can be interrupted and goes on where it was. Start? [y/N] ' >&2
+        IFS= read -r answer || answer=''
+        case $answer in
+            [yY] | [yY][eE][sS]) ;;
+            *)
+                say 'nothing was trained'
+                exit 0 ;;
+        esac
+    fi
+    trap - INT
+    run_module scaling_lib run "$@"
+}
+
+yes=''
+for word; do # taken out here: it is the launcher's own
+    shift
+    if [ "$word" = --yes ]; then yes=1; else set -- "$@" "$word"; fi
+done
+
 case ${PYTHON:-} in
     /*) ;;
     */*) PYTHON=$PWD/$PYTHON ;; # a relative path is meant from where the caller stands
@@ -207,11 +267,13 @@ shift
 
 case $option in
     1 | demo) sweep --mode demo "$@" ;;
-    2 | quick) sweep --mode quick --recipe v2 "$@" ;;
-    3 | standard) sweep --mode standard --recipe v2 "$@" ;;
-    4 | full) sweep --mode full --recipe v2 "$@" ;;
-    5 | v1) sweep --mode quick --recipe v1 "$@" ;;
-    6 | compare) not_built 'compare is' 7 ;;
+    2 | quick) long_sweep --mode quick --recipe v2 "$@" ;;
+    3 | standard) long_sweep --mode standard --recipe v2 "$@" ;;
+    4 | full) long_sweep --mode full --recipe v2 "$@" ;;
+    5 | v1) long_sweep --mode quick --recipe v1 "$@" ;;
+    6 | compare)
+        set_up
+        run_module scaling_lib compare "$@" ;;
     7 | notebooks)
         if [ "${1:-}" = sliders ]; then not_built 'the sliders are' 6; fi
         set_up

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
 import shlex
 import shutil
@@ -33,10 +34,19 @@ case "$*" in
         exec {python} -c "{disguise}$2" ;;
     *hashlib*)
         exec {python} "$@" ;;
+    *SC_PAGE_SIZE*)
+        log machine
+        exec {python} -c "{disk}$2" "$3" "$4" ;;
     *', torch'*)
         log check
         {python} -c 'import sys; compile(sys.argv[1], "check", "exec")' "$3" || exit 1
         echo 'environment: a stand-in' >&2 ;;
+    '-m scaling_lib run '*--dry-run)
+        log "plan $*"
+        if [ -n "${{STAND_IN_HANGS_PLAN:-}}" ]; then exec {python} -c "{hang_plan}"; fi
+        if [ -n "${{STAND_IN_PLAN_FAILS:-}}" ]; then echo 'scaling_lib: no such corpus' >&2; exit 2; fi
+        echo 'recipe model parameters'
+        echo "6 runs, 1.2e+15 FLOPs, up to 1.5 GB of memory, about ${{STAND_IN_TIME:-9.5 h}} on this machine" ;;
     '-m venv '*)
         log "$*"
         mkdir -p "$3/bin"
@@ -60,11 +70,19 @@ DISGUISE = (
     "version = os.environ.get('STAND_IN_VERSION')\n"
     "if version: sys.version_info = tuple(map(int, version.split('.')))\n"
 )
+# Before the launcher's look at the machine: a disk of another size.
+DISK = (
+    "import collections, os, shutil\n"
+    "size = os.environ.get('STAND_IN_DISK')\n"
+    "if size: shutil.disk_usage = lambda path: collections.namedtuple('Usage', 'free')(float(size) * 1e9)\n"
+)
 # A job that says that it is running and takes Ctrl-C as a command line does: exit 130.
 HANG = (
     "import os, sys, time; open(os.environ['STAND_IN_HANGS_JOB'], 'w').close()\n"
     "try: time.sleep(60)\nexcept KeyboardInterrupt: sys.exit(130)"
 )
+
+HANG_PLAN = HANG.replace("STAND_IN_HANGS_JOB", "STAND_IN_HANGS_PLAN")
 
 
 @dataclass(frozen=True)
@@ -114,7 +132,12 @@ def copy(tmp_path: Path) -> Copy:
     for name in ("run_experiments.sh", "constraints.txt", "pyproject.toml"):
         shutil.copy2(ROOT / name, folder / name)
     stand_in = tmp_path / "bin" / "python3"
-    write_program(stand_in, STAND_IN.format(python=shlex.quote(sys.executable), disguise=DISGUISE, hang=HANG))
+    write_program(
+        stand_in,
+        STAND_IN.format(
+            python=shlex.quote(sys.executable), disguise=DISGUISE, disk=DISK, hang=HANG, hang_plan=HANG_PLAN
+        ),
+    )
     # Only system tools beside the stand-in: no other Python and no uv of the machine's owner is found first.
     for tool in TOOLS.split():
         if found := shutil.which(tool):
@@ -129,13 +152,13 @@ def copy(tmp_path: Path) -> Copy:
 
 
 def in_terminal(
-    copy: Copy, arguments: Sequence[str], answer: Callable[[str], bytes | None], **env: str
+    copy: Copy, arguments: Sequence[str], *answers: Callable[[str], bytes | None], **env: str
 ) -> tuple[str, int]:
-    """Run the launcher in a pseudo-terminal; `answer` sees the screen and returns keys to press, once."""
+    """Run the launcher in a pseudo-terminal; each of `answers` in turn sees the screen and returns keys, once."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.execve(copy.script, [copy.script, *arguments], {**copy.env, **env})
-    screen, pressed, deadline = "", False, time.monotonic() + 60
+    screen, waiting, deadline = "", list(answers), time.monotonic() + 60
     try:
         while time.monotonic() < deadline:
             if select.select([terminal], [], [], 0.05)[0]:
@@ -146,9 +169,9 @@ def in_terminal(
                 if not chunk:
                     break
                 screen += chunk.decode(errors="replace")
-            if not pressed and (keys := answer(screen)) is not None:
+            if waiting and (keys := waiting[0](screen)) is not None:
                 os.write(terminal, keys)
-                pressed = True
+                del waiting[0]
         else:
             os.kill(pid, signal.SIGKILL)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -157,8 +180,12 @@ def in_terminal(
     return screen, status
 
 
-def at_prompt(keys: bytes) -> Callable[[str], bytes | None]:
-    return lambda screen: keys if "Your choice" in screen else None
+def at_prompt(keys: bytes, prompt: str = "Your choice") -> Callable[[str], bytes | None]:
+    return lambda screen: keys if prompt in screen else None
+
+
+def never(screen: str) -> None:
+    """No key is pressed: a question would hold the launcher up until it is killed."""
 
 
 # ---- usage, menu, wrong options ------------------------------------------------
@@ -188,7 +215,7 @@ def test_an_unknown_option_is_one_line_and_exit_2(copy: Copy, option: str) -> No
     assert not copy.log()
 
 
-@pytest.mark.parametrize(("arguments", "issue"), [(("compare",), 7), (("6",), 7), (("notebooks", "sliders"), 6)])
+@pytest.mark.parametrize(("arguments", "issue"), [(("notebooks", "sliders"), 6)])
 def test_what_is_not_built_names_its_issue_and_installs_nothing(
     copy: Copy, arguments: tuple[str, ...], issue: int
 ) -> None:
@@ -208,7 +235,7 @@ def test_the_menu_runs_the_number_that_is_typed(copy: Copy) -> None:
 
 
 def test_the_menu_takes_words_too(copy: Copy) -> None:
-    assert in_terminal(copy, [], at_prompt(b"standard\n"))[1] == 0
+    assert in_terminal(copy, [], at_prompt(b"standard\n"), at_prompt(b"y\n", "Start?"))[1] == 0
     assert copy.jobs() == ["-m scaling_lib run --mode standard --recipe v2"]
 
 
@@ -232,6 +259,7 @@ JOBS = {
     "standard": "-m scaling_lib run --mode standard --recipe v2",
     "full": "-m scaling_lib run --mode full --recipe v2",
     "v1": "-m scaling_lib run --mode quick --recipe v1",
+    "compare": "-m scaling_lib compare",
     "notebooks": "-m jupyterlab --ip=127.0.0.1 notebooks",
     "check": "-m pytest --nbval -m not slow and not browser",
     "test": "-m pytest --nbval -m not slow and not browser",
@@ -276,7 +304,117 @@ def test_control_c_in_the_job_ends_with_130(copy: Copy, tmp_path: Path) -> None:
     assert status == 130
 
 
+# ---- what takes long -----------------------------------------------------------
+
+LONG = ("quick", "standard", "full", "v1")
+
+
+@pytest.mark.parametrize("option", [*LONG, "2", "5"])
+def test_what_takes_long_shows_its_cost_and_asks_a_person(copy: Copy, option: str) -> None:
+    screen, status = in_terminal(copy, [option, "--max-steps", "4000"], at_prompt(b"y\n", "Start? [y/N]"))
+    assert status == 0
+    assert "environment: a stand-in" in screen
+    assert screen.index("1.2e+15 FLOPs") < screen.index("about 9.5 h on this machine") < screen.index("Start?")
+    (job,) = copy.jobs()
+    assert job.endswith(" --max-steps 4000")
+    plan = next(line for line in copy.log() if line.startswith("plan "))
+    assert plan == f"plan {job} --dry-run"
+
+
+@pytest.mark.parametrize("keys", [b"n\n", b"\n", b"\x04", b"yesterday\n"], ids=["no", "enter", "end of input", "other"])
+def test_any_other_answer_than_yes_trains_nothing(copy: Copy, keys: bytes) -> None:
+    screen, status = in_terminal(copy, ["quick"], at_prompt(keys, "Start?"))
+    assert status == 0
+    assert "nothing was trained" in screen
+    assert not copy.jobs()
+
+
+def test_a_pipe_is_never_asked(copy: Copy) -> None:
+    result = copy.run("quick")
+    assert result.returncode == 0
+    assert "about 9.5 h" in result.stderr
+    assert "Start?" not in result.stderr
+    assert result.stdout == "", "the plan is for the person"
+    assert len(copy.jobs()) == 1
+
+
+@pytest.mark.parametrize("arguments", [["quick", "--yes"], ["--yes", "2"]])
+def test_yes_answers_the_question_and_is_not_passed_on(copy: Copy, arguments: list[str]) -> None:
+    screen, status = in_terminal(copy, arguments, never)
+    assert status == 0
+    assert "about 9.5 h" in screen
+    assert copy.jobs() == ["-m scaling_lib run --mode quick --recipe v2"]
+
+
+@pytest.mark.parametrize("time", ["1 s", "89 s", "2 min", "9 min"])
+def test_what_is_done_in_minutes_does_not_ask(copy: Copy, time: str) -> None:
+    screen, status = in_terminal(copy, ["v1"], never, STAND_IN_TIME=time)
+    assert status == 0
+    assert f"about {time} on" in screen
+    assert len(copy.jobs()) == 1
+
+
+@pytest.mark.parametrize("time", ["10 min", "89 min", "1.5 h", "3 days"])
+def test_what_takes_ten_minutes_or_more_asks(copy: Copy, time: str) -> None:
+    assert "Start?" in in_terminal(copy, ["v1"], at_prompt(b"n\n", "Start?"), STAND_IN_TIME=time)[0]
+
+
+def test_the_plan_that_is_read_is_the_plan_that_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The launcher reads the last line of a real plan: it must go on ending so.
+    from scaling_lib.cli import main
+    from scaling_lib.sweep import cost
+
+    monkeypatch.setattr(cost, "calibrate", lambda plan, budget=0.0: {c.model: 1e-6 for c in plan.cells})
+    assert main(["run", "--mode", "quick", "--sizes", "1", "--max-steps", "5", "--dry-run"]) == 0
+    last = capsys.readouterr().out.rstrip("\n").splitlines()[-1]
+    assert re.search(r"FLOPs, .*, about \d+ s on this machine$", last)
+
+
+def test_a_dry_run_and_help_are_passed_on_without_a_question(copy: Copy) -> None:
+    for option in ("--dry-run", "--help"):
+        screen, status = in_terminal(copy, ["full", option], never)
+        assert status == 0
+        assert "Start?" not in screen
+        assert copy.log()[-1].endswith(f"-m scaling_lib run --mode full --recipe v2 {option}")
+
+
+def test_a_plan_that_is_refused_ends_with_its_status_and_message(copy: Copy) -> None:
+    result = copy.run("quick", "--corpus", "none", STAND_IN_PLAN_FAILS="1")
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1] == "scaling_lib: no such corpus"
+    assert not copy.jobs()
+
+
+def test_control_c_in_the_plan_ends_with_130(copy: Copy, tmp_path: Path) -> None:
+    running = tmp_path / "running"
+    _, status = in_terminal(
+        copy, ["quick"], lambda _: b"\x03" if running.exists() else None, STAND_IN_HANGS_PLAN=str(running)
+    )
+    assert status == 130
+    assert not copy.jobs()
+
+
 # ---- the environment -----------------------------------------------------------
+
+
+def test_the_machine_is_described_before_anything_is_installed(copy: Copy) -> None:
+    result = copy.run("demo")
+    line = next(x for x in result.stderr.splitlines() if x.startswith("this machine: "))
+    for what in ("cores, memory", "GB of disk free", "NVIDIA GPU", "C++ compiler"):
+        assert what in line
+    assert result.stderr.index("this machine") < result.stderr.index("[1/4]")
+    assert copy.log().index("machine") < next(i for i, x in enumerate(copy.log()) if x.startswith("-m venv"))
+
+
+def test_too_small_a_disk_stops_before_anything_is_installed(copy: Copy) -> None:
+    result = copy.run("demo", STAND_IN_DISK="1.2")
+    assert result.returncode == 1
+    assert "1 GB of disk free" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("run_experiments.sh: too little disk")
+    assert not (copy.folder / ".venv").exists()
+    assert copy.run("demo", STAND_IN_DISK="20").returncode == 0
 
 
 def test_the_first_call_sets_up_with_the_constraints_and_the_second_does_not(copy: Copy) -> None:
