@@ -58,6 +58,8 @@ def test_the_spread_of_forms_is_the_comparisons(compared: Comparison) -> None:
                 form.predict(np.array([1e9]), np.array([1e10]))
         else:
             assert (form.low, form.high) == score.fit.interval(*TARGET)
+            bends = "bend" in str(score.fit.verdict(*TARGET))
+            assert bends == (form.bend < 1e-3)
             assert form.predict(*TARGET) == pytest.approx(score.fit.predict(*TARGET))
     assert len(found.table().splitlines()) == 1 + len(compared.scores)
     truth = 1.8 + 480 / TARGET[0] ** 0.35 + 2100 / TARGET[1] ** 0.37
@@ -124,11 +126,13 @@ def test_the_committed_forms_are_refitted() -> None:
         assert new.alike == old.alike
         if old.law and loose < 0.01:
             assert (new.low, new.high) == pytest.approx((old.low, old.high), rel=1e-3)
+            assert np.log10(new.bend) == pytest.approx(np.log10(old.bend), abs=0.1)
 
 
 @needs_epoch
-def test_the_committed_spans_are_found_again() -> None:
-    fresh, kept = error_by_span(published.epoch_runs(), law="chinchilla"), epoch_span()
+@pytest.mark.parametrize("law", ["chinchilla", "over_training"])
+def test_the_committed_spans_are_found_again(law: str) -> None:
+    fresh, kept = error_by_span(published.epoch_runs(), law=law), epoch_span(law)
     assert fresh.bin_count.tolist() == kept.bin_count.tolist()
     for name in ("bin_low", "bin_high", "bin_mean_abs", "bin_max_abs", "bin_line", "bin_nearest"):
         assert getattr(fresh, name) == pytest.approx(getattr(kept, name), rel=1e-3)
@@ -191,6 +195,8 @@ def test_spans_are_drawn_run_by_run_or_in_bins() -> None:
     assert [t.get_text() for t in axes.texts] == [str(c) for c in bins.bin_count]
     assert len(bins.summary().splitlines()) == 1 + len(bins.bin_low)
     assert axes.get_xscale() == "log"
+    with pytest.raises(InputError, match=r"\Ano spans are recorded for law 'kaplan'"):
+        epoch_span("kaplan")
     mark_spans(axes, (1700.0,), ("GPT-4",))
     assert axes.lines[-1].get_xdata()[0] == 1700.0
     assert axes.texts[-1].get_text().strip() == "GPT-4"

@@ -3,7 +3,7 @@
 Chinchilla's runs as Epoch read them off the paper are not part of this package (``published.epoch_runs`` fetches
 them). What this package's defaults make of them is, in ``records/``: `epoch_forms` is `form_spread` of
 ``compare_laws(..., target=(1.8e12, 13e12), objective="huber")``, and `epoch_span` is ``error_by_span(table,
-law="chinchilla")``.
+law=...)``.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from scaling_lib.fit.coverage import Coverage
 from scaling_lib.fit.laws import get_law
 from scaling_lib.fit.published import PublishedLaw
 from scaling_lib.fit.result import FitResult
+from scaling_lib.fit.verdict import lack_of_fit
 from scaling_lib.show.plot import count_axis
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class FormAt:
     held_out, in_sample : mean absolute relative error on hidden runs; root mean squared log residual on all.
     prediction, low, high : at the target, with the 90% interval of the law's mean (nan for a baseline).
     alike : whether it did about as well on the hidden runs as the best law.
+    bend : the chance, in noise alone, of residuals that bend as much as its own (nan for a baseline).
     """
 
     name: str
@@ -52,6 +54,7 @@ class FormAt:
     low: float
     high: float
     alike: bool
+    bend: float
 
     def predict(self, n_params: np.ndarray, n_tokens: np.ndarray) -> np.ndarray:
         """Return the losses of a law of N and D; raises InputError for a baseline."""
@@ -87,12 +90,14 @@ class FormSpread:
 
     def table(self) -> str:
         """A line a form: its record, and its prediction with the 90% interval."""
-        lines = [f"{'form':32} {'held out':>8} {'in sample':>9}   at the target"]
+        lines = [f"{'form':32} {'held out':>8} {'in sample':>9} {'bend':>6}   at the target"]
         for f in self.forms:
             interval = f" [{f.low:.2f}, {f.high:.2f}]" if f.law else ""
             mark = "  alike" if f.alike else ""
+            bend = f"{f.bend:.0e}" if f.law else "-"
             lines.append(
-                f"{f.name:32} {100 * f.held_out:7.2f}% {100 * f.in_sample:8.2f}%   {f.prediction:.2f}{interval}{mark}"
+                f"{f.name:32} {100 * f.held_out:7.2f}% {100 * f.in_sample:8.2f}% {bend:>6}   "
+                f"{f.prediction:.2f}{interval}{mark}"
             )
         return "\n".join(lines)
 
@@ -116,7 +121,8 @@ def form_spread(compared: Comparison, source: str = "runs") -> FormSpread:
         low, high = (np.nan, np.nan) if s.fit is None else s.fit.interval(*compared.target)
         law, params = ("", ()) if s.fit is None else (s.fit.law.name, tuple(s.fit.values.tolist()))
         alike = s.fit is not None and s.held_out <= limit
-        forms.append(FormAt(s.name, law, params, s.held_out, s.in_sample, s.prediction, low, high, alike))
+        bend = np.nan if s.fit is None else lack_of_fit(s.fit)
+        forms.append(FormAt(s.name, law, params, s.held_out, s.in_sample, s.prediction, low, high, alike, bend))
     seen, flops = fits[0].fit_range, 6.0 * fits[0].data["N"] * fits[0].data["D"]
     return FormSpread(
         forms=tuple(forms),
@@ -147,6 +153,7 @@ def epoch_forms() -> FormSpread:
             low=float(r["low"]),
             high=float(r["high"]),
             alike=r["alike"] == "yes",
+            bend=float(r["bend"]),
         )
         for r in rows
     )
@@ -157,9 +164,14 @@ def epoch_forms() -> FormSpread:
     return FormSpread(forms, target, seen_n, seen_d, seen_c, "Chinchilla's 240 runs by Epoch")
 
 
-def epoch_span() -> SpanCurve:
-    """Error against span on Chinchilla's 240 runs, five cuts: the bins alone, without the single predictions."""
-    rows = _records("epoch_span")
+def epoch_span(law: str = "chinchilla") -> SpanCurve:
+    """Error against span on Chinchilla's 240 runs, five cuts: the bins alone, without the single predictions.
+
+    law : "chinchilla", or "over_training", which did best on hidden runs. Raises InputError for another.
+    """
+    rows = [r for r in _records("epoch_span") if r["law"] == law]
+    if not rows:
+        raise InputError(f"no spans are recorded for law {law!r}: choose 'chinchilla' or 'over_training'")
     names = ("bin_low", "bin_high", "bin_mean_abs", "bin_max_abs", "bin_bias", "bin_line", "bin_nearest", "bin_covered")
     bins = {name: np.array([float(r[name]) for r in rows]) for name in names}
     none = np.empty(0)
@@ -216,7 +228,7 @@ def plot_parting(spread: FormSpread, reference: PublishedLaw | FitResult, axes: 
     for f, colour in zip(laws, COLOURS, strict=False):
         style = "-" if f.alike else "--"
         axes.plot(n, 100 * (f.predict(n, d) / base - 1), style, color=colour, label=f.name)
-    axes.axvline(n_target, color=GREY, linewidth=0.8, linestyle=":")
+    mark_spans(axes, [n_target], ["target"], height=0.8)
     count_axis(axes)
     axes.set_xlabel(f"parameters N, at {d_target / n_target:.3g} tokens per parameter")
     axes.set_ylabel("difference in loss (%)")
@@ -253,11 +265,11 @@ def plot_span(curve: SpanCurve, label: str, colour: str = HELD, marker: str = "o
     return axes
 
 
-def mark_spans(axes: Axes, spans: Sequence[float], names: Sequence[str]) -> Axes:
-    """Mark how far beyond the runs some models lie."""
+def mark_spans(axes: Axes, spans: Sequence[float], names: Sequence[str], height: float = 0.98) -> Axes:
+    """Mark how far beyond the runs some models lie; names end at ``height``, a share of the panel's."""
     for span, name in zip(spans, names, strict=True):
         axes.axvline(span, color=GREY, linewidth=0.9, linestyle=":")
-        axes.text(span, 0.98, f"{name} ", rotation=90, ha="right", va="top", fontsize="small", color="#555555",
+        axes.text(span, height, f"{name} ", rotation=90, ha="right", va="top", fontsize="small", color="#555555",
                   transform=axes.get_xaxis_transform())  # fmt: skip
     return axes
 
