@@ -76,6 +76,9 @@ def test_the_three_agree_with_the_closed_form_where_the_optimum_lies_inside(grid
     for x in (envelope, isoflop, parametric):
         assert x.left_out.shape == (len(WIDTHS),)
         assert np.all(np.abs(x.left_out - truth) < 0.15)
+    rest = Grid(grid.recipe, tuple(r for r in grid.runs if r.config.model.d_model != WIDTHS[2]))
+    assert envelope.left_out[2] == pytest.approx(grid_envelope(rest).a)
+    assert np.ptp(envelope.left_out) > 0
 
 
 def test_a_grid_below_the_optimum_bends_the_envelope_and_leaves_no_minimum(grid: Grid, law: PublishedLaw) -> None:

@@ -169,9 +169,9 @@ def plot_bias(
     import matplotlib.pyplot as plt
 
     words = {
-        "width": "width of the grid, a factor each way",
-        "offset": "centre of the grid off the optimum (doublings)",
-        "drift": "drift of the centre (doublings a decade of C)",
+        "width": "width, a factor each way",
+        "offset": "offset of the centre (doublings)",
+        "drift": "drift (doublings a decade of C)",
     }
     if vary not in words:
         raise InputError(f"vary={vary!r} is unknown: choose one of {', '.join(words)}")

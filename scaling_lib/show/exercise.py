@@ -223,8 +223,10 @@ def plot_exercise(exercise: Exercise, yours: Commitment | None = None, axes: Axe
                                     strict=False):  # fmt: skip
         own = n == size
         axes.plot(c[own], t.loss[own], marker, color=colour, label=f"{short(size)} parameters")
-    axes.axvline(exercise.target[2], color="#888888", linestyle=":", linewidth=1.2)
-    axes.axvline(exercise.budget, color="#888888", linestyle="-", linewidth=0.8)
+    for x, style, words in ((exercise.budget, "-", "budget"), (exercise.target[2], ":", "to predict")):
+        axes.axvline(x, color="#888888", linestyle=style, linewidth=1)
+        axes.text(x, 0.99, f"{words} ", ha="right", va="top", fontsize="small", color="#555555",
+                  transform=axes.get_xaxis_transform())  # fmt: skip
     if yours is not None:
         middle = (yours.low + yours.high) / 2
         axes.errorbar(exercise.target[2], middle, yerr=(yours.high - yours.low) / 2, fmt="none", color="#D55E00",
