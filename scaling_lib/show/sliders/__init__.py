@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Explorer": "explorer",
         "IsoFlopLab": "isoflop_lab",
         "LawByHand": "by_hand",
+        "MACHINES": "planner",
         "Source": "sources",
         "our_source": "sources",
         "published_source": "sources",

@@ -144,6 +144,11 @@ class LawByHand(Panel):
         """Half the sum of the squared residuals of log loss at the sliders: what the fit minimises."""
         return float(0.5 * np.sum(np.log(self._loss / self.predict(self._x)) ** 2))
 
+    @property
+    def typical_residual(self) -> float:
+        """Root mean square of the residuals of log loss at the sliders, in per cent of the loss."""
+        return float(100 * np.sqrt(2 * self.objective / len(self._x)))
+
     def predict(self, x: Any) -> Any:
         """Loss of the law at the sliders, nats per token, at x (float or array)."""
         return self.floor.value + self.height.value * (self._middle / x) ** self.exponent.value
@@ -162,7 +167,7 @@ class LawByHand(Panel):
         far = FAR * float(self._x.max())
         self.text.value = paragraph(
             f"L = {self.floor.value:.3f} + {amplitude:.3g} / {self._variable}<sup>{self.exponent.value:.3f}</sup>. "
-            f"Typical residual {np.sqrt(np.mean(percent**2)):.2f}%. "
+            f"Typical residual {self.typical_residual:.2f}%. "
             f"Half the sum of squared log residuals: <b>{self.objective:.3g}</b>, {said}.",
             f"{FAR:.0f} times beyond the largest run, at {short(far)}, it says {self.predict(far):.3f} nats per token.",
         )

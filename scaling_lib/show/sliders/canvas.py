@@ -119,7 +119,7 @@ def plain(words: str) -> str:
 
 def _strip(text: str, width: int) -> Image.Image:
     """Text on white, ``width`` pixels wide and as high as it needs."""
-    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, 118)]
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, 128)]
     figure = Figure(figsize=(width / DPI, 0.19 * len(lines) + 0.1), dpi=DPI)
     agg = FigureCanvasAgg(figure)
     figure.text(0.01, 1.0, "\n".join(lines), fontsize=9.5, va="top", linespacing=1.35)

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from scaling_lib.fit.published import Model
 from scaling_lib.fit.result import FitResult
+from scaling_lib.show.extrapolation import mark_models
 from scaling_lib.show.ladders import short
 from scaling_lib.show.plot import count_axis
 from scaling_lib.show.sliders.canvas import Canvas, band, set_band
@@ -74,7 +75,7 @@ class Law1D:
         axes.set_xlabel(f"parameters N, {source.counting}" if along_n else "training tokens D")
         axes.axvspan(*self._range, color="#000000", alpha=0.06, linewidth=0)
         axes.plot(self._own, source.loss, "o", color=GREY, markersize=3, alpha=0.35)
-        _mark_models(axes, models, along_n)
+        mark_models(axes, models, "N" if along_n else "D")
         moving = canvas.moving
         self.target = moving(axes.axvline(10 ** ends[0], color=ORANGE, linewidth=1.2))
         self.band = moving(band(axes, BLUE))
@@ -139,14 +140,3 @@ def _boundary(refuses: Callable[[float], bool], good: float, bad: float) -> floa
         middle = (good + bad) / 2
         good, bad = (good, middle) if refuses(middle) else (middle, bad)
     return good
-
-
-def _mark_models(axes: Axes, models: Sequence[Model], along_n: bool) -> None:
-    """A dotted line and a name for each model; the name goes to the right of its line where the left is taken."""
-    before = 0.0
-    for at, name in sorted((m.n_params if along_n else m.n_tokens, m.name) for m in models):
-        axes.axvline(at, color=GREY, linewidth=0.8, linestyle=":")
-        right = at / before < 10**0.25 if before else False
-        axes.text(at, 0.98, f" {name} ", rotation=90, fontsize=7.5, color="#555555", ha="left" if right else "right",
-                  va="top", transform=axes.get_xaxis_transform())  # fmt: skip
-        before = at
