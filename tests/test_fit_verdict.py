@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from test_fit_estimate import epoch_table, sweep
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit import Verdict, fit_joint, fit_power_law
+from scaling_lib.fit import FitResult, Verdict, fit_joint, fit_power_law
 from scaling_lib.fit.laws import CHINCHILLA
 from scaling_lib.fit.verdict import lack_of_fit
 
@@ -258,3 +258,22 @@ def test_joint_fits_of_anything_end_in_a_verdict(seed, n, law, objective, spread
         assert not np.isnan([low, high, fit.predict(1e9, 1e10)]).any()
         assert fit.verdict(1e9, 1e10).level in ("supported", "weak", "not identifiable", "no trend")
         assert "nan" not in fit.summary(1e9, 1e10).replace("not", "")
+
+
+def trunk_grid(bend: float, seed: int) -> FitResult:
+    """Six trunks with shared noise, five lengths each; ``bend`` couples size and length, which no additive law does."""
+    rng = np.random.default_rng(seed)
+    n, d = (x.ravel() for x in np.meshgrid(np.geomspace(3e4, 2e6, 6), np.geomspace(1e6, 1.6e7, 5), indexing="ij"))
+    u, v = np.log(n / n.mean()), np.log(d / d.mean())
+    group = np.repeat(np.arange(6), 5)
+    noise = 0.01 * rng.standard_normal(6)[group] + 0.003 * rng.standard_normal(30)
+    loss = (1.5 + 30 / n**0.3 + 300 / d**0.35) * np.exp(noise - bend * u * v)
+    return fit_joint(n, d, loss, groups=group)
+
+
+def test_residuals_that_bend_along_trunks_are_seen_although_the_trunks_share_noise() -> None:
+    assert lack_of_fit(trunk_grid(0.03, 0)) < 1e-3
+    assert "the residuals bend" in str(trunk_grid(0.03, 0).verdict())
+    chances = [lack_of_fit(trunk_grid(0.0, seed)) for seed in range(30)]
+    assert sum(p < 0.05 for p in chances) <= 5  # 1.5 are expected; more than 5 come once in 300 times
+    assert min(chances) > 1e-4

@@ -25,7 +25,7 @@ FLAT = 0.005  # losses that all lie this close together are flat: a seed or the 
 FAR_DECADES = 1.5  # 30 times beyond the runs is where published back-tests end well ...
 # ... and no target is believed that lies further beyond the runs than the runs themselves span.
 WIDE, HOPELESS = 0.10, 0.40  # width of the 90% interval, as a share of the loss: weak, refused
-LACK_P = 0.001  # residuals that bend this clearly are no noise
+LACK_P = 0.01  # residuals that bend this clearly are taken to be no noise
 NOISY = 0.10
 COLLINEAR = 0.9995  # correlation of ln N and ln D from which D/N is one number
 
@@ -268,14 +268,18 @@ def run_name(fit: FitResult, i: int) -> str:
 def lack_of_fit(fit: FitResult) -> float:
     """Chance, under noise, of residuals that bend as these do: an F test of squares and products of the logarithms.
 
-    1.0 where the question cannot be put: too few runs, or groups, whose shared noise bends residuals too.
+    Runs of a group share noise that bends residuals too, so each group's mean is taken out first: what is asked is
+    whether the residuals bend within groups, as those of one trunk may along D. 1.0 where there are too few runs.
     """
-    if fit.groups is not None or fit.dof < 4:
+    if fit.dof < 4:
         return 1.0
     work = fit.setup()
     jac = log_jacobian(fit.law, work.scaled(fit.values), work.log_x)[1][:, work.free]
     u = [v for v in work.log_x if np.ptp(v) > 0]
     extra = [a * b for i, a in enumerate(u) for b in u[i:]]
+    if fit.groups is not None:
+        own = (fit.groups[:, None] == np.unique(fit.groups)).astype(float)  # (n, groups)
+        jac = np.column_stack([jac, own])
     size = 3.0 * fit.sigma if np.isfinite(fit.delta) else np.inf  # robust fits may have outliers
     r = np.clip(fit.residuals, -size, size)
     sums, ranks = [], []
