@@ -1,0 +1,328 @@
+"""What nbval cannot see in the committed notebooks: were they run whole, do they test anything, do they keep our form?
+
+nbval compares outputs that are there. A notebook whose outputs were cleared passes it without testing anything.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+MOST_LINES = 25
+UNCOMPARED = {"nbval-ignore-output", "nbval-skip"}
+WIDGET = "application/vnd.jupyter.widget-view+json"
+SKELETON = (
+    (r"^# \d+\. .+", "a numbered title"),
+    (r"^\*\*The one question\.\*\*", "**The one question.**"),
+    (r"^\*\*Before you start\.\*\*", "**Before you start.**"),
+    (r"Run time: ", "its run time"),
+    (r"^## You will learn\n\n- .+\n- .+\n- ", "## You will learn, with three points"),
+    (r"\*Predict first[:.*]", "*Predict first:*"),
+    (r"^\*\*What we see\.\*\*", "**What we see.**"),
+    (r"^## Limits\n", "## Limits"),
+    (r"^## Take away\n\n1\. .+\n2\. .+\n3\. ", "## Take away, with three points"),
+    (r"^## Exercises\n", "## Exercises"),
+    (r"^\d\. \*\*Break it\b", "an exercise that begins with **Break it**"),
+    (r"<details><summary>Answer</summary>", "folded answers"),
+    (r"^## Next\n", "## Next"),
+)
+ORDER = ("You will learn", "Limits", "Take away", "Exercises", "Next")
+# Units as we spell them: FLOP and FLOPs (and IsoFLOP, TFLOP/s), nats per token, tokens per parameter.
+MISSPELT = (
+    r"\b\w*(?:flop|Flop)s?\b",
+    r"\b\w*FLOPS\b",
+    r"\bnats?/\w+",
+    r"\btok(?:ens?)?/\w+",
+    r"\b\d+[kMBT]? params\b",
+    r"\bNats\b",
+)
+ABSOLUTE = r"(?<![\w./:])(?:/(?:home|work|root|tmp|usr|opt|var|mnt|Users|private)/[\w.-]|~/|[A-Z]:\\)"
+
+Cell = dict[str, Any]
+Notebook = dict[str, Any]
+
+
+def read(path: Path) -> Notebook:
+    notebook: Notebook = json.loads(path.read_text(encoding="utf-8"))
+    return notebook
+
+
+def source(cell: Cell) -> str:
+    return "".join(cell["source"])
+
+
+def code(notebook: Notebook) -> list[Cell]:
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def prose(notebook: Notebook) -> str:
+    return "\n\n".join(source(cell) for cell in notebook["cells"] if cell["cell_type"] == "markdown")
+
+
+def tags(cell: Cell) -> set[str]:
+    return set(cell["metadata"].get("tags", ()))
+
+
+def printed(cell: Cell) -> str:
+    """What nbval compares: text, not pictures."""
+    parts = [output.get("text", "") for output in cell.get("outputs", ())]
+    for output in cell.get("outputs", ()):
+        if not any(kind.startswith("image/") for kind in output.get("data", {})):
+            parts.append(output.get("data", {}).get("text/plain", ""))
+    return "".join("".join(part) for part in parts)
+
+
+def python(cell: Cell) -> str:
+    """The cell without IPython's magics."""
+    return "\n".join("pass" if line.startswith(("%", "!")) else line for line in source(cell).splitlines())
+
+
+# ---- the checks: each returns what is wrong, in words
+
+
+def not_run_in_order(notebook: Notebook) -> list[str]:
+    counts = [cell["execution_count"] for cell in code(notebook)]
+    return [] if counts == list(range(1, len(counts) + 1)) else [f"execution counts {counts}: run it whole, once"]
+
+
+def failed(notebook: Notebook) -> list[str]:
+    out = []
+    for i, cell in enumerate(code(notebook), 1):
+        for output in cell["outputs"]:
+            if output["output_type"] == "error" and "raises-exception" not in tags(cell):
+                out.append(f"code cell {i} ends in {output.get('ename')}")
+            if output.get("name") == "stderr":
+                out.append(f"code cell {i} writes to stderr: {''.join(output['text'])[:80]}")
+    return out
+
+
+def compares_nothing(notebook: Notebook) -> list[str]:
+    compared = [cell for cell in code(notebook) if not tags(cell) & UNCOMPARED]
+    out = [] if any(printed(cell).strip() for cell in compared) else ["no cell has an output that nbval compares"]
+    for cell in compared:
+        if re.search(r"^print\(", source(cell), re.MULTILINE) and not printed(cell).strip():
+            out.append(f"a cell that prints has no output: {source(cell)[:60]!r}")
+    return out
+
+
+def keeps_widget_state(notebook: Notebook) -> list[str]:
+    return ["metadata.widgets: strip it"] if "widgets" in notebook["metadata"] else []
+
+
+def has_long_cells(notebook: Notebook) -> list[str]:
+    lengths = [(i, len(source(cell).splitlines())) for i, cell in enumerate(code(notebook), 1)]
+    return [f"code cell {i} has {n} lines, more than {MOST_LINES}" for i, n in lengths if n > MOST_LINES]
+
+
+def has_absolute_paths(notebook: Notebook) -> list[str]:
+    texts = [source(cell) for cell in notebook["cells"]] + [printed(cell) for cell in code(notebook)]
+    return [f"absolute path: {text[m.start() : m.end() + 30]!r}" for text in texts for m in re.finditer(ABSOLUTE, text)]
+
+
+def misspells_units(notebook: Notebook) -> list[str]:
+    texts = [re.sub(r"`[^`]*`", "", prose(notebook)), *(printed(cell) for cell in code(notebook))]
+    found = {m.group(0) for text in texts for pattern in MISSPELT for m in re.finditer(pattern, text)}
+    return [f"unit spelt {word!r}" for word in sorted(found)]
+
+
+def defines_helpers(notebook: Notebook) -> list[str]:
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+    out = []
+    for i, cell in enumerate(code(notebook), 1):
+        out += [
+            f"code cell {i} holds a {type(node).__name__}: it belongs into the library"
+            for node in ast.walk(ast.parse(python(cell)))
+            if isinstance(node, kinds)
+        ]
+    return out
+
+
+def lacks_skeleton(notebook: Notebook) -> list[str]:
+    text = prose(notebook)
+    out = [f"lacks {name}" for pattern, name in SKELETON if not re.search(pattern, text, re.MULTILINE)]
+    places = [text.find(f"\n## {heading}") for heading in ORDER]
+    return out + ([] if places == sorted(places) else [f"its parts are not in the order {', '.join(ORDER)}"])
+
+
+def has_dead_links(notebook: Notebook) -> list[str]:
+    out = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`]*`", "", prose(notebook))):
+        if target.startswith("#"):
+            headings = {line.lstrip("# ").replace(" ", "-") for line in prose(notebook).splitlines() if line[:1] == "#"}
+            if target[1:] not in headings:
+                out.append(f"no heading {target}")
+        elif not target.startswith(("http://", "https://")):
+            path = (ROOT / "notebooks" / target.partition("#")[0]).resolve()
+            if not path.is_relative_to(ROOT) or not path.exists():
+                out.append(f"the link {target} leads nowhere")
+    return out
+
+
+def shows_sliders_without_a_still(notebook: Notebook) -> list[str]:
+    out, cells = [], code(notebook)
+    for i, cell in enumerate(cells):
+        if any(WIDGET in output.get("data", {}) for output in cell["outputs"]):
+            if "nbval-ignore-output" not in tags(cell):
+                out.append(
+                    f"code cell {i + 1} shows a widget, which has another name each time: tag nbval-ignore-output"
+                )
+            after = cells[i + 1]["outputs"] if i + 1 < len(cells) else []
+            if not any("image/png" in output.get("data", {}) for output in after):
+                out.append(
+                    f"code cell {i + 1} shows a widget and the next has no picture, for who reads without a kernel"
+                )
+    return out
+
+
+CHECKS: tuple[Callable[[Notebook], list[str]], ...] = (
+    not_run_in_order,
+    failed,
+    compares_nothing,
+    keeps_widget_state,
+    has_long_cells,
+    has_absolute_paths,
+    misspells_units,
+    defines_helpers,
+    lacks_skeleton,
+    has_dead_links,
+    shows_sliders_without_a_still,
+)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_notebook_passes(path: Path, check: Callable[[Notebook], list[str]]):
+    assert check(read(path)) == []
+
+
+def test_there_are_notebooks_and_each_is_named_for_its_place():
+    assert NOTEBOOKS
+    for place, path in enumerate(NOTEBOOKS, 1):
+        title = re.search(r"^# (\d+)\. ", prose(read(path)), re.MULTILINE)
+        assert title, path.name
+        assert path.name.startswith(f"{int(title[1]):02}_")
+        assert int(title[1]) >= place  # some may be missing, none may have another's number
+
+
+# ---- each check finds what it looks for
+
+
+@pytest.fixture
+def sound() -> Notebook:
+    text = (
+        "# 1. A title\n\n**The one question.** Why?\n\n**Before you start.** Nothing. Run time: 1 second.\n\n"
+        "## You will learn\n\n- one,\n- two,\n- three.\n\n*Predict first:* what?\n\n**What we see.** 1e9 FLOPs, "
+        "2 nats per token, TFLOP/s, an IsoFLOP study, [a file](../README_V2.md).\n\n## Limits\n\nMany.\n\n"
+        "## Take away\n\n1. one\n2. two\n3. three\n\n## Exercises\n\n1. **Break it.** How?\n   <details><summary>Answer</summary>So."
+        "</details>\n\n## Next\n\nNothing."
+    )
+    return {
+        "metadata": {},
+        "cells": [
+            {"cell_type": "markdown", "metadata": {}, "source": [text]},
+            {
+                "cell_type": "code",
+                "execution_count": 1,
+                "metadata": {},
+                "source": ["%matplotlib inline\n", "print(1)"],
+                "outputs": [{"output_type": "stream", "name": "stdout", "text": ["1\n"]}],
+            },
+        ],
+    }
+
+
+def _count(n: Notebook) -> None:
+    n["cells"][1]["execution_count"] = None
+
+
+def _error(n: Notebook) -> None:
+    n["cells"][1]["outputs"].append({"output_type": "error", "ename": "ValueError"})
+
+
+def _stderr(n: Notebook) -> None:
+    n["cells"][1]["outputs"].append({"output_type": "stream", "name": "stderr", "text": ["a warning"]})
+
+
+def _cleared(n: Notebook) -> None:
+    n["cells"][1]["outputs"] = []
+
+
+def _ignored(n: Notebook) -> None:
+    n["cells"][1]["metadata"]["tags"] = ["nbval-ignore-output"]
+
+
+def _picture(n: Notebook) -> None:
+    n["cells"][1]["outputs"] = [{"output_type": "display_data", "data": {"image/png": "", "text/plain": ["<Figure>"]}}]
+
+
+def _widgets(n: Notebook) -> None:
+    n["metadata"]["widgets"] = {}
+
+
+def _long(n: Notebook) -> None:
+    n["cells"][1]["source"] = ["x = 1\n"] * 26
+
+
+def _view(n: Notebook) -> None:
+    n["cells"][1]["outputs"].append({"output_type": "display_data", "data": {WIDGET: {}, "text/plain": ["<w>"]}})
+
+
+def _prose(old: str, new: str) -> Callable[[Notebook], None]:
+    return lambda n: n["cells"][0].update(source=[source(n["cells"][0]).replace(old, new)])
+
+
+def _code(text: str) -> Callable[[Notebook], None]:
+    return lambda n: n["cells"][1].update(source=[text])
+
+
+def _output(text: str) -> Callable[[Notebook], None]:
+    return lambda n: n["cells"][1]["outputs"][0].update(text=[text])
+
+
+FAULTS: tuple[tuple[Callable[[Notebook], list[str]], Callable[[Notebook], None]], ...] = (
+    (not_run_in_order, _count),
+    (failed, _error),
+    (failed, _stderr),
+    (compares_nothing, _cleared),
+    (compares_nothing, _ignored),
+    (compares_nothing, _picture),
+    (keeps_widget_state, _widgets),
+    (has_long_cells, _long),
+    (has_absolute_paths, _output("read /home/me/data.csv")),
+    (has_absolute_paths, _code("open('/tmp/x')")),
+    (has_absolute_paths, _prose("Many.", "See ~/data.")),
+    (misspells_units, _prose("FLOPs", "flops")),
+    (misspells_units, _prose("FLOPs", "FLOPS")),
+    (misspells_units, _prose("nats per token", "nats/token")),
+    (misspells_units, _output("20 tokens/param")),
+    (defines_helpers, _code("def f():\n    pass")),
+    (defines_helpers, _code("f = lambda: 1")),
+    (lacks_skeleton, _prose("## Limits", "## Bounds")),
+    (lacks_skeleton, _prose("\n3. three", "")),
+    (lacks_skeleton, _prose("**Break it.**", "")),
+    (lacks_skeleton, _prose("## You will learn\n\n- one,\n- two,\n- three.\n\n", "")),
+    (has_dead_links, _prose("../README_V2.md", "../README_V3.md")),
+    (has_dead_links, _prose("../README_V2.md", "../../elsewhere.md")),
+    (shows_sliders_without_a_still, _view),
+)
+
+
+def test_a_sound_notebook_passes_every_check(sound: Notebook):
+    assert [fault for check in CHECKS for fault in check(sound)] == []
+
+
+@pytest.mark.parametrize(("check", "spoil"), FAULTS)
+def test_a_fault_is_found(sound: Notebook, check: Callable[[Notebook], list[str]], spoil: Callable[[Notebook], None]):
+    spoilt = copy.deepcopy(sound)
+    spoil(spoilt)
+    assert spoilt != sound
+    assert check(spoilt)
