@@ -15,6 +15,7 @@ from scaling_lib.show.grids import Grid, find_grids
 from scaling_lib.show.ladders import Ladder, find_ladders
 from scaling_lib.show.noise import differences, pooled_relative, spreads
 from scaling_lib.show.rates import is_rate_study, rate_scans, width_power
+from scaling_lib.show.studies import study_numbers
 
 
 def digest_folder(folder: Path, rule: Callable[[int], float]) -> dict[str, Any]:
@@ -71,7 +72,16 @@ def digest(runs: Sequence[Run], rule: Callable[[int], float]) -> dict[str, Any]:
             }
             for d in paired
         ]  # fmt: skip
-    return out
+    return out | _rounded(study_numbers(runs))
+
+
+def _rounded(value: Any) -> Any:
+    """Every float inside, rounded; None for those that are not finite."""
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_rounded(inner) for inner in value]
+    return _round(value) if isinstance(value, float) else value
 
 
 def _ladder(ladder: Ladder) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from scaling_lib.runs import Run
 from scaling_lib.show.grids import find_grids, grid_report
 from scaling_lib.show.ladders import Ladder, find_ladders, short
 from scaling_lib.show.noise import noise_report
+from scaling_lib.show.studies import study_texts
 
 # What people ask a scaling law: a name, the variable, where. Sizes and tokens come from the published table.
 QUESTIONS = (
@@ -29,7 +30,8 @@ def sweep_report(runs: Sequence[Run]) -> str:
         parts += ["Laws, fitted to the final validation losses (nats per token)", *(_law(x) for x in ladders)]
     else:
         parts.append("No law: fewer than three sizes, or lengths of one size, have finished.")
-    parts += [noise_report(runs), *(grid_report(grid) for grid in find_grids(runs)), _predictions(ladders)]
+    parts += [noise_report(runs), *(grid_report(grid) for grid in find_grids(runs)), *study_texts(runs)]
+    parts.append(_predictions(ladders))
     flagged = [r.run_id for r in runs if r.more_than_one_epoch]
     in_laws = {run_id for x in ladders for run_id in x.left_out}
     lost = [r.run_id for r in runs if not r.finished and r.run_id not in in_laws]
