@@ -17,7 +17,7 @@ Digest = Mapping[str, Any]
 INTRODUCTION = """\
 # Experiment summary
 
-<!-- Written by `python -m scaling_lib summary results --markdown`. Do not edit: a test holds it to results/SUMMARY.json. -->
+<!-- Written by `python -m scaling_lib summary results --markdown`: do not edit. -->
 
 Every sweep under [results](../results), and what its records say when they are fitted again. Losses are validation
 losses in nats per token. They compare within one text and one vocabulary only. N counts parameters without embeddings,
