@@ -119,9 +119,12 @@ def _parser() -> argparse.ArgumentParser:
     summary.add_argument("folder", type=Path, help="such as runs/demo or results/v1-to-v2")
     summary.add_argument("--json", action="store_true", help="print JSON; of a folder of sweeps (results), all of them")
     figures = command("figures", _figures, "Draw the figures of a folder of run records.")
-    figures.add_argument("folder", type=Path)
+    figures.add_argument("folder", type=Path, nargs="+", help="such as results/v1-to-v2; one or more")
     figures.add_argument("--out", type=Path, metavar="DIR", help="where to (default: figures/NAME of the folder)")
-    figures.add_argument("--target", default="blog", help="blog, slides (16:9, large letters) or paper (default: blog)")
+    figures.add_argument(
+        "--target", default="blog",
+        help="blog, slides (16:9, large letters), paper, or pptx: an editable talk of all the folders (default: blog)",
+    )  # fmt: skip
     figures.add_argument("--format", default="png", help="png, svg, pdf; several with commas (default: png)")
     fit = command("fit", _fit, "Fit a law to a CSV table (columns N, D or C, loss) or a folder of run records.")
     fit.add_argument("source", type=Path, help="a .csv file, or a folder such as runs/demo")
@@ -170,9 +173,23 @@ def _figures(args: argparse.Namespace) -> int:
     from scaling_lib.show import export
     from scaling_lib.sweep.recipes import peak_lr
 
-    runs, out = records(args.folder), args.out or Path("figures") / args.folder.resolve().name
-    for path in export.save_set(runs, out, formats, args.target, peak_lr):
-        print(path)
+    several = len(args.folder) > 1
+    sweeps = {folder: records(folder) for folder in args.folder}
+    if args.target == "pptx":
+        from scaling_lib.show.talk import save_talk
+
+        if formats != ["png"]:
+            raise InputError("--format is for pictures, and --target pptx makes a deck: leave --format out")
+        out = args.out or Path("figures") / ("talk" if several else args.folder[0].resolve().name)
+        paths = save_talk([(str(folder), runs) for folder, runs in sweeps.items()], out, peak_lr)
+        print(paths[-1])
+        return 0
+    for folder, runs in sweeps.items():
+        out = Path("figures") if args.out is None else args.out
+        if several or args.out is None:
+            out = out / folder.resolve().name
+        for path in export.save_set(runs, out, formats, args.target, peak_lr):
+            print(path)
     return 0
 
 
