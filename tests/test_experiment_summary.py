@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from scaling_lib.cli import main
 from scaling_lib.errors import InputError
-from scaling_lib.runs import Run
-from scaling_lib.show.digest import digest
+from scaling_lib.runs import Run, write_run
+from scaling_lib.show.digest import digest, digest_folder
 from scaling_lib.show.experiment_summary import experiment_summary, read_about
 from scaling_lib.sweep.recipes import peak_lr
 
@@ -106,3 +107,17 @@ def test_what_is_told_of_a_sweep_comes_from_its_readme(tmp_path: Path) -> None:
     (tmp_path / "one" / "README.md").write_text("no heading", encoding="utf-8")
     with pytest.raises(InputError, match=r"README\.md: no paragraph below a heading"):
         read_about(tmp_path)
+
+
+def test_the_command_prints_the_page_of_a_folder(
+    make_run: Callable[..., Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for run in [make_run("v2", d_model=d, loss=2 + 30 / d) for d in (16, 32, 48, 64, 96)]:
+        write_run(run, tmp_path / "one")
+    (tmp_path / "one" / "README.md").write_text("# one\n\nWhat it is.\n\nMore.\n", encoding="utf-8")
+    assert main(["summary", str(tmp_path), "--markdown"]) == 0
+    printed = capsys.readouterr().out
+    assert printed == experiment_summary(digest_folder(tmp_path, peak_lr), {"one": "What it is."})
+    assert main(["summary", str(tmp_path / "nowhere"), "--markdown"]) == 2
+    with pytest.raises(SystemExit):
+        main(["summary", str(tmp_path), "--markdown", "--json"])
