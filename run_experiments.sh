@@ -5,7 +5,6 @@ set -eu
 
 say() { printf '%s\n' "$*" >&2; }
 stop() { status=$1; shift; say "run_experiments.sh: $*"; exit "$status"; }
-not_built() { stop 2 "$1 not built yet: see issue $2 of the roadmap in docs/CURRENT_STATUS.md"; }
 
 usage() {
     cat <<'TEXT'
@@ -17,7 +16,7 @@ Usage: ./run_experiments.sh OPTION [further options, passed on to the job]
   4 full       V2, 5M to 500M parameters: one or more GPUs
   5 v1         the V1 baseline at the quick sizes
   6 compare    V1 with V2, and a quick look with a real sweep: tables, a figure, a paragraph
-  7 notebooks  JupyterLab on the notebooks; "notebooks sliders" opens the sliders (not built yet)
+  7 notebooks  JupyterLab on the notebooks; "notebooks sliders" serves the sliders as a page without code
   8 check      check the environment and run the tests (its other name: test)
 
 The number or the word chooses: "./run_experiments.sh 2 --dry-run" is "./run_experiments.sh quick --dry-run".
@@ -275,8 +274,11 @@ case $option in
         set_up
         run_module scaling_lib compare "$@" ;;
     7 | notebooks)
-        if [ "${1:-}" = sliders ]; then not_built 'the sliders are' 6; fi
         set_up
+        if [ "${1:-}" = sliders ]; then # on this machine only: whoever reaches the page runs the notebook
+            shift
+            run_module voila --Voila.ip=127.0.0.1 --show_margins=True "$@" notebooks/06_extrapolation_sliders.ipynb
+        fi
         run_module jupyterlab --ip=127.0.0.1 notebooks "$@" ;;
     8 | check | test)
         set_up check

@@ -215,18 +215,6 @@ def test_an_unknown_option_is_one_line_and_exit_2(copy: Copy, option: str) -> No
     assert not copy.log()
 
 
-@pytest.mark.parametrize(("arguments", "issue"), [(("notebooks", "sliders"), 6)])
-def test_what_is_not_built_names_its_issue_and_installs_nothing(
-    copy: Copy, arguments: tuple[str, ...], issue: int
-) -> None:
-    result = copy.run(*arguments)
-    assert (result.returncode, result.stdout, copy.log()) == (2, "", [])
-    assert result.stderr.count("\n") == 1
-    assert f"issue {issue} " in result.stderr
-    assert "docs/CURRENT_STATUS.md" in result.stderr
-    assert f"\n| {issue} |" in (ROOT / "docs" / "CURRENT_STATUS.md").read_text(encoding="utf-8")
-
-
 def test_the_menu_runs_the_number_that_is_typed(copy: Copy) -> None:
     screen, status = in_terminal(copy, [], at_prompt(b"1\n"))
     assert status == 0
@@ -274,6 +262,18 @@ def test_each_word_and_number_runs_its_job_with_the_further_options(copy: Copy) 
             assert result.stdout == "", "stdout belongs to the job"
             assert copy.jobs()[-1] == f"{job} --max-steps 7 a b"
     assert copy.installs() == 1, "one set of packages serves every option"
+
+
+def test_notebooks_and_sliders_are_served_to_this_machine_only(copy: Copy) -> None:
+    page = "notebooks/06_extrapolation_sliders.ipynb"
+    assert (ROOT / page).is_file()
+    for name in ("notebooks", "7"):
+        result = copy.run(name, "sliders", "--port=9000", "a b")
+        assert (result.returncode, result.stdout) == (0, "")
+        assert copy.jobs()[-1] == f"-m voila --Voila.ip=127.0.0.1 --show_margins=True --port=9000 a b {page}"
+        assert copy.run(name).returncode == 0
+        assert copy.jobs()[-1] == "-m jupyterlab --ip=127.0.0.1 notebooks"
+    assert not any("token" in job or "password" in job for job in copy.jobs()), "JupyterLab keeps its own token"
 
 
 def test_the_exit_status_is_the_jobs(copy: Copy) -> None:
