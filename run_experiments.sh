@@ -277,7 +277,7 @@ case $option in
         set_up
         if [ "${1:-}" = sliders ]; then # on this machine only: whoever reaches the page runs the notebook
             shift
-            run_module voila --Voila.ip=127.0.0.1 --show_margins=True "$@" notebooks/06_extrapolation_sliders.ipynb
+            run_module voila --Voila.ip=127.0.0.1 "$@" notebooks/06_extrapolation_sliders.ipynb
         fi
         run_module jupyterlab --ip=127.0.0.1 notebooks "$@" ;;
     8 | check | test)

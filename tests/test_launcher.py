@@ -270,7 +270,7 @@ def test_notebooks_and_sliders_are_served_to_this_machine_only(copy: Copy) -> No
     for name in ("notebooks", "7"):
         result = copy.run(name, "sliders", "--port=9000", "a b")
         assert (result.returncode, result.stdout) == (0, "")
-        assert copy.jobs()[-1] == f"-m voila --Voila.ip=127.0.0.1 --show_margins=True --port=9000 a b {page}"
+        assert copy.jobs()[-1] == f"-m voila --Voila.ip=127.0.0.1 --port=9000 a b {page}"
         assert copy.run(name).returncode == 0
         assert copy.jobs()[-1] == "-m jupyterlab --ip=127.0.0.1 notebooks"
     assert not any("token" in job or "password" in job for job in copy.jobs()), "JupyterLab keeps its own token"

@@ -222,7 +222,8 @@ def sound() -> Notebook:
         "# 1. A title\n\n**The one question.** Why?\n\n**Before you start.** Nothing. Run time: 1 second.\n\n"
         "## You will learn\n\n- one,\n- two,\n- three.\n\n*Predict first:* what?\n\n**What we see.** 1e9 FLOPs, "
         "2 nats per token, TFLOP/s, an IsoFLOP study, [a file](../README_V2.md).\n\n## Limits\n\nMany.\n\n"
-        "## Take away\n\n1. one\n2. two\n3. three\n\n## Exercises\n\n1. **Break it.** How?\n   <details><summary>Answer</summary>So."
+        "## Take away\n\n1. one\n2. two\n3. three\n\n## Exercises\n\n1. **Break it.** How?\n"
+        "   <details><summary>Answer</summary>So."
         "</details>\n\n## Next\n\nNothing."
     )
     return {

@@ -19,8 +19,8 @@ from scaling_lib.show.sliders.panel import LogSlider, Panel, Slider, button, par
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#888888"
 FAR = 30.0  # how many times beyond the largest x the law is drawn and asked
-MOST = 25.0  # per cent; larger residuals are drawn at this edge
-TICKS = (-20, -10, -5, -2, -1, 0, 1, 2, 5, 10, 20)
+MOST = 60.0  # per cent; larger residuals are drawn at this edge
+TICKS = (-50, -20, -10, -5, -2, -1, 0, 1, 2, 5, 10, 20, 50)
 
 
 class LawByHand(Panel):
@@ -162,7 +162,11 @@ class LawByHand(Panel):
         self._residuals.set_data(self._x, np.clip(percent, -MOST, MOST))
         self.canvas.redraw()
         ratio = self.objective / max(self.best.objective, 1e-300)
-        said = "this is the best fit" if ratio < 1.0005 else f"{ratio:,.3g} times that of the best fit"
+        said = (
+            "this is the best fit"
+            if ratio < 1.0005
+            else f"{ratio:,.{0 if ratio > 99 else 2}f} times that of the best fit"
+        )
         amplitude = self.height.value * self._middle**self.exponent.value
         far = FAR * float(self._x.max())
         self.text.value = paragraph(

@@ -84,9 +84,10 @@ class Law1D:
         self.outside = moving(axes.plot([], [], color=BLUE, linewidth=1.8, linestyle="--")[0])
         self.here = moving(axes.plot([], [], "D", color=ORANGE, markersize=8)[0])
         self.held = moving(axes.text(0.02, 0.03, "", transform=axes.transAxes, fontsize=9.5, weight="bold"))
+        behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
         self.refused = moving(
             axes.text(10 ** ends[0], 0.3, "", transform=axes.get_xaxis_transform(), fontsize=9, color=ORANGE,
-                      rotation=90, ha="right", va="center")
+                      rotation=90, ha="right", va="center", bbox=behind)
         )  # fmt: skip
 
     def move(self, n: float, d: float, level: float, *, refused: bool) -> None:

@@ -1,0 +1,349 @@
+"""Notebook 6 in a real browser: served by Voila, and run whole in JupyterLab.
+
+Needs Chromium and ``pip install -c constraints.txt -e ".[notebooks,browser]"``. Screenshots for a person to look at go
+to the folder that SCALING_LIB_SCREENSHOTS names, else to pytest's temporary folder.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from scaling_lib.fit import published
+from scaling_lib.runs import shipped
+from scaling_lib.show.sliders.sources import Source, our_source, published_source
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is absent: no page is opened in a browser")
+pytest.importorskip("voila", reason="Voila is absent: the page of sliders is not served")
+pytest.importorskip("jupyterlab", reason="JupyterLab is absent: no notebook is run in it")
+
+NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "06_extrapolation_sliders.ipynb"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+PATIENCE = 240_000  # milliseconds: on a busy machine a kernel starts slowly; nothing here asserts a time
+SUFFIX = {"k": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
+WIDGET = "application/vnd.jupyter.widget-view+json"
+PANELS = 5  # two explorers, the law by hand, the lab, the planner
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is absent: no page is opened in a browser"),
+]
+
+
+@pytest.fixture(scope="module")
+def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder for screenshots."""
+    named = os.environ.get("SCALING_LIB_SCREENSHOTS")
+    folder = Path(named) if named else tmp_path_factory.mktemp("screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
+    """Start a server of ours on a free port of this machine; returns its address."""
+    started: list[subprocess.Popen[bytes]] = []
+    own = tmp_path_factory.mktemp("jupyter")  # no setting of the user's, and none left behind
+
+    def start(module: str, *arguments: str) -> str:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        log = own / f"{module}.log"
+        env = os.environ | {name: str(own) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
+        with log.open("wb") as file:
+            command = [sys.executable, "-m", module, "--no-browser", f"--port={port}", *arguments]
+            process = subprocess.Popen(command, stdout=file, stderr=file, env=env, start_new_session=True)
+        started.append(process)
+        give_up = time.monotonic() + PATIENCE / 1000
+        while process.poll() is None and time.monotonic() < give_up:
+            with socket.socket() as probe:
+                probe.settimeout(1)
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return f"http://127.0.0.1:{port}"
+            time.sleep(0.2)
+        pytest.fail(f"{module} does not answer:\n{log.read_text(errors='replace')[-2000:]}")
+
+    yield start
+    for process in started:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def page(serve: Callable[..., str], browser: Any) -> Iterator[Any]:
+    """The notebook as Voila serves it, once all its panels are there."""
+    address = serve("voila", "--Voila.ip=127.0.0.1", "--show_tracebacks=True", str(NOTEBOOK))
+    opened = browser.new_page(viewport={"width": 1280, "height": 1000})
+    opened.set_default_timeout(PATIENCE)
+    opened.errors = []
+    opened.on("pageerror", lambda error: opened.errors.append(str(error)))
+    opened.goto(address)
+    sync_api.expect(opened.locator("img.widget-image")).to_have_count(PANELS, timeout=PATIENCE)
+    opened.wait_for_function("[...document.querySelectorAll('img')].every(i => i.complete && i.naturalWidth > 0)")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def mine() -> Source:
+    return our_source(shipped("laptop"))
+
+
+class Shown:
+    """One panel of the page: the smallest box that holds its picture and its words."""
+
+    def __init__(self, page: Any, place: int) -> None:
+        self.page = page
+        picture = page.locator("img.widget-image").nth(place)
+        self.box = picture.locator("xpath=ancestor::div[contains(@class, 'widget-vbox')][2]")
+        self.image = self.box.locator("img.widget-image")
+
+    @property
+    def words(self) -> str:
+        return str(self.box.locator(".widget-html-content").last.inner_text())
+
+    def handle(self, name: str) -> Any:
+        row = self.box.locator(".widget-slider", has=self.page.get_by_text(name, exact=True))
+        return row.locator(".noUi-handle[role=slider]")
+
+    def button(self, name: str) -> Any:
+        return self.box.get_by_role("button", name=name)
+
+    def menu(self, place: int) -> Any:
+        return self.box.locator("select").nth(place)
+
+    def after(self, do: Callable[[], Any]) -> str:
+        """The words once they have changed by what is done."""
+        before = self.words
+        do()
+        sync_api.expect(self.box.locator(".widget-html-content").last).not_to_have_text(
+            before, timeout=PATIENCE / 4, use_inner_text=True
+        )
+        self.page.wait_for_timeout(600)  # what the browser reports back, if it does
+        return self.words
+
+    def press(self, name: str, key: str) -> str:
+        handle = self.handle(name)
+        handle.focus()
+        return self.after(lambda: handle.press(key))
+
+    def pixels(self) -> np.ndarray:
+        data = self.image.evaluate(
+            "async i => { const bytes = new Uint8Array(await (await fetch(i.src)).arrayBuffer());"
+            "return btoa(Array.from(bytes, b => String.fromCharCode(b)).join('')) }"
+        )
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"), dtype=int)
+
+
+def count(text: str, name: str) -> float:
+    """What the words say of N, D or C: ``N = 175B`` is 1.75e11."""
+    found = re.search(rf"\b{name} = ([0-9.e+]+)([kMBT]?)\b", text)
+    assert found, text
+    return float(found[1]) * SUFFIX.get(found[2], 1.0)
+
+
+def loss(text: str) -> float:
+    found = re.search(r"([0-9.]+) nats per token", text)
+    assert found, text
+    return float(found[1])
+
+
+def differing(a: np.ndarray, b: np.ndarray) -> float:
+    """The share of pixels that differ visibly."""
+    return float((np.abs(a - b).max(axis=2) > 30).mean())
+
+
+# ---- Voila
+
+
+def test_every_panel_is_there_with_its_picture_in_its_own_size(page, shots):
+    assert page.errors == []
+    assert page.get_by_text("javascript error").count() == 0
+    assert page.get_by_text("Traceback").count() == 0
+    sizes = page.evaluate(
+        "[...document.querySelectorAll('img')]"
+        ".map(i => [[i.naturalWidth, i.naturalHeight], [i.clientWidth, i.clientHeight]])"
+    )
+    assert len(sizes) == PANELS + 1  # and the figure of the published laws; a still would be a picture that never moves
+    for natural, shown in sizes:
+        assert natural == shown
+    for place in range(PANELS):
+        Shown(page, place).box.screenshot(path=shots / f"voila-{place}.png")
+
+
+def test_a_key_moves_our_law_and_the_number_the_picture_and_the_verdict_are_the_fits(page, mine, shots):
+    ours = Shown(page, 1)
+    before, first = ours.pixels(), ours.words
+    assert loss(first) == pytest.approx(mine.law.predict(mine.n_range[1], mine.d_range[1]), abs=6e-4)
+    text = ours.press("parameters N", "ArrowRight")
+    n, d = count(text, "N"), count(text, "D")
+    assert 1.02 < n / mine.n_range[1] < 1.08
+    assert d == pytest.approx(mine.d_range[1], rel=0.005)
+    assert loss(text) == pytest.approx(mine.law.predict(n, d), abs=1e-3)
+    low, high = mine.law.interval(n, d, kind="new_run")
+    quoted = re.search(r"new run ([0-9.]+) to ([0-9.]+)", text)
+    assert quoted
+    assert [float(v) for v in quoted.groups()] == pytest.approx([low, high], abs=2e-3)
+    moved = ours.pixels()
+    assert differing(before, moved) > 5e-4
+    from scaling_lib.show.sliders import Explorer
+
+    twin = Explorer([mine])
+    twin.n.value = n
+    drawn = np.asarray(Image.open(io.BytesIO(twin.canvas.image.value)), dtype=int)
+    assert differing(drawn, moved) < 2e-3  # N is quoted to three digits, which moves the diamond by a part of a pixel
+    assert f"Verdict: {mine.law.verdict(n, d).level}" in text
+
+    text = ours.press("parameters N", "End")
+    assert mine.law.verdict(count(text, "N"), d).refused
+    assert f"No prediction: {mine.law.verdict(count(text, 'N'), d).level}" in text
+    assert "nats per token" not in text
+    ours.box.screenshot(path=shots / "voila-refused.png")
+    assert ours.after(ours.button("reset").click) == first
+    assert differing(before, ours.pixels()) == 0
+
+
+def test_a_known_model_is_met_exactly_and_stays(page, shots):
+    explorer, law = Shown(page, 0), published.laws["chinchilla-epoch"]
+    explorer.after(explorer.button("reset").click)
+    text = explorer.after(lambda: explorer.menu(2).select_option(label="Llama 3 405B"))
+    assert (count(text, "N"), count(text, "D")) == (405e9, 15.6e12)
+    assert f"{15.6e12 / 405e9:.3g} tokens per parameter" in text  # not of the step of the slider next to it
+    assert loss(text) == pytest.approx(law.predict(405e9, 15.6e12), abs=6e-4)
+    text = explorer.after(lambda: explorer.menu(1).select_option(label="50%"))
+    assert "50% interval" in text
+    assert count(text, "N") == 405e9
+    text = explorer.press("training tokens D", "ArrowLeft")
+    assert 13e12 < count(text, "D") < 15.6e12
+    assert explorer.menu(2).input_value() == "go to a known model ..."
+    explorer.box.screenshot(path=shots / "voila-llama.png")
+
+
+def test_another_law_has_its_own_panel_and_a_budget_is_spent_as_it_says(page, shots):
+    explorer = Shown(page, 0)
+    kaplan = published_source("kaplan-joint")
+    text = explorer.after(lambda: explorer.menu(0).select_option(label=kaplan.title))
+    assert (count(text, "N"), count(text, "D")) == (kaplan.n_range[1], kaplan.d_range[1])  # no report of the old ends
+    assert "no interval can be given" in text
+    explorer.after(explorer.button("a budget, spent best").click)
+    assert (
+        explorer.handle("parameters N").get_attribute("aria-disabled")
+        or explorer.box.locator(".widget-slider .noUi-target[disabled]").count()
+    )
+    text = explorer.press("compute C = 6ND (FLOPs)", "PageUp")
+    n, d = count(text, "N"), count(text, "D")
+    assert 6 * n * d == pytest.approx(count(text, "C"), rel=0.01)
+    assert loss(text) == pytest.approx(kaplan.law.predict(n, d), abs=2e-3)
+    explorer.box.screenshot(path=shots / "voila-kaplan.png")
+    explorer.after(lambda: explorer.menu(0).select_option(index=0))
+
+
+def test_every_slider_changes_the_words_and_the_picture(page):
+    tried = 0
+    for place in range(PANELS):
+        panel = Shown(page, place)
+        for name in panel.box.locator(".widget-slider .widget-label").all_inner_texts():
+            if name.startswith("compute") and place < 2:
+                continue  # an explorer's budget moves only in its own mode
+            before = panel.pixels()
+            panel.press(name, "PageUp")
+            if not name.startswith("price"):  # the price changes what the same hours cost, and not what they buy
+                assert differing(before, panel.pixels()) > 0, name
+            tried += 1
+    assert tried == 2 + 2 + 3 + 4 + 4
+
+
+def test_a_slider_follows_the_mouse_while_it_is_held(page, shots):
+    hand = Shown(page, 2)
+    hand.after(hand.button("reset").click)
+    handle = hand.handle("floor E (nats per token)")
+    handle.scroll_into_view_if_needed()
+    box = handle.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    first = hand.after(lambda: page.mouse.move(x - 60, y, steps=4))
+    second = hand.after(lambda: page.mouse.move(x - 120, y, steps=4))
+    page.mouse.up()
+    floors = [float(re.search(r"L = ([0-9.]+)", text)[1]) for text in (first, second)]
+    assert floors[0] > floors[1] > 0
+    hand.box.screenshot(path=shots / "voila-by-hand.png")
+
+
+def test_the_buttons_of_the_law_by_hand_find_the_fits(page):
+    hand, family = Shown(page, 2), published.cerebras_gpt()
+    text = hand.after(hand.button("show the best fit").click)
+    assert "this is the best fit" in text
+    text = hand.press("floor E (nats per token)", "Home")
+    text = hand.after(hand.button("best for this floor").click)
+    assert text.startswith("L = 0.000")
+    residual = float(re.search(r"Typical residual ([0-9.]+)%", text)[1])
+    line = np.polyfit(np.log(family.n_params), np.log(family.loss), 1)  # a law without a floor is a line in logarithms
+    rest = np.log(family.loss) - np.polyval(line, np.log(family.n_params))
+    assert residual == pytest.approx(100 * np.sqrt(np.mean(rest**2)), abs=0.006)
+
+
+# ---- JupyterLab
+
+
+def test_notebook_6_runs_whole_in_jupyterlab(serve, browser, shots, tmp_path):
+    shutil.copy(NOTEBOOK, tmp_path / NOTEBOOK.name)  # Lab saves what it opens
+    address = serve(
+        "jupyterlab", "--ip=127.0.0.1", "--IdentityProvider.token=a-test", "--allow-root",
+        "--LabApp.expose_app_in_browser=True", f"--ServerApp.root_dir={tmp_path}",
+    )  # fmt: skip
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{address}/lab/tree/{NOTEBOOK.name}?token=a-test")
+    page.wait_for_function("window.jupyterapp && jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel")
+    page.evaluate("jupyterapp.shell.currentWidget.sessionContext.ready")
+    page.wait_for_function(
+        "jupyterapp.shell.currentWidget.sessionContext.session.kernel.connectionStatus === 'connected'"
+    )
+    page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
+    everything = page.evaluate("jupyterapp.shell.currentWidget.content.widgets.map(c => c.model.sharedModel.toJSON())")
+    cells = [cell for cell in everything if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert [output for output in outputs if output["output_type"] == "error"] == []
+    assert sum(WIDGET in output.get("data", {}) for output in outputs) == PANELS
+
+    place = next(i for i, cell in enumerate(everything) if "".join(cell["source"]).startswith("explorer ="))
+    page.evaluate(f"jupyterapp.shell.currentWidget.content.scrollToItem({place}, 'start')")
+    page.locator("img.widget-image").first.wait_for()
+    shown = Shown(page, 0)
+    before = shown.pixels()
+    text = shown.press("parameters N", "ArrowRight")
+    law = published.laws["chinchilla-epoch"]
+    assert loss(text) == pytest.approx(law.predict(count(text, "N"), count(text, "D")), abs=1e-3)
+    assert differing(before, shown.pixels()) > 5e-4
+    page.screenshot(path=shots / "lab.png")
+    page.close()
