@@ -64,8 +64,8 @@ def _asked(args: argparse.Namespace) -> list[Versus]:
         return [compare_recipes(runs[0], str(args.folders[0]), args.recipe)]
     if len(args.recipe) > 1:
         raise InputError("of two folders one --recipe is compared; to compare recipes, name one folder")
-    names = _short_names(*args.folders)
-    return [compare_sweeps(*runs, names, *args.recipe)]
+    names = _short_names(args.folders[0], args.folders[1])
+    return [compare_sweeps(runs[0], runs[1], names, args.recipe[0] if args.recipe else "")]
 
 
 def _short_names(first: Path, second: Path) -> tuple[str, str]:
@@ -87,7 +87,7 @@ def _at_hand(args: argparse.Namespace) -> list[Versus]:
         for folder, own in zip(found, runs, strict=True)
         if len({r.config.train.recipe for r in own}) > 1
     ]
-    return [*made, compare_sweeps(*runs, _short_names(*found))]
+    return [*made, compare_sweeps(runs[0], runs[1], _short_names(found[0], found[1]))]
 
 
 def _first(names: tuple[str, ...]) -> Path:
