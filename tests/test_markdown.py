@@ -1,0 +1,325 @@
+"""Our documents against the program: every command runs, every link leads somewhere, every number is measured."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import io
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import pytest
+from claims import CLAIMS, EVERYWHERE, EXEMPT, ROWS, facts
+from markdown_reader import ROOT, Block, Document, documents, notebook_commands
+
+from scaling_lib import cli
+from scaling_lib.lm import documents as texts
+from scaling_lib.sweep import cost as planning
+
+DOCUMENTS = [Document(path) for path in documents()]
+BY_NAME = {d.name: d for d in DOCUMENTS}
+
+
+def squeezed(text: str) -> str:
+    return " ".join(text.split())
+
+
+# ---- commands --------------------------------------------------------------------
+
+# Not run here, and why. What is long is run as `RUNS_LONG` below, or by .ci/run itself.
+NOT_RUN = {
+    r"source \.venv/bin/activate": "activates the environment that runs this test",
+    r"conda env create -f [\w/.-]+": "conda is not here; test_packaging and a test below hold the files to the pins",
+    r"python benchmarks/\w+\.py( --\w+)?": "measures for minutes",
+    r"python -m (pytest|ruff|mypy|jupyter) .*": "what .ci/run does",
+    r"\.ci/run": "runs this test",
+    r"voila .*": "a server; test_browser starts it",
+}
+# Too long for a test that everybody runs: parsed always, run among the slow tests.
+RUNS_LONG = ("summary", "figures", "compare", "doctor")
+
+
+def every_command() -> dict[str, str]:
+    """Command -> the first document that gives it."""
+    found: dict[str, str] = {}
+    for name, commands in [*((d.name, d.commands) for d in DOCUMENTS), *notebook_commands().items()]:
+        for command in commands:
+            found.setdefault(command, name)
+    return found
+
+
+COMMANDS = every_command()
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory, small_text: Path) -> Path:
+    """A working folder as a reader would have it: the repository's folders, a book, the tables of the documents."""
+    folder = tmp_path_factory.mktemp("desk")
+    for name in ("results", "notebooks", "docs"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / "runs").mkdir()
+    for name in ("demo", "quick"):  # as if they had been trained
+        (folder / "runs" / name).symlink_to(ROOT / "results" / "v1-to-v2")
+    shutil.copy(small_text, folder / "my_book.txt")
+    for document in DOCUMENTS:
+        for block in document.blocks:
+            if block.language == "csv":
+                path = folder / block.name
+                assert not path.exists() or path.read_text() == block.text, f"two tables are called {block.name}"
+                path.write_text(block.text)
+    return folder
+
+
+@pytest.fixture
+def cheap(monkeypatch: pytest.MonkeyPatch, desk: Path) -> None:
+    """In that folder, with speeds that need no measuring and the list of installed packages kept."""
+    monkeypatch.chdir(desk)
+    monkeypatch.setattr(planning, "calibrate", lambda plan, budget=0.0: {c.model: 1e-6 for c in plan.cells})
+    monkeypatch.setattr(texts, "package_files", texts.stdlib_files)
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    return cli._parser().parse_args(list(argv))
+
+
+def run_library(argv: list[str], long: bool) -> None:
+    """``python -m scaling_lib ARGV``: a training as a dry run, what takes long only parsed, the rest as it is."""
+    if "--help" in argv:
+        with pytest.raises(SystemExit) as end, redirect_stdout(io.StringIO()):
+            parse(argv)
+        assert not end.value.code
+        return
+    args = parse(argv)
+    for folder in [getattr(args, "folder", []), getattr(args, "folders", [])]:
+        for path in folder if isinstance(folder, list) else [folder]:
+            assert path.is_dir(), f"{path} is no folder"
+    if argv[0] in RUNS_LONG and not long:
+        return
+    if argv[0] in ("plan", "run") and (args.engine != "local" or "hub:" in (args.corpus or "")):
+        return  # wants a cluster, or the network
+    if argv[0] == "run" and "--dry-run" not in argv:
+        argv = [*argv, "--dry-run"]
+    if "pptx" in argv and not importlib.util.find_spec("pptx"):
+        pytest.skip("python-pptx (extra `slides`) is absent: the talk is not made")
+    assert cli.main(argv) == 0
+
+
+# A launcher's environment that is up to date, and whose interpreter says what it is asked for.
+STUB = """#!/bin/sh
+case "$*" in
+    *hashlib*) echo 'HASH 3.11.7 HERE' ;;
+    *--dry-run) echo '1 run, 1e+09 FLOPs, up to 1.0 GB of memory, about 1 s on this machine' ;;
+    '-m '*) echo "$*" >job ;;
+esac
+"""
+
+
+def run_launcher(arguments: list[str], folder: Path) -> list[str]:
+    """``./run_experiments.sh ARGUMENTS`` for a stand-in; returns the job that it starts, if it starts one."""
+    for name in ("run_experiments.sh", "pyproject.toml", "constraints.txt"):
+        shutil.copy2(ROOT / name, folder / name)
+    python = folder / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(STUB)
+    python.chmod(0o755)
+    (folder / ".venv" / "scaling-lib.stamp").write_text("HASH 3.11.7 HERE\n")
+    env = {k: v for k, v in os.environ.items() if k != "PYTHON"}
+    result = subprocess.run(
+        ["./run_experiments.sh", *arguments], cwd=folder, env=env, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    job = folder / "job"
+    return shlex.split(job.read_text()) if job.exists() else []
+
+
+def run_script(name: str, argv: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a script of ours asks of the command line."""
+    asked: list[list[str]] = []
+    monkeypatch.setattr(cli, "main", lambda words: asked.append(list(words)) or 0)
+    monkeypatch.setattr(sys, "argv", [name, *argv])
+    source = compile((ROOT / name).read_text(encoding="utf-8"), name, "exec")
+    with pytest.raises(SystemExit) as end:
+        exec(source, {"__name__": "__main__", "__doc__": "help"})
+    assert not end.value.code
+    monkeypatch.undo()
+    return asked[0]
+
+
+def execute(command: str, long: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = shlex.split(command)
+    for word in words:
+        if re.fullmatch(r"(notebooks|tests|benchmarks|results)/[\w./-]+", word) and "--out" not in words:
+            assert (ROOT / word).exists(), f"{word} does not exist"
+    if any(re.fullmatch(pattern, command) for pattern in NOT_RUN):
+        if words[:2] == ["conda", "env"]:
+            assert (ROOT / words[-1]).exists()
+        return
+    if words[:3] == ["python", "-m", "scaling_lib"]:
+        run_library(words[3:], long)
+    elif words[0] == "torchrun":
+        run_library(words[words.index("scaling_lib") + 1 :], long)
+    elif words[0] == "python" and (ROOT / words[1]).exists():
+        with pytest.MonkeyPatch.context() as own:
+            asked = run_script(words[1], words[2:], own)
+        run_library(asked, long)
+    elif words[0] == "./run_experiments.sh":
+        job = run_launcher(words[1:], tmp_path)
+        if job[1:2] == ["scaling_lib"]:
+            run_library(job[2:], long)
+        else:
+            assert job[1:2] in ([], ["jupyterlab"], ["voila"], ["pytest"]), f"what is {job}?"
+    elif words[:2] == ["pip", "install"]:
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+            "optional-dependencies"
+        ]
+        assert set(re.findall(r"\.\[([\w,]+)\]", command)) <= set(extras)
+        assert "-c" not in words or (ROOT / words[words.index("-c") + 1]).exists()
+    else:
+        pytest.fail(f"{command!r} is neither run nor excused: see NOT_RUN")
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS), ids=lambda c: c[:90])
+def test_a_command_of_a_document_runs(
+    command: str, cheap: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    execute(command, False, tmp_path, monkeypatch)
+
+
+def is_long(command: str) -> bool:
+    return any(f"scaling_lib {name}" in command for name in RUNS_LONG) or command.startswith("python compare")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", sorted(c for c in COMMANDS if is_long(c)), ids=lambda c: c[:90])
+def test_a_long_command_of_a_document_runs_whole(
+    command: str, cheap: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "--out" in command:  # figures of the documents are committed, not drawn over
+        command = re.sub(r"--out \S+", f"--out {shlex.quote(str(tmp_path))}", command)
+    execute(command, True, tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+def test_a_text_of_ones_own_is_trained_on(desk: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(desk)
+    argv = ["run", "--mode", "demo", "--corpus", "text:my_book.txt", "--sizes", "3", "--max-steps", "6"]
+    assert cli.main([*argv, "--workers", "1", "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "overview.png").exists()
+
+
+def test_an_unknown_command_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for command in ("make all", "python -m scaling_lib dream", "./run_experiments.sh sleep", "pip install -e '.[no]'"):
+        with pytest.raises((AssertionError, SystemExit, pytest.fail.Exception)):
+            execute(command, False, tmp_path, monkeypatch)
+
+
+SHOWN = [(d.name, a, b) for d in DOCUMENTS for a, b in d.outputs()]
+
+
+@pytest.mark.parametrize(("name", "code", "output"), SHOWN, ids=[f"{n}:{a.start}" for n, a, _ in SHOWN])
+def test_what_a_document_shows_is_what_is_printed(
+    name: str, code: Block, output: Block, cheap: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if code.language == "python":
+        exec(compile(code.text, name, "exec"), {})
+    else:
+        (command,) = code.text.strip().splitlines()
+        run_library(shlex.split(command, comments=True)[3:], True)
+    printed = capsys.readouterr().out
+    for line in output.text.splitlines():
+        assert line in printed, f"{name} shows {line!r}, printed was:\n{printed}"
+
+
+# ---- links and paths -------------------------------------------------------------
+
+# Paths that a reader makes, and names that are patterns.
+MADE = {
+    "runs/demo", "runs/quick", "runs/try", "runs/MODE", "my_book.txt", "my_runs.csv", "my_grid.csv", "figures/paper",
+    "shared/laptop", "timings.csv", ".venv/bin/activate", ".venv/install.log", "owner/name", "/path/to/python",
+}  # fmt: skip
+LOOKS_LIKE_A_PATH = re.compile(r"\.?[\w-]+(/[\w.-]+)+/?|[\w-]+\.(py|md|sh|json|yml|toml|txt|ipynb|csv|cff)")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.name)
+def test_links_and_paths_lead_somewhere(document: Document) -> None:
+    for link in document.links:
+        if re.match(r"https://[\w.-]+\.[a-z]+(/|$)", link):
+            continue
+        target, _, anchor = link.partition("#")
+        path = (document.path.parent / target).resolve() if target else document.path
+        assert path.exists(), f"{link} leads nowhere"
+        assert not path.is_absolute() or path.is_relative_to(ROOT), f"{link} leads out of the repository"
+        if anchor and path.suffix == ".md":
+            assert anchor in Document(path).anchors, f"{link}: no such heading"
+    for code in document.inline_code:
+        if LOOKS_LIKE_A_PATH.fullmatch(code) and code not in MADE:
+            places = (ROOT, document.path.parent, ROOT / "scaling_lib", ROOT / "results")
+            assert any((place / code).exists() for place in places), f"`{code}` does not exist"
+    for alternative, path in document.images:
+        assert len(alternative) > 15, f"{path}: say what it shows"
+
+
+def test_no_document_names_a_place_on_a_machine_or_holds_a_dead_heading() -> None:
+    for document in DOCUMENTS:
+        assert not re.search(r"(?<![\w.:/])/(home|work|root|tmp|usr|opt)/", document.text), document.name
+        assert document.text.startswith("# "), document.name
+        assert document.text.count("```") % 2 == 0, document.name
+
+
+# ---- numbers ---------------------------------------------------------------------
+
+DECIMAL = re.compile(r"(?<![\w.])[+-]?\d[\d,]*\.\d+(?:e\d+)?(?![\d.]*\.\d)")
+NO_RESULTS = r"arXiv \d{4}\.\d{5}|\b\d+\.\d+\.\d+\b"  # addresses of papers, versions
+
+
+def uncovered(document: Document) -> tuple[list[str], list[str]]:
+    """Claims that the document does not make, and decimal numbers that no claim makes."""
+    text = squeezed(re.sub(NO_RESULTS, "", re.sub(r"\]\([^)]*\)|`[^`]*`", lambda m: quiet(m.group()), document.prose)))
+    claims = [squeezed(quiet(c.format_map(facts()))) for c in CLAIMS[document.name]]
+    for rows in ROWS.get(document.name, ()):
+        claims += getattr(facts()["rows"], rows)
+    missing = [c for c in claims if c not in text]
+    covered = [False] * len(text)
+    for claim in claims:
+        for m in re.finditer(re.escape(claim), text):
+            covered[m.start() : m.end()] = [True] * len(claim)
+    excused = EVERYWHERE | EXEMPT.get(document.name, {})
+    bare = [m for m in DECIMAL.finditer(text) if not all(covered[m.start() : m.end()])]
+    return missing, [f"{m.group()} in ...{text[max(0, m.start() - 40) : m.end() + 20]}..." for m in bare
+                     if m.group().lstrip("+-") not in excused]  # fmt: skip
+
+
+def quiet(text: str) -> str:
+    """Code and addresses without their numbers, which are no statements; words stay, so that claims may name them."""
+    return re.sub(r"\]\([^)]*\)|`[^`]*`", lambda m: DECIMAL.sub("", m.group()), text)
+
+
+@pytest.mark.parametrize("name", sorted(CLAIMS))
+def test_every_number_of_a_document_is_measured(name: str) -> None:
+    missing, bare = uncovered(BY_NAME[name])
+    assert not missing, "the records say:\n" + "\n".join(missing)
+    assert not bare, "no claim in tests/claims.py covers:\n" + "\n".join(bare)
+
+
+def test_every_document_is_checked_for_its_numbers_or_made_from_records() -> None:
+    made = {"docs/EXPERIMENT_SUMMARY.md", "benchmarks/RESULTS.md"}  # the one by a command, the other by benchmarks
+    own = {d.name for d in DOCUMENTS if not d.name.startswith("results/")}  # theirs say what each sweep is
+    assert own == set(CLAIMS) | made
+
+
+def test_a_wrong_number_and_a_new_one_are_found() -> None:
+    document = BY_NAME["docs/blog_post.md"]
+    wrong = Document(document.path, document.text.replace("1.706", "1.707"))
+    missing, bare = uncovered(wrong)
+    assert any("1.706" in m for m in missing)
+    assert any("1.707" in b for b in bare)
+    assert any("4.321" in b for b in uncovered(Document(document.path, document.text + "\nA loss of 4.321.\n"))[1])
