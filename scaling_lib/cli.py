@@ -19,7 +19,7 @@ from scaling_lib import __version__
 from scaling_lib.cli_compare import compare_command, compare_options
 from scaling_lib.cli_doctor import doctor_command
 from scaling_lib.cli_predict import predict_command, predict_options
-from scaling_lib.cli_shared import positive, print_report, records, say
+from scaling_lib.cli_shared import ended_like_ctrl_c, positive, print_report, records, say
 from scaling_lib.cli_sweep import plan_command, run_command, sweep_options
 from scaling_lib.errors import InputError
 
@@ -37,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     args = _parser().parse_args(argv)
     try:
-        status = int(args.call(args))
+        with ended_like_ctrl_c():
+            status = int(args.call(args))
         sys.stdout.flush()  # so that a reader who has left is noticed here, not while Python shuts down
         return status
     except InputError as error:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
 from scaling_lib import cli, cli_sweep
@@ -580,9 +581,9 @@ def test_an_interrupted_sweep_says_how_to_go_on_and_goes_on(
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them: Ctrl-C is not tried")
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("workers", "ended_by"), [(1, "ctrl-c"), (2, "ctrl-c"), (2, "kill")])
 def test_ctrl_c_ends_every_process_and_the_sweep_goes_on_to_the_same_losses(
-    workers: int, tmp_path: Path, no_measuring: None, capfd: pytest.CaptureFixture[str]
+    workers: int, ended_by: str, tmp_path: Path, no_measuring: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "scaling_lib", "run", "--recipe", "v2", "--sizes", "2", "--max-steps", "150",
@@ -597,7 +598,11 @@ def test_ctrl_c_ends_every_process_and_the_sweep_goes_on_to_the_same_losses(
             assert process.poll() is None, "the sweep ended before it could be interrupted"
             assert time.monotonic() < deadline, "no checkpoint was written"
             time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+        workers_of_it = psutil.Process(process.pid).children(recursive=True)
+        if ended_by == "ctrl-c":
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+        else:
+            process.terminate()  # to the parent alone
         stdout, stderr = process.communicate(timeout=60)
     finally:
         process.kill()
@@ -605,6 +610,7 @@ def test_ctrl_c_ends_every_process_and_the_sweep_goes_on_to_the_same_losses(
     assert process.returncode == 130
     assert stdout == ""
     assert "Traceback" not in stderr
+    assert not psutil.wait_procs(workers_of_it, timeout=20)[1], "workers went on without their parent"
     again = command_to_go_on(stderr)
     resumed = shell(*again)
     assert resumed.returncode == 0, resumed.stderr
