@@ -37,6 +37,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 PATIENCE = 240_000  # milliseconds: on a busy machine a kernel starts slowly; nothing here asserts a time
 SUFFIX = {"k": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 WIDGET = "application/vnd.jupyter.widget-view+json"
+COMPUTE = "compute C = 6ND (FLOPs)"
 PANELS = 5  # two explorers, the law by hand, the lab, the planner
 
 pytestmark = [
@@ -133,6 +134,10 @@ class Shown:
     def handle(self, name: str) -> Any:
         row = self.box.locator(".widget-slider", has=self.page.get_by_text(name, exact=True))
         return row.locator(".noUi-handle[role=slider]")
+
+    def disabled(self, name: str) -> bool:
+        target = self.handle(name).locator("xpath=ancestor::div[contains(@class, 'noUi-target')]")
+        return target.get_attribute("disabled") is not None
 
     def button(self, name: str) -> Any:
         return self.box.get_by_role("button", name=name)
@@ -254,16 +259,14 @@ def test_another_law_has_its_own_panel_and_a_budget_is_spent_as_it_says(page, sh
     assert (count(text, "N"), count(text, "D")) == (kaplan.n_range[1], kaplan.d_range[1])  # no report of the old ends
     assert "no interval can be given" in text
     explorer.after(explorer.button("a budget, spent best").click)
-    assert (
-        explorer.handle("parameters N").get_attribute("aria-disabled")
-        or explorer.box.locator(".widget-slider .noUi-target[disabled]").count()
-    )
-    text = explorer.press("compute C = 6ND (FLOPs)", "PageUp")
+    assert [explorer.disabled(name) for name in ("parameters N", "training tokens D", COMPUTE)] == [True, True, False]
+    text = explorer.press(COMPUTE, "PageUp")
     n, d = count(text, "N"), count(text, "D")
     assert 6 * n * d == pytest.approx(count(text, "C"), rel=0.01)
     assert loss(text) == pytest.approx(kaplan.law.predict(n, d), abs=2e-3)
     explorer.box.screenshot(path=shots / "voila-kaplan.png")
     explorer.after(lambda: explorer.menu(0).select_option(index=0))
+    assert [explorer.disabled(name) for name in ("parameters N", "training tokens D", COMPUTE)] == [False, False, True]
 
 
 def test_every_slider_changes_the_words_and_the_picture(page):
@@ -283,6 +286,7 @@ def test_every_slider_changes_the_words_and_the_picture(page):
 
 def test_a_slider_follows_the_mouse_while_it_is_held(page, shots):
     hand = Shown(page, 2)
+    hand.press("floor E (nats per token)", "PageDown")
     hand.after(hand.button("reset").click)
     handle = hand.handle("floor E (nats per token)")
     handle.scroll_into_view_if_needed()

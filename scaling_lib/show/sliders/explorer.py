@@ -104,6 +104,10 @@ class Explorer(Panel):
 
     def home(self) -> None:
         """Back to the largest run of the law."""
+        self._set_home()
+        self._moved(None)
+
+    def _set_home(self) -> None:
         s = self.source
         with self.quietly():
             self.jump.value, self.level.value, self.by.value = "", 0.9, "nd"
@@ -112,7 +116,7 @@ class Explorer(Panel):
                 self.n.value, self.d.value = float(s.n_params[last]), float(s.n_tokens[last])
             else:
                 self.n.value, self.d.value = s.n_range[1], s.d_range[1]
-        self._moved(None)
+            self.c.value = 6 * self.n.value * self.d.value
 
     def _jumped(self, change: Any) -> None:
         if change["new"] and not self.busy:
@@ -155,14 +159,17 @@ class Explorer(Panel):
 
     def show_law(self) -> None:
         """Draw the panels of the chosen law anew, and go to its largest run."""
-        with self.n.hold_sync(), self.d.hold_sync(), self.c.hold_sync():  # ends and values in one message each
+        # Ends and values in one message for each slider: between the two a browser would report the old value, moved to
+        # the nearest end. What is disabled must not be in it: the browser passes over that where a value comes along.
+        with self.n.hold_sync(), self.d.hold_sync(), self.c.hold_sync():
             self._set_ends()
-            with self.canvas.style():  # ticks and grid lines take their looks when they are first drawn
-                self.canvas.clear()
-                ends = ((self.n.min, TOP_N), (self.d.min, TOP_D))
-                self._panels = draw_panels(self.canvas, self._axes, self.source, ends, list(self._models.values()))
-                self.canvas.freeze()
-            self.home()
+            self._set_home()
+        with self.canvas.style():  # ticks and grid lines take their looks when they are first drawn
+            self.canvas.clear()
+            ends = ((self.n.min, TOP_N), (self.d.min, TOP_D))
+            self._panels = draw_panels(self.canvas, self._axes, self.source, ends, list(self._models.values()))
+            self.canvas.freeze()
+        self._moved(None)
 
     def update(self) -> None:
         """Move the law, its band and the marker to the sliders, and say in words what they mean."""

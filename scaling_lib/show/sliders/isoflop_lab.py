@@ -157,12 +157,14 @@ class IsoFlopLab(Panel):
             self.found = isoflop(n.ravel(), c.ravel(), loss.ravel())
         except InputError as error:
             self.found, self.error = None, float("nan")
-            self.text.value = paragraph(f"<b>No exponent:</b> {error}")
+            words = paragraph(f"<b>No exponent:</b> {error}")
         else:
-            self._draw_found(self.found, n)
+            words = self._draw_found(self.found, n)
         self.canvas.redraw()
+        self.text.value = words
 
-    def _draw_found(self, found: IsoFlopResult, n: np.ndarray) -> None:
+    def _draw_found(self, found: IsoFlopResult, n: np.ndarray) -> str:
+        """Move what the parabolas found, and return it in words."""
         for i, curve in enumerate(self._curves):
             at = np.geomspace(n[i, 0], n[i, -1], 40)
             u = np.log(at) - found.centre[i]
@@ -178,7 +180,7 @@ class IsoFlopLab(Panel):
         self.error = float(100 * (d_far / true_d - 1))
         self._far.set_data([TARGET], _per_cent(np.array([d_far / true_d])))
         doubtful = [f"{scientific(c)} FLOPs: {f}" for c, f in zip(BUDGETS, found.flags, strict=True) if f != "ok"]
-        self.text.value = paragraph(
+        return paragraph(
             f"The parabolas find N* ~ C<sup>{found.a:.3f}</sup>; the truth is C<sup>{self._true_a:.3f}</sup>.",
             f"At 1e24 FLOPs they say N* = {short(n_far)} ({100 * (n_far / self._true_n[5] - 1):+.1f}%) and "
             f"D* = {short(d_far)} (<b>{self.error:+.1f}%</b>).",
