@@ -17,7 +17,8 @@ from scaling_lib.fit.setup import Setup
 from scaling_lib.fit.solver import Pin, minimise
 
 FURTHEST = 5.0  # a quantity that moves by e^5 without objection is unbounded
-STEPS = 14
+STEPS = 20
+NEARER = 5  # times a target that was not reached is brought nearer before it counts as out of reach
 STIFFEST = 1e40  # of a pin, so that its square times a steep law's does not overflow
 
 
@@ -60,6 +61,7 @@ def limits(
     best_z, best_d = np.zeros(2 * m), np.zeros(2 * m)  # nearest so far below the quantile
     over_z, over_d = np.full(2 * m, np.inf), np.full(2 * m, np.inf)  # nearest above
     open_ = np.ones(2 * m, dtype=bool)
+    tries = np.zeros(2 * m, dtype=int)
     for _ in range(STEPS):
         i = np.flatnonzero(open_)
         if len(i) == 0:
@@ -86,11 +88,13 @@ def limits(
             np.clip(wanted, best_d[i] + 0.02 * span, best_d[i] + 0.98 * span),
             np.clip(wanted, 0.0, 3.0 * np.maximum(step[i], d)),
         )
-        stuck = (sign[i] * (aimed.value - centre[i]) > 1.5 * d + 1e-12) & below  # the law cannot go there
+        stuck = (sign[i] * (aimed.value - centre[i]) > 1.5 * d + 1e-12) & below  # the law cannot go there, or ...
+        nearer = stuck & (tries[i] < NEARER)  # ... the solver could not in one leap along a bent valley
+        tries[i[nearer]] += 1
         close = np.abs(z - quantile[i]) < 0.005 * quantile[i]
         far = (best_d[i] > furthest) & below
         last_z[i], last_d[i] = z, d
-        step[i] = np.where(stuck, 1.5 * step[i], wanted)
+        step[i] = np.where(nearer, d + 0.3 * (step[i] - d), np.where(stuck, 1.5 * step[i], wanted))
         open_[i[close | far | (step[i] > 4.0 * furthest)]] = False
     out = _cross(best_z, best_d, over_z, over_d, quantile)
     out = np.where(best_d > furthest, np.inf, out)
