@@ -67,6 +67,7 @@ class Law1D:
     ) -> None:
         self._source, self._along_n, self._ends = source, along_n, ends
         self._range = source.n_range if along_n else source.d_range
+        self._known: tuple[float, Ends] = (0.0, (1.0, 0.0))
         self._own = source.n_params if along_n else source.n_tokens
         self._other = source.n_tokens if along_n else source.n_params
         axes.set_xscale("log")
@@ -99,7 +100,9 @@ class Law1D:
         near = np.abs(np.log(self._other / held)) < np.log(1.3) if len(self._other) else np.zeros(0, bool)
         self.near.set_data(self._own[near], s.loss[near])
         x = np.unique(np.concatenate([np.logspace(*self._ends, POINTS), self._range]))  # the parts share their ends
-        low, high = self._believed(held)
+        if self._known[0] != held:  # along N it changes with D alone, and the other way round
+            self._known = (held, self._believed(held))
+        low, high = self._known[1]
         x = x[(x >= low) & (x <= high)]
         n_d = self._pair(x, held)
         y = s.predict(*n_d) if len(x) else x
