@@ -22,6 +22,7 @@ from scaling_lib.config import ModelConfig
 from scaling_lib.fit import backtests, published
 from scaling_lib.runs import Run, read_runs
 from scaling_lib.show.ablation import Step, ablation_steps
+from scaling_lib.show.grids import the_grid
 from scaling_lib.show.published import known_models
 from scaling_lib.sweep.plan import Options, make_plan
 from scaling_lib.sweep.recipes import STEPS_OF_THE_WAY, cells
@@ -110,7 +111,7 @@ def _step(step: Step) -> Estimate:
 
 
 def _losses() -> dict[str, Any]:
-    """Rows of losses as the guide's tables have them, and the falls that the text speaks of."""
+    """Rows of losses as the guide's tables have them; ``six``: the error on laptop's grid of laptop-short's sizes."""
     by_cell: dict[tuple[str, str], list[float]] = {}
     sizes: dict[str, int] = {}
     for r in read_runs(RESULTS / "v1-to-v2"):
@@ -130,7 +131,8 @@ def _losses() -> dict[str, Any]:
         f"| {name} | {n:,} | " + " | ".join(f"{x:.3f}" for x in sorted(losses, reverse=True)) + " |"
         for (name, n), losses in sorted(grid.items(), key=lambda kv: kv[0][1])
     ]
-    return {"rows": SimpleNamespace(demo=demo, laptop=laptop)}
+    six = the_grid([r for r in read_runs(RESULTS / "laptop") if r.config.model.d_model <= 112])
+    return {"rows": SimpleNamespace(demo=demo, laptop=laptop), "six": six.held_out.mean_abs_error}
 
 
 def _loss(run: Run) -> float:
@@ -167,7 +169,7 @@ def _plans() -> SimpleNamespace:
     out = {}
     for name, recipes in wanted.items():
         mode = (name[:-3] if recipes else name).replace("_", "-")
-        plan = make_plan(cells(mode, recipes=recipes), Options())
+        plan = make_plan(cells(mode, recipes=recipes, sizes=6 if mode == "laptop-short" else None), Options())
         flops = f"{plan.flops:.1e}".replace("e+", "e")
         out[name] = SimpleNamespace(runs=len(plan.cells), flops=flops, gb=plan.peak_bytes / 1e9)
     return SimpleNamespace(**out)
@@ -189,6 +191,11 @@ def _timings() -> SimpleNamespace:
 HELD_OUT = "{laptop.wsd_grid.held_out.mean_abs_error:.1%}"
 LINE = "{laptop.wsd_grid.held_out.straight_line:.1%}"
 
+SHORT = "{laptop_short.wsd_grid.held_out.mean_abs_error:.1%}"
+SHORT_LINE = "{laptop_short.wsd_grid.held_out.straight_line:.1%}"
+SHORT_HELD = "{laptop_short.wsd_grid.held_out.held} of {laptop_short.wsd_grid.held_out.cells} intervals"
+SHORT_TOLD = f"errs by {SHORT} on its held-out cells, a straight line by {SHORT_LINE}, and {SHORT_HELD} hold"
+
 # What the front page says in any language.
 FRONT = (
     "{change.all:+.3f}",
@@ -202,6 +209,8 @@ FRONT = (
     "| {v1_to_v2.v1_N.verdict}",
     HELD_OUT,
     LINE,
+    SHORT,
+    SHORT_LINE,
     "{seed_noise.seed_noise:.2%}",
     "{entropy_walk.true_floor:.3f}",
     "E = {entropy_walk.joint_floor:.3f} | {entropy_walk.joint_verdict}",
@@ -218,6 +227,7 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "{change.all:+.3f} nats; three times the steps alone give {change.v1_long.value:+.3f}",
         "costs {cosine.n300:+.3f} at 300 steps, gains {cosine.n4800:+.3f} at 4,800",
         f"errs by {HELD_OUT}; a straight line by {LINE}",
+        f"errs by {SHORT}; a straight line by {SHORT_LINE}; {SHORT_HELD} held",
         "of the loss | {seed_noise.runs} runs",
         "{coverage.hidden_1.held} of {coverage.hidden_1.trials} at {coverage.hidden_1.span:.1f}x, "
         "{coverage.hidden_2.held} of {coverage.hidden_2.trials} at {coverage.hidden_2.span:.1f}x, "
@@ -250,8 +260,10 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "| `standard` | V2 | {plan.standard_v2.runs} | {plan.standard_v2.flops} | {plan.standard_v2.gb:.0f} GB |",
         "| `full` | V2 | {plan.full_v2.runs} | {plan.full_v2.flops} | {plan.full_v2.gb:.0f} GB |",
         "| `paired` | V1's constant rate to V2 | {plan.paired.runs} | {plan.paired.flops} | {plan.paired.gb:.1f} GB |",
-        "| `laptop-short` | WSD | {plan.laptop_short.runs} | {plan.laptop_short.flops} | {plan.laptop_short.gb:.1f} "
-        "GB |",
+        "| `laptop-short`, 6 sizes | {laptop_short.runs} | {plan.laptop_short.flops} | "
+        "{took.laptop_short.minutes:.0f} min ({took.laptop_short.expected:.0f} min were expected)",
+        SHORT_TOLD,
+        "{six:.1%} for the same six sizes in windows of 128",
         "`demo` needs {plan.demo.gb:.1f} GB and `laptop` {plan.laptop.gb:.1f} GB",
         "| 300 steps in place of 100 | {change.v1_long:+.3f|} |",
         "| and warm-up | {change.v1_warmup:+.3f|} |",
@@ -276,6 +288,8 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "on python-stdlib, ends at {vocabulary_10000.loss.lowest:.2f}",
     ),
     "docs/CURRENT_STATUS.md": (
+        f"the same law errs by {SHORT}, a straight line by {SHORT_LINE}",
+        "{six:.1%} for the same six sizes in windows of 128",
         f"errs by {HELD_OUT} on its held-out cells. The aim was 2%, and a straight line errs by {LINE}",
         "held {coverage.hidden_1.held} of {coverage.hidden_1.trials} times close to the fit",
         "({entropy_hierarchy.joint_floor:.3f} for {entropy_hierarchy.true_floor:.3f}). The verdict, "
@@ -299,6 +313,8 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "lies from V2's {v1_to_v2.v2_N.alpha.value:.2f}",
         f"a mean error of {HELD_OUT}, where a straight line errs by {LINE}. "
         "{laptop.wsd_grid.held_out.held} of {laptop.wsd_grid.held_out.cells} intervals held",
+        SHORT_TOLD,
+        "{six:.1%} for the same six sizes in windows of 128",
         "learnt nothing and reach {rate_near_zero.v2_N.r2:.3f}",
         "{coverage.hidden_1.held} of {coverage.hidden_1.trials} held at {coverage.hidden_1.span:.1f}x beyond the fit, "
         "{coverage.hidden_2.held} of {coverage.hidden_2.trials} at {coverage.hidden_2.span:.1f}x, "
@@ -327,6 +343,8 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "It is {v1_to_v2.v2_N.r2:.3f} for V2. It is {rate_near_zero.v2_N.r2:.3f} for a ladder",
         f"A mean error of {HELD_OUT}.",
         f"a straight line through the same points errs by {LINE}",
+        f"It errs by {SHORT}, a straight line by {SHORT_LINE}, and {SHORT_HELD} hold",
+        "{six:.1%} for the same six sizes in windows of 128",
         "size and tokens: {epoch.gpt3:.2f}. Put in the rumour of GPT-4: {epoch.gpt4:.2f}",
         "from its smaller kin within {pythia.non_embedding:.1%}",
         "the error is {pythia.total:.1%}",

@@ -32,14 +32,12 @@ class NoTorch:
         if name.split(".")[0] == "torch":
             raise ImportError("torch is imported")
 sys.meta_path.insert(0, NoTorch())
-from IPython.core.interactiveshell import InteractiveShell
-import nbformat
-shell = InteractiveShell.instance()
-for cell in nbformat.read(sys.argv[1], 4).cells:
-    if cell.cell_type == "code":
-        result = shell.run_cell(cell.source)
-        if not result.success:
-            sys.exit(f"{cell.source}\\n{result.error_in_exec or result.error_before_exec}")
+import json
+plain = {"__name__": "__main__"}
+for cell in json.load(open(sys.argv[1]))["cells"]:
+    if cell["cell_type"] == "code":
+        lines = "".join(cell["source"]).splitlines()
+        exec("\\n".join(x for x in lines if not x.startswith("%")), plain)
 """
 
 

@@ -323,3 +323,12 @@ def test_a_wrong_number_and_a_new_one_are_found() -> None:
     assert any("1.706" in m for m in missing)
     assert any("1.707" in b for b in bare)
     assert any("4.321" in b for b in uncovered(Document(document.path, document.text + "\nA loss of 4.321.\n"))[1])
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.name)
+def test_tables_are_rectangular(document: Document) -> None:
+    width = 0
+    for line in document.prose.splitlines():
+        cells = len(re.findall(r"(?<!\\)\|", line)) if line.startswith("|") else 0
+        assert not (cells and width) or cells == width, f"{cells - 1} cells in place of {width - 1}: {line[:80]}"
+        width = cells
