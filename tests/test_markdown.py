@@ -268,11 +268,20 @@ def test_links_and_paths_lead_somewhere(document: Document) -> None:
         assert len(alternative) > 15, f"{path}: say what it shows"
 
 
-def test_no_document_names_a_place_on_a_machine_or_holds_a_dead_heading() -> None:
+def test_documents_begin_with_a_title_and_name_no_place_on_a_machine() -> None:
     for document in DOCUMENTS:
         assert not re.search(r"(?<![\w.:/])/(home|work|root|tmp|usr|opt)/", document.text), document.name
         assert document.text.startswith("# "), document.name
         assert document.text.count("```") % 2 == 0, document.name
+
+
+@pytest.mark.parametrize("name", ["README_V2.md", "README_V2.zh.md"])
+def test_the_front_page_lists_every_notebook_with_its_own_run_time(name: str) -> None:
+    told = dict(re.findall(r"\]\(notebooks/(\S+)\) \| .+ \| (\d+) (?:s|秒) \|", BY_NAME[name].text))
+    own = {}
+    for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
+        own[path.name] = re.findall(r"Run time: about (\d+) seconds", path.read_text(encoding="utf-8"))[0]
+    assert told == own
 
 
 # ---- numbers ---------------------------------------------------------------------
