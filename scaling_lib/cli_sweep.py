@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 def sweep_options(parser: argparse.ArgumentParser) -> None:
     """The options that ``plan`` and ``run`` share."""
     add = parser.add_argument
-    add("--mode", default="demo", help="demo, laptop, quick, standard, full, lr-study or seed-noise (default: demo)")
+    add(
+        "--mode",
+        default="demo",
+        help="demo, laptop, quick, standard or full, or a study: lr-study, seed-noise, paired, laptop-short, "
+        "coverage, known-entropy (default: demo)",
+    )
     add("--recipe", action="append", metavar="NAME", help="v1, v2, wsd, ...; may be repeated (default: the mode's)")
     add(
         "--max-steps",
