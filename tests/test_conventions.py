@@ -179,6 +179,6 @@ def test_the_band_of_held_out_runs_is_that_of_a_new_run():
     outline = axes.collections[0].get_paths()[0].vertices
     at = outline[np.isclose(outline[:, 0], table.n_params.max() * 1.15, rtol=1e-6)]
     low, high = result.fit.interval(table.n_params.max() * 1.15, kind="new_run")
-    assert (at[:, 1].min(), at[:, 1].max()) == pytest.approx((low, high), rel=1e-6)
+    assert (at[:, 1].min(), at[:, 1].max()) == pytest.approx((low, high), rel=2e-4)
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert labels == ["Pythia, total N: fitted", "Pythia, total N: held out"]
