@@ -113,4 +113,4 @@ def _draw(v: Versus, out: Path) -> Path:
         "Exponents with their intervals, and beside them the losses against size and tokens with the fitted laws.",
         tall=True,
     )
-    return export._save(named, out, ["png"], "blog")[0]
+    return export.save_named(named, out, ["png"], "blog")[0]

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import special
 
 from scaling_lib.config import ModelConfig
 from scaling_lib.errors import InputError
 from scaling_lib.runs import Run, check_poolable
+from scaling_lib.show.noise import half_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,9 +71,9 @@ def ablation_steps(
             found.append(Step(recipe, losses))
             continue
         difference = losses - found[-1].losses
-        half = special.stdtrit(len(seeds) - 1, 0.5 + level / 2) * difference.std(ddof=1) / np.sqrt(len(seeds))
+        half = half_width(difference, level)
         change = float(difference.mean())
-        found.append(Step(recipe, losses, change, change - float(half), change + float(half)))
+        found.append(Step(recipe, losses, change, change - half, change + half))
     return found
 
 

@@ -5,15 +5,14 @@ From ``records/context.csv``, which ``benchmarks/study_context.py`` measures on 
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import resources
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scaling_lib.errors import InputError
+from scaling_lib.show.records import read_records
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,8 +57,7 @@ class ContextCurve:
 @lru_cache(maxsize=1)
 def context_curves() -> dict[str, ContextCurve]:
     """The measured curves by model, smallest first."""
-    text = (resources.files("scaling_lib.show") / "records" / "context.csv").read_text(encoding="utf-8")
-    rows = list(csv.DictReader(text.splitlines()))
+    rows = read_records("context")
     found = {}
     for model in sorted({r["model"] for r in rows}, key=lambda m: int(m.split("x")[1])):
         own = [r for r in rows if r["model"] == model]

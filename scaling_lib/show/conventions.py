@@ -12,6 +12,7 @@ from scaling_lib.fit.backtests import BacktestResult
 from scaling_lib.fit.result import FitResult
 from scaling_lib.fit.table import RunTable, table_from_arrays
 from scaling_lib.runs import Run, check_poolable
+from scaling_lib.show.plot import count_axis, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,7 +66,7 @@ def plot_laws(fits: Mapping[str, FitResult], axes: Axes | None = None, *, extrap
     fits : name -> a fit of ``L = E + A / N^alpha`` or of its like in D. The legend gives each exponent with its
     90% interval. ``extrapolate``: up to how many times the largest run.
     """
-    axes = axes or _new_axes()
+    axes = axes or new_axes()
     for (name, fit), (colour, marker) in zip(fits.items(), LOOKS, strict=False):
         variable, exponent = fit.law.variables[0], fit.law.param_names[-1]
         greek = {"alpha": "α", "beta": "β"}.get(exponent, exponent)
@@ -87,7 +88,7 @@ def plot_residuals(fits: Mapping[str, FitResult], axes: Axes | None = None, *, n
 
     noise : relative standard deviation of runs that differ in their seed alone; a grey band of twice that.
     """
-    axes = axes or _new_axes()
+    axes = axes or new_axes()
     if noise is not None:
         axes.axhspan(-200 * noise, 200 * noise, color="#000000", alpha=0.10, linewidth=0, label="± 2 sd of seeds")
     axes.axhline(0, color="#888888", linewidth=1)
@@ -111,7 +112,7 @@ def plot_held_out_runs(
     reveal : whether to draw the hidden runs.
     look : which colour and marker, 0 to 3, for several ladders on the same axes.
     """
-    axes = axes or _new_axes()
+    axes = axes or new_axes()
     colour, marker = LOOKS[look]
     fit = result.fit
     variable = fit.law.variables[0]
@@ -133,14 +134,6 @@ def plot_held_out_runs(
 
 
 def _finish(axes: Axes, variable: str, y_label: str) -> None:
-    from scaling_lib.show.plot import count_axis
-
     count_axis(axes)
     axes.set_xlabel("parameters N" if variable == "N" else "training tokens D")
     axes.set_ylabel(y_label)
-
-
-def _new_axes() -> Axes:
-    import matplotlib.pyplot as plt
-
-    return plt.subplots()[1]

@@ -15,6 +15,8 @@ from scaling_lib.config import ModelConfig
 from scaling_lib.errors import InputError
 from scaling_lib.runs import Run, check_poolable
 from scaling_lib.show.ladders import short
+from scaling_lib.show.noise import half_width
+from scaling_lib.show.plot import new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +46,7 @@ class Gap:
         n = len(self.gaps)
         if n < 2:
             return -math.inf, math.inf
-        half = float(special.stdtrit(n - 1, 0.5 + level / 2) * self.gaps.std(ddof=1) / math.sqrt(n))
+        half = half_width(self.gaps, level)
         return self.mean - half, self.mean + half
 
 
@@ -193,7 +195,7 @@ def plot_doublings(falls: Mapping[ModelConfig, tuple[np.ndarray, np.ndarray]], a
     """
     from scaling_lib.show.plot import count_axis, shades
 
-    axes = axes or _new_axes()
+    axes = axes or new_axes()
     for (model, (tokens, fall)), colour in zip(falls.items(), shades(len(falls)), strict=True):
         axes.plot(tokens[1:], fall, "o-", color=colour, linewidth=1.4, markersize=5, label=model.name)
     count_axis(axes)
@@ -213,7 +215,7 @@ def plot_curves_and_ends(
     """Draw the validation curves of one model's runs of several lengths, and where each ended; means over the seeds."""
     from scaling_lib.show.plot import count_axis, shades
 
-    axes = axes or _new_axes()
+    axes = axes or new_axes()
     by_length: dict[int, list[Run]] = {}
     for r in _of([r for r in runs if r.config.model == model], recipe):
         by_length.setdefault(r.config.train.max_steps, []).append(r)
@@ -236,7 +238,7 @@ def plot_trunk(runs: Sequence[Run], model: ModelConfig, axes: Axes | None = None
     """Draw the learning rates of one model's ``wsd`` runs: one trunk, and a decay that branches off for each length."""
     from scaling_lib.show.plot import shades
 
-    axes = axes or _new_axes()
+    axes = axes or new_axes()
     own = sorted(_of([r for r in runs if r.config.model == model], "wsd"), key=lambda r: -r.config.n_tokens)
     for run, colour in zip(own, shades(len(own))[::-1], strict=True):
         train = run.config.train
@@ -256,7 +258,7 @@ def plot_seed_correlation(found: Sequence[SeedCorrelation], axes: Axes | None = 
     """Draw each seed's deviation at the longer length against that at the shorter one, in percent of the loss."""
     from scaling_lib.show.plot import LOOKS
 
-    axes = axes or _new_axes()
+    axes = axes or new_axes()
     axes.axhline(0, color="#888888", linewidth=0.8)
     axes.axvline(0, color="#888888", linewidth=0.8)
     for c in found:
@@ -271,7 +273,7 @@ def plot_seed_correlation(found: Sequence[SeedCorrelation], axes: Axes | None = 
 
 def plot_worth(law: PublishedLaw, axes: Axes | None = None, *, most: float = 100.0) -> Axes:
     """Draw what repeated data are worth against the epochs, by a published data-constrained law."""
-    axes = axes or _new_axes()
+    axes = axes or new_axes()
     epochs = np.geomspace(1, most, 100)
     r_d = law.params["R_D"]
     axes.plot(epochs, epochs, color="#888888", linestyle=":", label="if every epoch were fresh data")
@@ -296,9 +298,3 @@ def _about(tokens: float) -> str:
 def _plain_ticks(axes: Axes, ticks: Sequence[float]) -> None:
     axes.minorticks_off()
     axes.set_yticks(ticks, [f"{t:g}" for t in ticks])
-
-
-def _new_axes() -> Axes:
-    import matplotlib.pyplot as plt
-
-    return plt.subplots()[1]

@@ -21,7 +21,7 @@ from scaling_lib.fit.estimate import fit_joint
 from scaling_lib.fit.result import FitResult
 from scaling_lib.runs import Run, check_poolable
 from scaling_lib.show.ladders import short
-from scaling_lib.show.noise import Difference, differences
+from scaling_lib.show.noise import Difference, differences, half_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -230,8 +230,7 @@ def _multipliers(cells: Sequence[Difference], loss: dict[Cell, Run], reference: 
                 continue
             curve = interpolate.PchipInterpolator(y[::-1], x[::-1])
             logs.append(float(curve(goal)) - math.log(tokens))
-        mean = float(np.mean(logs))
-        half = float(special.stdtrit(len(logs) - 1, 0.95) * np.std(logs, ddof=1) / math.sqrt(len(logs)))
+        mean, half = float(np.mean(logs)), half_width(np.array(logs))
         found.append(Multiplier(cell.model, cell.n_tokens, *(math.exp(mean + s) for s in (0.0, -half, half))))
     return found
 

@@ -32,7 +32,7 @@ def save_main(
 
     Needs no screen. ``rule`` as in ``figures.main_figure``. Raises ``InputError`` when the folder cannot be written.
     """
-    return _save(main_figure(runs, rule), out, formats, "blog")
+    return save_named(main_figure(runs, rule), out, formats, "blog")
 
 
 def save_set(
@@ -51,14 +51,14 @@ def save_set(
         raise InputError(f"unknown target {target!r}; choose from {', '.join(TARGETS)}")
     paths = []
     for named in figure_set(runs, rule):
-        paths += _save(named, out, formats, target)
+        paths += save_named(named, out, formats, target)
         text = out / f"{named.name}.txt"
         write_atomically(text, f"{named.caption}\n\nDescription: {named.alt}\n".encode())
         paths.append(text)
     return paths
 
 
-def _save(named: Named, out: Path, formats: Sequence[str], target: str) -> list[Path]:
+def save_named(named: Named, out: Path, formats: Sequence[str], target: str) -> list[Path]:
     import matplotlib as mpl
 
     mpl.use("agg")

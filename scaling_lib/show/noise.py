@@ -47,6 +47,12 @@ class Difference:
     relative: float
 
 
+def half_width(values: np.ndarray, level: float = 0.9) -> float:
+    """Half the interval of the mean of two or more ``values`` (n,), such as paired differences: Student's t."""
+    n = len(values)
+    return float(special.stdtrit(n - 1, 0.5 + level / 2) * values.std(ddof=1) / math.sqrt(n))
+
+
 def spreads(runs: Sequence[Run]) -> list[Spread]:
     """Every recipe, model and length with at least three finished seeds, smallest first."""
     found: dict[tuple[ModelConfig, TrainConfig], list[Run]] = {}
@@ -88,7 +94,7 @@ def differences(runs: Sequence[Run], recipe: str, other: str, level: float = 0.9
         if len(seeds) < LEAST_SEEDS:
             continue
         change = np.array([cell[recipe][s] - cell[other][s] for s in seeds])
-        half = float(special.stdtrit(len(seeds) - 1, 0.5 + level / 2) * change.std(ddof=1) / math.sqrt(len(seeds)))
+        half = half_width(change, level)
         mean, base = float(change.mean()), float(np.mean([cell[other][s] for s in seeds]))
         found.append(Difference(model, n_tokens, mean, mean - half, mean + half, mean / base))
     return found

@@ -74,7 +74,7 @@ def plot_fit(ladder: Ladder, axes: Axes | None = None, *, extrapolate: float = E
     The dark band holds the law's mean, the light one a new run. A law whose verdict refuses it within the
     data ("no trend", "not identifiable") is not drawn: the points stand alone and the legend says so.
     """
-    axes = axes or _new_axes()
+    axes = axes or new_axes()
     colour, marker = LOOKS.get(ladder.recipe, ("#000000", "o"))
     name = ladder.recipe.upper()
     fit = ladder.fit
@@ -114,7 +114,7 @@ def plot_training_curves(ladder: Ladder, axes: Axes | None = None) -> Axes:
 
     Of several seeds the first is drawn. A point is the mean since the point before it.
     """
-    axes = axes or _new_axes()
+    axes = axes or new_axes()
     rungs: dict[float, Run] = {}
     for x, run in zip(ladder.x.tolist(), ladder.runs, strict=True):
         rungs.setdefault(x, run)
@@ -159,7 +159,8 @@ def _keep_in_view(axes: Axes) -> None:
     axes.set_ylim(max(0.0, float(losses.min()) - 1.0 * span), float(losses.max()) + 0.35 * span)
 
 
-def _new_axes() -> Axes:
+def new_axes() -> Axes:
+    """A figure of its own, for a plot that was given no axes."""
     import matplotlib.pyplot as plt
 
     return plt.subplots()[1]

@@ -7,15 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scaling_lib.runs import Run
 from scaling_lib.show import export, talk_figures
+from scaling_lib.show.extrapolation import plot_at_models
 from scaling_lib.show.figures import Named
 from scaling_lib.show.ladders import short
-from scaling_lib.show.published import joint_laws, known_models, plot_published
+from scaling_lib.show.published import JOINT, joint_laws, known_models
+from scaling_lib.show.sliders.sources import published_source
 from scaling_lib.show.slides import Slide, check_pptx, save_slides
 from scaling_lib.show.talk_figures import LIMITS, Sweep, words
 from scaling_lib.show.versus import GPT3
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 THEORY, NEXT = "Theory", "Next"
 DECK, TITLE = "talk.pptx", "Neural scaling laws, measured"
@@ -45,14 +51,24 @@ def save_talk(
 def _published_figure(out: Path) -> Path:
     named = Named(
         "published-laws",
-        lambda figure: (plot_published(figure.add_subplot()).set_ylim(bottom=0.4), None)[1],  # room for the names
-        "Published laws at 20 tokens per parameter, each on its own text and tokenizer; the band holds 90%, where a "
-        "covariance is published. Markers: known models at their own number of tokens.",
-        "Two falling curves of loss against parameters, with markers at GPT-3, Llama 3 and GPT-4 as rumoured.",
+        _published_panels,
+        "Published laws at 20 tokens per parameter, each in its own panel, on its own text and tokenizer; the band "
+        "holds 90%, where a covariance is published. Markers: known models at their own number of tokens.",
+        "Two panels, each a falling curve of loss against parameters, with markers at GPT-3, Llama 3 and GPT-4 as "
+        "rumoured.",
+        tall=True,
     )
-    path = export._save(named, out, ["png"], "slides")[0]
+    path = export.save_named(named, out, ["png"], "slides")[0]
     path.with_suffix(".txt").write_text(f"{named.caption}\n\nDescription: {named.alt}\n", encoding="utf-8")
     return path
+
+
+def _published_panels(figure: Figure) -> None:
+    for place, name in enumerate(JOINT, 1):
+        source = published_source(name)
+        axes = plot_at_models(source, figure.add_subplot(1, len(JOINT), place))
+        axes.set_title(f"{source.title}\n{source.text}", fontsize="small")  # two panels on a slide: short lines
+        axes.set_xlabel(f"parameters N, {source.counting}")
 
 
 def tell(sweeps: Sequence[Sweep], laws: Path) -> list[Slide]:

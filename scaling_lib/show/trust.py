@@ -8,10 +8,8 @@ law=...)``.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +22,8 @@ from scaling_lib.fit.laws import get_law
 from scaling_lib.fit.published import PublishedLaw
 from scaling_lib.fit.result import FitResult
 from scaling_lib.fit.verdict import lack_of_fit
-from scaling_lib.show.plot import count_axis
+from scaling_lib.show.plot import count_axis, new_axes
+from scaling_lib.show.records import read_records
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -134,14 +133,9 @@ def form_spread(compared: Comparison, source: str = "runs") -> FormSpread:
     )
 
 
-def _records(name: str) -> list[dict[str, str]]:
-    text = (resources.files("scaling_lib.show") / "records" / f"{name}.csv").read_text(encoding="utf-8")
-    return list(csv.DictReader(text.splitlines()))
-
-
 def epoch_forms() -> FormSpread:
     """Seven forms and two baselines on Chinchilla's 240 runs as Epoch read them, at GPT-4's rumoured N and D."""
-    rows = _records("epoch_forms")
+    rows = read_records("epoch_forms")
     forms = tuple(
         FormAt(
             name=r["form"],
@@ -169,7 +163,7 @@ def epoch_span(law: str = "chinchilla") -> SpanCurve:
 
     law : "chinchilla", or "over_training", which did best on hidden runs. Raises InputError for another.
     """
-    rows = [r for r in _records("epoch_span") if r["law"] == law]
+    rows = [r for r in read_records("epoch_span") if r["law"] == law]
     if not rows:
         raise InputError(f"no spans are recorded for law {law!r}: choose 'chinchilla' or 'over_training'")
     names = ("bin_low", "bin_high", "bin_mean_abs", "bin_max_abs", "bin_bias", "bin_line", "bin_nearest", "bin_covered")
@@ -190,7 +184,7 @@ def epoch_span(law: str = "chinchilla") -> SpanCurve:
 
 def plot_forms_at(spread: FormSpread, axes: Axes | None = None) -> Axes:
     """Draw each form's prediction at the target with its 90% interval; a band over the forms that did alike."""
-    axes = axes or _new_axes()
+    axes = axes or new_axes()
     forms = [f for f in spread.forms if f.law]
     low, high = spread.spread
     axes.axvspan(low, high, color=HELD, alpha=0.15, linewidth=0, label=f"forms alike: {low:.2f} to {high:.2f}")
@@ -213,7 +207,7 @@ def plot_parting(spread: FormSpread, reference: PublishedLaw | FitResult, axes: 
 
     reference : a law of N and D with an interval; its own form lies on zero.
     """
-    axes = axes or _new_axes()
+    axes = axes or new_axes()
     n_target, d_target = spread.target
     n = np.geomspace(spread.seen_n[0], 2 * n_target, 80)
     d = n * (d_target / n_target)
@@ -242,7 +236,7 @@ def plot_span(curve: SpanCurve, label: str, colour: str = HELD, marker: str = "o
     A filled mark: the interval of a new run held; an open one: it did not. Of bins the mean is drawn, with a line up to
     the largest error and the number of predictions.
     """
-    axes = axes or _new_axes()
+    axes = axes or new_axes()
     if curve.span.size:
         for held, face in ((True, colour), (False, "white")):
             which = curve.covered == held
@@ -276,7 +270,7 @@ def mark_spans(axes: Axes, spans: Sequence[float], names: Sequence[str], height:
 
 def plot_intervals(found: Coverage, first: int = 60, axes: Axes | None = None) -> Axes:
     """Draw the first intervals of E, one beside the other, over the true E; those that miss it stand out."""
-    axes = axes or _new_axes()
+    axes = axes or new_axes()
     low, high, fitted = (v[:first] for v in (found.floor_low, found.floor_high, found.floor_fit))
     held = (low <= found.floor) & (found.floor <= high)
     at = np.arange(1, len(low) + 1)
@@ -292,9 +286,3 @@ def plot_intervals(found: Coverage, first: int = 60, axes: Axes | None = None) -
     axes.set_ylim(bottom, top + 0.12 * (top - bottom))  # room for the legend
     axes.legend(ncols=3, loc="upper center")
     return axes
-
-
-def _new_axes() -> Axes:
-    import matplotlib.pyplot as plt
-
-    return plt.subplots()[1]

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from scipy import special
 
 from scaling_lib.config import ModelConfig
 from scaling_lib.errors import InputError
@@ -19,6 +18,7 @@ from scaling_lib.fit.result import FitResult
 from scaling_lib.runs import Run
 from scaling_lib.show.grids import Grid, find_grids
 from scaling_lib.show.ladders import ORDER, Ladder, find_ladders, short
+from scaling_lib.show.noise import half_width
 
 LEVEL = 0.9
 VAGUE = 3.0  # an interval from x to 3x excludes little
@@ -211,7 +211,7 @@ def _changes(a: Side, b: Side) -> list[Change]:
         first, last = (float(np.mean([x[s] for s in seeds])) for x in (before, after))
         change = Change(model.name, a.label, b.label, first, last, len(d))
         if len(d) > 1:
-            half = float(special.stdtrit(len(d) - 1, 0.5 + LEVEL / 2) * d.std(ddof=1) / np.sqrt(len(d)))
+            half = half_width(d, LEVEL)
             change = replace(change, low=change.change - half, high=change.change + half)
         found.append(change)
     return found

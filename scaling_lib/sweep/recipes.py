@@ -120,6 +120,7 @@ class Mode:
 
 _DEMO_SHAPES = ((2, 2, 32), (2, 3, 48), (2, 4, 64), (3, 5, 80), (4, 6, 96))
 _LAPTOP_SHAPES = (*_DEMO_SHAPES, (4, 7, 112), (5, 8, 128), (6, 7, 168))
+_LAPTOP_STEPS = tuple(2**k * 1_000_000 // 2048 for k in range(5))  # 1M to 16M tokens
 _LARGE_SHAPES = (
     (3, 4, 256),  # 5M in all at vocabulary 10,000
     (5, 7, 336),  # 10M
@@ -142,7 +143,7 @@ MODES: dict[str, Mode] = {
         Mode(
             "laptop", "8 sizes x 5 token counts on shared trunks, two CPU cores",
             _LAPTOP_SHAPES, 1024, 128, 16, 1000, 3000, "python-env",
-            recipes=("wsd",), data_steps=tuple(2**k * 1_000_000 // 2048 for k in range(5)), grid=True,
+            recipes=("wsd",), data_steps=_LAPTOP_STEPS, grid=True,
             eval_tokens=131_072,
         ),
         Mode(
@@ -164,7 +165,7 @@ MODES: dict[str, Mode] = {
         Mode(
             "laptop-short", "the laptop sweep in windows of 32 tokens, where there is little context to copy from",
             _LAPTOP_SHAPES, 1024, 32, 64, 1000, 3000, "python-env",
-            recipes=("wsd",), data_steps=tuple(2**k * 1_000_000 // 2048 for k in range(5)), grid=True,
+            recipes=("wsd",), data_steps=_LAPTOP_STEPS, grid=True,
             eval_tokens=131_072,
         ),
         Mode(
