@@ -302,3 +302,13 @@ def test_coverage_and_refusals(name, monkeypatch):
     assert tally.refused.max() <= 0.1
     for share in (tally.mean, tally.new_run):
         assert stats.binom.ppf(0.001, 60, 0.88) / 60 <= share.min()
+
+
+def test_far_out_the_interval_goes_on_widening_and_never_lies_on_the_estimate():
+    """Five runs, a floor near its bound: one leap along the bent valley used to fail, and the low end stayed put."""
+    d = np.array([999_424, 1_998_848, 3_999_744, 7_999_488, 15_998_976], dtype=float)
+    fit = fit_power_law(d, [3.9611, 3.4797, 2.9728, 2.4976, 2.2693], variable="D")  # results/laptop, 6x168
+    target = np.geomspace(3e7, 1e10, 14)
+    low, high = fit.interval(target)
+    assert np.all(low < 0.95 * fit.predict(target))
+    assert np.all(np.diff(high - low) > -0.05 * (high - low)[1:])
