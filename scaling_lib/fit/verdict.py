@@ -16,7 +16,7 @@ from scaling_lib.fit import check
 from scaling_lib.fit.forms import Array
 from scaling_lib.fit.noise import log_jacobian, measure, pseudo_residuals
 from scaling_lib.fit.result import FitResult, Verdict
-from scaling_lib.fit.uncertainty import parameter_interval
+from scaling_lib.fit.uncertainty import noise_of, parameter_interval
 
 TREND_P = 0.01  # a fall along a straight line must be this unlikely to be noise
 # and by the tests that ask again where the line is a bad ruler: together flat runs pass once in 70 times
@@ -268,20 +268,27 @@ def run_name(fit: FitResult, i: int) -> str:
 def lack_of_fit(fit: FitResult) -> float:
     """Chance, under noise, of residuals that bend as these do: an F test of squares and products of the logarithms.
 
-    Runs of a group share noise that bends residuals too, so each group's mean is taken out first: what is asked is
-    whether the residuals bend within groups, as those of one trunk may along D. 1.0 where there are too few runs.
+    Runs of a group share noise, which bends residuals from group to group. So all is weighted by the estimated noise
+    within and between groups, and only what bends within groups counts, as along the D of a trunk. 1.0 where there are
+    too few runs.
     """
     if fit.dof < 4:
         return 1.0
     work = fit.setup()
-    jac = log_jacobian(fit.law, work.scaled(fit.values), work.log_x)[1][:, work.free]
+    theta = work.scaled(fit.values)
+    jac = log_jacobian(fit.law, theta, work.log_x)[1][:, work.free]
     u = [v for v in work.log_x if np.ptp(v) > 0]
     extra = [a * b for i, a in enumerate(u) for b in u[i:]]
-    if fit.groups is not None:
-        own = (fit.groups[:, None] == np.unique(fit.groups)).astype(float)  # (n, groups)
-        jac = np.column_stack([jac, own])
     size = 3.0 * fit.sigma if np.isfinite(fit.delta) else np.inf  # robust fits may have outliers
     r = np.clip(fit.residuals, -size, size)
+    if fit.groups is not None:
+        own = (fit.groups[:, None] == np.unique(fit.groups)).astype(float)  # (n, groups)
+        mean = (own / own.sum(axis=0)) @ own.T  # a run's entry becomes its group's mean
+        noise = noise_of(fit, work, theta)
+        kept = noise.within / (noise.within + float(own.sum(axis=0).mean()) * noise.between) if noise.within else 1.0
+        whiten = np.eye(len(r)) - (1.0 - np.sqrt(kept)) * mean
+        extra = [whiten @ e for e in extra if np.abs(e - mean @ e).max() > 1e-9 * np.ptp(e)]
+        jac, r = whiten @ jac, whiten @ r
     sums, ranks = [], []
     for columns in (jac, np.column_stack([jac, *extra])):
         scaled = columns / np.maximum(np.linalg.norm(columns, axis=0), 1e-300)
