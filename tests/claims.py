@@ -292,8 +292,8 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "{six:.1%} for the same six sizes in windows of 128",
         f"errs by {HELD_OUT} on its held-out cells. The aim was 2%, and a straight line errs by {LINE}",
         "held {coverage.hidden_1.held} of {coverage.hidden_1.trials} times close to the fit",
-        "({entropy_hierarchy.joint_floor:.3f} for {entropy_hierarchy.true_floor:.3f}). The verdict, "
-        "{entropy_hierarchy.joint_verdict}, says why",
+        "({entropy_hierarchy.joint_floor:.3f} for {entropy_hierarchy.true_floor:.3f}). The verdict is "
+        "{entropy_hierarchy.joint_verdict}: it warns",
     ),
     "docs/Scaling_Law_Presentation.md": (
         "{ln.v512:.2f} for 512 tokens, {ln.v1024:.2f} for 1,024, {ln.v10000:.2f} for 10,000",

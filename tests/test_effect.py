@@ -8,6 +8,7 @@ from collections.abc import Callable
 import matplotlib as mpl
 import numpy as np
 import pytest
+from scipy import stats
 
 from scaling_lib.errors import InputError
 from scaling_lib.runs import Run
@@ -99,3 +100,33 @@ def test_the_report_and_the_figure_show_every_cell(sweep) -> None:
     axes = plot_effect(recipe_effect(runs, "v1-long", "v2"))
     assert len(axes.containers) == len(WIDTHS)
     assert "nats" in axes.get_ylabel()
+
+
+def test_both_parts_of_the_data_term_come_back_with_their_signs(sweep) -> None:
+    """A prefactor of 0.8 about the middle of the data is all of it: the exponent stays."""
+    _, both = shift(sweep(b=0.8 * B), "B and beta of data")
+    assert both.values[0] == pytest.approx(math.log(0.8), abs=0.03)
+    assert both.values[1] == pytest.approx(0.0, abs=0.02)
+    assert both.enough
+
+
+def test_a_wrong_explanation_is_as_unsure_as_what_it_leaves_over(sweep) -> None:
+    alike, changed = (recipe_effect(sweep(floor=floor), "v1-long", "v2") for floor in (E, E - 0.1))
+    a, c = (next(s for s in x.shifts if s.what == "exponent alpha of size") for x in (alike, changed))
+    assert c.scatter > 2 * changed.noise
+    assert (c.high - c.low)[0] > 2 * (a.high - a.low)[0]
+
+
+def test_the_lack_of_fit_is_an_f_test_on_the_means_of_cells(sweep) -> None:
+    """For "nothing" there is no parameter, so the test can be worked out by hand."""
+    runs = sweep(floor=E - 0.002)
+    losses = {(r.config.train.recipe, r.config.model, r.config.n_tokens, r.config.train.seed): r.val_loss for r in runs}
+    by_cell: dict = {}
+    for (recipe, *cell, seed), loss in losses.items():
+        if recipe == "v2":
+            by_cell.setdefault(tuple(cell), []).append(math.log(loss / losses[("v1-long", *cell, seed)]))
+    cells = np.array(list(by_cell.values()))  # (16, 3)
+    between = 3 * np.sum(cells.mean(axis=1) ** 2) / 16
+    within = np.sum((cells - cells.mean(axis=1, keepdims=True)) ** 2) / 32
+    _, nothing = shift(runs, "nothing")
+    assert nothing.p == pytest.approx(stats.f.sf(between / within, 16, 32), rel=1e-6)

@@ -58,3 +58,13 @@ def test_two_recipes_on_a_grid_answer_for_the_change(make_run: Callable[..., Run
     assert effect["cells"][0]["mean"] > 0
     assert "V2 less V1-LONG" in study_texts(runs)[0]
     json.dumps(numbers)
+
+
+def test_seeds_of_two_lengths_are_no_retrained_ladders(make_run: Callable[..., Run]) -> None:
+    runs = [
+        make_run(d_model=d, seed=s, steps=steps, loss=3 + 20 / d + 10 / steps + 0.01 * ((7 * s + d) % 5))
+        for s in range(10)
+        for d in (16, 32, 48, 64, 96, 128)
+        for steps in (100, 200)
+    ]
+    assert "retrained" not in study_numbers(runs)
