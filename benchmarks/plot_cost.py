@@ -1,6 +1,6 @@
 """Does cost grow as planned? Seconds of every run of some sweeps against its own FLOPs, and what the planner expects.
 
-    python benchmarks/plot_cost.py results/laptop results/v1-to-v2 --out docs/figures/cost.png
+    python benchmarks/plot_cost.py results/entropy-walk results/laptop-short results/laptop --out docs/figures/cost.png
 
 The planner's line comes from a calibration on the machine that draws the figure; the runs may be another machine's, or
 have shared theirs with other work: then the points lie above the line.
@@ -13,16 +13,17 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import LogNorm
 
 from scaling_lib.config import RunConfig
-from scaling_lib.counting import training_flops
+from scaling_lib.counting import count_parameters, training_flops
 from scaling_lib.runs import read_runs
 from scaling_lib.sweep.cost import calibrate, evaluation_seconds
 from scaling_lib.sweep.plan import Options, make_plan
 
 
 def costs(folder: Path) -> tuple[np.ndarray, ...]:
-    """Of every finished run: FLOPs of its own part, seconds it took, seconds by the plan, and its model and text."""
+    """Of every finished run: FLOPs of its own part, seconds it took, seconds by the plan, parameters, and the sweep."""
     runs = {r.config: r for r in read_runs(folder) if r.finished}
     plan = make_plan(list(runs), Options(device="cpu"))
     per_token = calibrate(plan, 15.0)
@@ -32,7 +33,8 @@ def costs(folder: Path) -> tuple[np.ndarray, ...]:
         np.array([training_flops(c.model, n) for c, n in own.items()]),
         np.array([runs[c].seconds for c in own]),
         np.array([n * per_token[c.model] + evaluation_seconds(c, per_token[c.model]) for c, n in own.items()]),
-        np.array([f"{c.model.name}, V = {c.model.vocab_size:,}" for c in own]),
+        np.array([count_parameters(c.model).total for c in own]),
+        np.array([folder.name] * len(own)),
     )
 
 
@@ -41,7 +43,9 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER")
     parser.add_argument("--out", type=Path, default=Path("docs/figures/cost.png"))
     args = parser.parse_args()
-    flops, took, planned, sizes = (np.concatenate(parts) for parts in zip(*map(costs, args.folders), strict=True))
+    flops, took, planned, sizes, sweeps = (
+        np.concatenate(parts) for parts in zip(*map(costs, args.folders), strict=True)
+    )
     ratio = took / planned
     print(
         f"{len(took)} runs over {np.log10(flops.max() / flops.min()):.1f} decades of FLOPs, "
@@ -50,18 +54,21 @@ def main() -> None:
     print(f"measured over planned: median {np.median(ratio):.2f}, from {ratio.min():.2f} to {ratio.max():.2f}")
     plt.style.use("scaling_lib.show.styles.blog")
     figure, axes = plt.subplots(figsize=(8, 4.6))
-    groups = list(dict.fromkeys(sizes.tolist()))
-    for group, colour in zip(groups, plt.colormaps["viridis_r"](np.linspace(0.1, 1, len(groups))), strict=True):
-        which = sizes == group
-        order = np.argsort(flops[which])
-        axes.plot(flops[which][order], planned[which][order], color=colour, linewidth=1.2)
-        axes.plot(flops[which], took[which], "o", color=colour, markersize=4, label=group)
+    shade = LogNorm(sizes.min(), sizes.max())
+    for folder, marker in zip(dict.fromkeys(sweeps.tolist()), "o^sDv", strict=False):
+        here = sweeps == folder
+        axes.scatter(flops[here], took[here], c=sizes[here], norm=shade, marker=marker, s=22, label=folder, zorder=3)
+        for size in np.unique(sizes[here]):
+            which = np.flatnonzero(here & (sizes == size))
+            which = which[np.argsort(flops[which])]
+            axes.plot(flops[which], planned[which], color=plt.colormaps["viridis"](shade(size)), linewidth=1)
+    figure.colorbar(axes.collections[0], ax=axes, label="parameters, with embeddings")
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("training FLOPs of the run's own part")
     axes.set_ylabel("seconds")
     axes.set_title("Time of each run (points) and the planner's expectation (lines)")
-    axes.legend(ncols=2, fontsize="x-small")
+    axes.legend()
     figure.savefig(args.out)
 
 

@@ -113,8 +113,8 @@ def test_both_parts_of_the_data_term_come_back_with_their_signs(sweep) -> None:
 def test_a_wrong_explanation_is_as_unsure_as_what_it_leaves_over(sweep) -> None:
     alike, changed = (recipe_effect(sweep(floor=floor), "v1-long", "v2") for floor in (E, E - 0.1))
     a, c = (next(s for s in x.shifts if s.what == "exponent alpha of size") for x in (alike, changed))
-    assert c.scatter > 2 * changed.noise
-    assert (c.high - c.low)[0] > 2 * (a.high - a.low)[0]
+    assert c.scatter > 50 * changed.noise
+    assert (c.high - c.low)[0] > 50 * (a.high - a.low)[0]  # what is left over is a hundred times the noise
 
 
 def test_the_lack_of_fit_is_an_f_test_on_the_means_of_cells(sweep) -> None:

@@ -166,12 +166,7 @@ def _ways(pairs: Pairs) -> list[tuple[str, str, int, Way]]:
         ("prefactor B of data", "ln", 1, lambda p, s: {**p, "B": p["B"] * math.exp(s[0])}),
         ("exponent alpha of size", "", 1, lambda p, s: _turn(p, "A", "alpha", s[0], mid_n)),
         ("exponent beta of data", "", 1, lambda p, s: _turn(p, "B", "beta", s[0], mid_d)),
-        (
-            "B and beta of data",
-            "ln, -",
-            2,
-            lambda p, s: _turn({**p, "B": p["B"] * math.exp(s[0])}, "B", "beta", s[1], mid_d),
-        ),
+        ("B and beta of data", "ln, -", 2, both),
     ]
 
 
