@@ -38,7 +38,7 @@ def squeezed(text: str) -> str:
 NOT_RUN = {
     r"source \.venv/bin/activate": "activates the environment that runs this test",
     r"conda env create -f [\w/.-]+": "conda is not here; test_packaging and a test below hold the files to the pins",
-    r"python benchmarks/\w+\.py( --\w+)?": "measures for minutes",
+    r"python benchmarks/\w+\.py.*": "measures for minutes",
     r"python -m (pytest|ruff|mypy|jupyter) .*": "what .ci/run does",
     r"\.ci/run": "runs this test",
     r"voila .*": "a server; test_browser starts it",
