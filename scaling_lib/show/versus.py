@@ -1,7 +1,7 @@
 """Two sweeps, or the recipes of one, side by side: what may be compared, and what a quick look got right and wrong.
 
-Losses are compared within one text and vocabulary only; across texts the exponents are. ``versus_report`` puts a
-comparison into tables, a paragraph and a figure.
+Losses are compared within one text and vocabulary only; across texts the exponents are, and across vocabularies of one
+text the bits per byte. ``versus_report`` puts a comparison into tables, a paragraph and a figure.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from scaling_lib.runs import Run
 from scaling_lib.show.grids import Grid, find_grids
 from scaling_lib.show.ladders import ORDER, Ladder, find_ladders, short
 from scaling_lib.show.noise import half_width
+from scaling_lib.show.tokenizers import Tokenizers, compare_tokenizers
 
 LEVEL = 0.9
 VAGUE = 3.0  # an interval from x to 3x excludes little
@@ -168,6 +169,21 @@ class Versus:
                 f"the vocabularies differ ({self.sides[0].text.split(', ')[1]}, {self.sides[-1].text.split(', ')[1]})"
             )
         return ""
+
+    @cached_property
+    def tokenizers(self) -> Tokenizers | None:
+        """The two in bits per byte, where they read one text under two vocabularies and trained shapes in common."""
+        first, last = self.sides[0].runs, self.sides[-1].runs
+        if (
+            self.of_recipes
+            or first[0].corpus["fingerprint"] != last[0].corpus["fingerprint"]
+            or not self.why_not_losses
+        ):
+            return None
+        try:
+            return compare_tokenizers(first, last)
+        except InputError:
+            return None  # nothing in common: the exponents stand alone
 
     @cached_property
     def changes(self) -> list[Change]:

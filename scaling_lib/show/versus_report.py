@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from scaling_lib.show.ladders import short
 from scaling_lib.show.plot import LOOKS, plot_fit
+from scaling_lib.show.tokenizers import Tokenizers, plot_tokenizers
 from scaling_lib.show.versus import Change, Side, Versus
 
 if TYPE_CHECKING:
@@ -60,7 +62,8 @@ def _names(versus: Versus) -> list[str]:
 def _losses(versus: Versus) -> str:
     if versus.why_not_losses:
         why = f"Losses are not compared: {versus.why_not_losses}."
-        return _filled(f"{why} Nats per token compare within one text and vocabulary.")
+        why = _filled(f"{why} Nats per token compare within one text and vocabulary.")
+        return f"{why}\n\n{versus.tokenizers.summary()}" if versus.tokenizers else why
     if not versus.of_recipes:
         return "Losses are of one text and one vocabulary and may be compared: see what was right and wrong."
     if not versus.changes:
@@ -103,9 +106,11 @@ def _of_sweeps(versus: Versus) -> list[str]:
     said = [f"The quick look, {_described(quick)}, is measured by the larger sweep, {_described(real)}."]
     if versus.why_not_losses:
         said.append(
-            f"Exponents are compared and losses are not: {versus.why_not_losses}, and a text may have exponents of its "
-            "own."
+            f"Exponents are compared and losses are not: {versus.why_not_losses}, and each text "
+            "and vocabulary may have exponents of its own."
         )
+        if versus.tokenizers:
+            said.append(_in_bits(versus.tokenizers))
     else:
         said.append("Both read one text with one vocabulary, so losses may be compared too.")
     said += _different_places(quick, real)
@@ -115,6 +120,14 @@ def _of_sweeps(versus: Versus) -> list[str]:
         found = [f.text for f in versus.findings if f.right is right]
         said.append(f"{word}: {'; '.join(found)}." if found else f"{word}: nothing.")
     return said
+
+
+def _in_bits(found: Tokenizers) -> str:
+    """The largest shape's three answers."""
+    largest = [c for c in found.cells if c.shape == found.cells[-1].shape]
+    answers = ", ".join(f"{100 * c.change:+.1f}% at equal {c.equal}" for c in largest)
+    (a, b), shape = found.vocabularies, found.cells[-1].shape
+    return f"In bits per byte, at {shape}, the vocabulary of {b:,} lies from that of {a:,} by {answers}."
 
 
 def _described(side: Side) -> str:
@@ -190,6 +203,7 @@ def to_dict(versus: Versus) -> dict[str, Any]:
             for s in versus.sides
         ],
         "why_not_losses": versus.why_not_losses or None,
+        "tokenizers": asdict(versus.tokenizers) if versus.tokenizers else None,
         "changes": [_change(c) for c in versus.changes],
         "one_change_at_a_time": [_change(c) for c in versus.way],
         "findings": [{"right": f.right, "text": f.text} for f in versus.findings],
@@ -216,7 +230,11 @@ def plot_versus(versus: Versus, figure: Figure | None = None) -> Figure:
     grid = figure.add_gridspec(
         2, 1 + len(columns), width_ratios=[1.15 if len(columns) > 1 else 0.8, *[1] * len(columns)]
     )
-    plot_exponents(versus, figure.add_subplot(grid[:, 0]))
+    if versus.tokenizers:
+        plot_exponents(versus, figure.add_subplot(grid[0, 0]))
+        plot_tokenizers(versus.tokenizers, figure.add_subplot(grid[1, 0]))
+    else:
+        plot_exponents(versus, figure.add_subplot(grid[:, 0]))
     for column, sides in enumerate(columns, 1):
         for row, variable in enumerate("ND"):
             axes = figure.add_subplot(grid[row, column])

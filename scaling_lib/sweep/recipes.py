@@ -179,6 +179,12 @@ MODES: dict[str, Mode] = {
             recipes=("wsd",), data_steps=(125, 250, 500, 1000, 2000), grid=True, eval_tokens=131_072,
         ),
         Mode(
+            "tokenizers", "one text under two vocabularies: run it once more with --vocab-size 4096 --out FOLDER",
+            _DEMO_SHAPES, 512, 128, 16, 1000, 1200, "python-stdlib",
+            recipes=("wsd",), data_steps=(150, 300, 600, 1200), grid=True,
+            eval_tokens=262_144, seeds=2,  # the whole validation text, so that both vocabularies are measured on it
+        ),
+        Mode(
             "quick", "2M to 50M parameters: a night on two CPU cores, minutes on a GPU",
             ((4, 4, 128), *_LARGE_SHAPES[:4]), 10_000, 256, 8, 1000, 3000, "python-env",
             data_steps=(375, 750, 1500, 3000, 6000), middle=1, history_points=200,

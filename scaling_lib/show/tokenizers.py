@@ -1,0 +1,208 @@
+"""One text under two vocabularies: what may be compared, and by which yardstick.
+
+Nats per token are of a token, and the larger vocabulary's tokens are longer: its losses are higher whatever the models
+do. Bits per byte are of the text, so they may be compared, if both were measured on the same part of it; but at equal
+what? A larger vocabulary reads more text with each token and pays more for each in its output layer, so equal tokens,
+equal text and equal training FLOPs are three questions with three answers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import special
+
+from scaling_lib.errors import InputError
+from scaling_lib.runs import Run
+from scaling_lib.show.ladders import short
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LEVEL = 0.9
+EQUAL: dict[str, Callable[[Run], float]] = {
+    "tokens": lambda r: r.counts["n_tokens"],
+    "text": lambda r: r.counts["n_tokens"] * bytes_per_token(r),
+    "training FLOPs": lambda r: r.counts["flops"],
+}
+UNIT = {"tokens": "tokens", "text": "bytes", "training FLOPs": "FLOPs"}
+
+
+def bytes_per_token(run: Run) -> float:
+    """Bytes of validation text in a token, as the record's loss and bits per byte say."""
+    if not run.bits_per_byte or not run.val_loss:
+        raise InputError(f"run {run.run_id} has no bits per byte: train it again with this version")
+    return run.val_loss / math.log(2) / run.bits_per_byte
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Two vocabularies at one layer shape and at equal tokens, text or FLOPs: bits per byte, mean over seeds.
+
+    at : float, how much of what ``equal`` names, the most that both reached. first, second : bits per byte.
+    low, high : 90% interval of ``second / first - 1``, with the noise of all cells together.
+    """
+
+    shape: str
+    equal: str
+    at: float
+    first: float
+    second: float
+    change: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Tokenizers:
+    """A comparison made by `compare_tokenizers`. ``vocabularies``, ``bytes_per_token``, ``nats``, ``shares`` : (2,).
+
+    nats : loss per token of the largest shape's longest runs; shares : of that shape's parameters, embeddings and
+    positions; seeds : pairs in each cell.
+    """
+
+    vocabularies: tuple[int, int]
+    bytes_per_token: tuple[float, float]
+    nats: tuple[float, float]
+    shares: tuple[float, float]
+    seeds: int
+    cells: tuple[Cell, ...]
+
+    def summary(self) -> str:
+        """The three questions with their answers, a row for each shape. Plain text."""
+        (a, b), (x, y) = self.vocabularies, self.bytes_per_token
+        rows = [
+            f"One text under two vocabularies: {a:,} ({x:.2f} bytes per token) and {b:,} ({y:.2f})",
+            f"nats per token, {self.nats[0]:.3f} and {self.nats[1]:.3f} at the largest shape, may not be compared; "
+            "bits per byte may:",
+            f"{'model':>8} {'at equal':>15} {'':>15} {f'{a:,}':>8} {f'{b:,}':>8} {'change':>8} {'90% interval':>18}",
+        ]
+        for c in self.cells:
+            at = f"{short(c.at) if c.at < 1e10 else f'{c.at:.2g}'} {UNIT[c.equal]}"
+            between = f"{100 * c.low:+.1f}% to {100 * c.high:+.1f}%" if math.isfinite(c.low) else "one seed: none"
+            rows.append(
+                f"{c.shape:>8} {c.equal:>15} {at:>15} {c.first:>8.3f} {c.second:>8.3f} {100 * c.change:>+7.1f}% "
+                f"{between:>18}"
+            )
+        rows.append(
+            f"Tables of embeddings and positions are {100 * self.shares[0]:.0f}% and {100 * self.shares[1]:.0f}% of "
+            "the largest shape's parameters: only the count without them is the same."
+        )
+        return "\n".join(rows)
+
+
+def compare_tokenizers(first: Sequence[Run], second: Sequence[Run]) -> Tokenizers:
+    """Compare runs of one text and recipe under two vocabularies in bits per byte, paired by seed.
+
+    At each layer shape that both trained, at the most tokens, text and FLOPs that both reached. Between two lengths of
+    a ladder ln loss is taken as linear in ln of what was spent.
+
+    Raises
+    ------
+    InputError
+        Two texts or recipes, one vocabulary, no shape and seed in common.
+    """
+    ladders = [_ladders(runs) for runs in (first, second)]
+    _check(first, second)
+    shared = sorted(set(ladders[0]) & set(ladders[1]))
+    if not shared:
+        raise InputError("no layer shape and seed was trained under both vocabularies: train both with one mode")
+    shapes = list(dict.fromkeys(key[:3] for key in shared))
+    made: list[tuple[str, str, float, np.ndarray]] = []
+    for shape in shapes:
+        pairs = [(ladders[0][key], ladders[1][key]) for key in shared if key[:3] == shape]
+        for equal, spent in EQUAL.items():
+            at = min(max(spent(r) for r in ladder) for pair in pairs for ladder in pair)
+            values = np.array([[_bits_at(ladder, spent, at) for ladder in pair] for pair in pairs])
+            made.append((pairs[0][0][0].config.model.name, equal, at, values))
+    cells = [c for equal in EQUAL for c in _with_intervals([m for m in made if m[1] == equal])]
+    longest = [ladders[side][shared[-1]][-1] for side in (0, 1)]
+    bits = [bytes_per_token(r) for r in longest]
+    nats = [float(r.val_loss or math.nan) for r in longest]
+    shares = [1 - r.counts["n_params_non_embedding"] / r.counts["n_params"] for r in longest]
+    names = [r.config.model.vocab_size for r in longest]
+    return Tokenizers(
+        (names[0], names[1]), (bits[0], bits[1]), (nats[0], nats[1]), (shares[0], shares[1]),
+        len(shared) // len(shapes), tuple(cells),
+    )  # fmt: skip
+
+
+Key = tuple[int, int, int, int]  # width, layers, heads, seed
+
+
+def _ladders(runs: Sequence[Run]) -> dict[Key, list[Run]]:
+    """Finished runs of each shape and seed, shortest first."""
+    found: dict[Key, list[Run]] = {}
+    for r in sorted((r for r in runs if r.finished), key=lambda r: r.config.n_tokens):
+        m = r.config.model
+        found.setdefault((m.d_model, m.n_layer, m.n_head, r.config.train.seed), []).append(r)
+    return found
+
+
+def _check(first: Sequence[Run], second: Sequence[Run]) -> None:
+    texts = {str(r.corpus["fingerprint"]) for r in [*first, *second]}
+    if len(texts) > 1:
+        raise InputError("bits per byte compare on one text, and these runs read two")
+    recipes = {r.config.train.recipe for r in [*first, *second]}
+    if len(recipes) > 1:
+        raise InputError(f"one recipe is compared, not {', '.join(sorted(recipes))}: name it with --recipe")
+    a, b = ({r.config.model.vocab_size for r in runs} for runs in (first, second))
+    if len(a) != 1 or len(b) != 1 or a == b:
+        raise InputError("two sweeps with one vocabulary each, and not the same, are compared")
+
+
+def _bits_at(ladder: Sequence[Run], spent: Callable[[Run], float], at: float) -> float:
+    x = np.log([spent(r) for r in ladder])
+    bits = np.log([float(r.bits_per_byte or math.nan) for r in ladder])
+    if math.log(at) < x[0] - 1e-9:
+        raise InputError(
+            f"{ladder[0].run_id} begins beyond what the other vocabulary reached: train the other for longer"
+        )
+    return float(np.exp(np.interp(math.log(at), x, bits)))
+
+
+def _with_intervals(made: Sequence[tuple[str, str, float, np.ndarray]]) -> list[Cell]:
+    """Few seeds at a shape say little about their noise; the shapes together say more."""
+    logs = [np.log(values[:, 1] / values[:, 0]) for *_, values in made]
+    dof = sum(len(x) - 1 for x in logs)
+    squares = sum(float(np.sum((x - x.mean()) ** 2)) for x in logs)
+    cells = []
+    for (shape, equal, at, values), x in zip(made, logs, strict=True):
+        half = math.nan
+        if dof:
+            half = float(special.stdtrit(dof, 0.5 + LEVEL / 2)) * math.sqrt(squares / dof / len(x))
+        mid = float(x.mean())
+        first, second = values.mean(axis=0)
+        change, low, high = (math.expm1(mid + s) for s in (0.0, -half, half))
+        cells.append(Cell(shape, equal, at, float(first), float(second), change, low, high))
+    return cells
+
+
+def plot_tokenizers(found: Tokenizers, axes: Axes | None = None) -> Axes:
+    """Draw the change in bits per byte against the shape, a line for each yardstick, with 90% intervals."""
+    import matplotlib.pyplot as plt
+
+    from scaling_lib.show.plot import shades
+
+    if axes is None:
+        axes = plt.subplots()[1]
+    shapes = list(dict.fromkeys(c.shape for c in found.cells))
+    for i, (equal, colour, marker) in enumerate(zip(EQUAL, shades(len(EQUAL)), "osD", strict=True)):
+        own = [c for c in found.cells if c.equal == equal]
+        x = [shapes.index(c.shape) + 0.08 * (i - 1) for c in own]
+        change = np.array([[c.change, c.low, c.high] for c in own]).T * 100
+        axes.errorbar(
+            x, change[0], yerr=np.nan_to_num([change[0] - change[1], change[2] - change[0]]),
+            fmt=f"{marker}-", color=colour, capsize=3, linewidth=1.3, label=f"equal {equal}",
+        )  # fmt: skip
+    axes.axhline(0, color="#888888", linestyle=":", linewidth=1.2)
+    axes.set_xticks(range(len(shapes)), shapes)
+    axes.set_xlabel("model (layers x width)")
+    a, b = found.vocabularies
+    axes.set_ylabel(f"bits per byte, {b:,} against {a:,} (%)")
+    axes.legend()
+    return axes
