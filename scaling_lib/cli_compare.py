@@ -53,6 +53,8 @@ def compare_command(args: argparse.Namespace) -> int:
 
 def _title(v: Versus) -> str:
     title = f"The recipes of {v.name}" if v.of_recipes else f"A quick look and a real sweep: {v.name}"
+    if v.tokenizers:
+        title = f"One text, two vocabularies: {v.name}"
     return f"{title}\n{'=' * len(title)}"
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from scaling_lib import __version__
 from scaling_lib.cli_shared import say
-from scaling_lib.progress import duration
+from scaling_lib.words import duration
 
 PACKAGES = ("torch", "numpy", "scipy", "matplotlib", "tokenizers", "joblib", "ipywidgets", "jupyterlab", "nbval")
 OPTIONAL = {"hub": "datasets", "cluster": "distributed", "ray": "ray", "browser": "voila", "slides": "pptx"}

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from scaling_lib.cli_shared import positive, print_report, records, say
 from scaling_lib.errors import InputError
-from scaling_lib.progress import Bar, duration
+from scaling_lib.progress import Bar
+from scaling_lib.words import counted, duration
 
 if TYPE_CHECKING:
     from scaling_lib.config import ModelConfig, RunConfig
@@ -29,7 +30,7 @@ def sweep_options(parser: argparse.ArgumentParser) -> None:
         "--mode",
         default="demo",
         help="demo, laptop, quick, standard or full, or a study: lr-study, seed-noise, paired, laptop-short, "
-        "coverage, known-entropy (default: demo)",
+        "coverage, known-entropy, tokenizers (default: demo)",
     )
     add("--recipe", action="append", metavar="NAME", help="v1, v2, wsd, ...; may be repeated (default: the mode's)")
     add(
@@ -148,9 +149,14 @@ def plan_command(args: argparse.Namespace) -> int:
         )
     for phase in plan.phases:
         print(phase.why)
+
+    def number(cell: RunConfig) -> int:
+        return 2 if _runtime(args, cell).dtype == "bfloat16" else 4
+
     where = "on this machine" if args.engine == "local" else "one after another on this machine; a cluster divides it"
     print(
-        f"{len(cells)} runs, {plan.flops:.2g} FLOPs, trunks shared, up to {plan.peak_bytes / 1e9:.1f} GB of memory, "
+        f"{counted(len(cells), 'run')}, {plan.flops:.2g} FLOPs, trunks shared, "
+        f"up to {plan.peak_bytes(number) / 1e9:.1f} GB of memory, "
         f"about {duration(expected_seconds(plan, seconds, done))} {where}"
         + (f"; {len(done)} are finished" if done else "")
     )
@@ -162,7 +168,7 @@ def _done(args: argparse.Namespace, plan: Plan) -> list[RunConfig]:
     from scaling_lib.runs import read_runs
 
     folder = args.out or _default_folder(args)
-    if not folder.is_dir() or not any(folder.glob("*-*.json")):
+    if getattr(args, "force", False) or not folder.is_dir() or not any(folder.glob("*-*.json")):
         return []
     found = {r.config for r in read_runs(folder)}
     return [c for c in plan.cells if c in found]
@@ -190,7 +196,8 @@ def run_command(args: argparse.Namespace) -> int:
     names = {c: run_id(c, corpus.fingerprint) for c in cells}
     done = [c for c in cells if not args.force and (out / f"{names[c]}.json").exists()]
     if len(done) == len(cells):  # without loading torch
-        say(f"all {len(cells)} runs were finished before and are kept (--force trains them again)")
+        every = "the one run was" if len(cells) == 1 else f"all {len(cells)} runs were"
+        say(f"{every} finished before and kept (--force trains again)")
         return _conclude([Outcome(name, "skipped") for name in names.values()], out)
     plan = _make_plan(args, cells)
     seconds = calibrate(plan, 3.0)
@@ -200,7 +207,9 @@ def run_command(args: argparse.Namespace) -> int:
     cost = {c: seconds[c.model] * c.n_tokens for c in cells}
     expected, flops, began = expected_seconds(plan, seconds, done), plan_flops(plan, done), time.monotonic()
     how_long = f"about {duration(expected)}" if args.engine == "local" else f"on the {args.engine} cluster"
-    say(f"{args.mode}: {len(cells) - len(done)} runs to train on {corpus.name}, {how_long}; records in {out}")
+    say(
+        f"{args.mode}: {counted(len(cells) - len(done), 'run')} to train on {corpus.name}, {how_long}; records in {out}"
+    )
     with Bar() as bar:
         outcomes = run_sweep(
             plan, out, corpus, force=args.force, checkpoint_seconds=args.checkpoint_seconds, cost=cost,
@@ -209,14 +218,14 @@ def run_command(args: argparse.Namespace) -> int:
     took = time.monotonic() - began
     trained = sum(o.status in ("finished", "diverged") for o in outcomes)
     if trained and args.engine == "local":
-        say(f"{trained} runs trained in {duration(took)}; {duration(expected)} were expected")
+        say(f"{counted(trained, 'run')} trained in {duration(took)}; {duration(expected)} were expected")
         try:
             log_timing(out, Timing(trained, largest_model(cells), flops, expected, took))
         except InputError as error:  # no reason to withhold the report
             say(str(error))
     skipped = sum(o.status == "skipped" for o in outcomes)
     if skipped:
-        say(f"{skipped} of {len(outcomes)} runs were finished before and are kept (--force trains them again)")
+        say(f"{skipped} of {counted(len(outcomes), 'run')} finished before and kept (--force trains again)")
     return _conclude(outcomes, out)
 
 
@@ -249,7 +258,8 @@ def _run_together(args: argparse.Namespace) -> int:
             )
         check_room(corpus, batch_size, cells[0].model.seq_len)
         if group.leads:
-            say(f"{args.mode}: {len(cells)} runs on {corpus.name}, each by {group.size} processes; records in {out}")
+            what = f"{counted(len(cells), 'run')} on {corpus.name}, each by {group.size} processes"
+            say(f"{args.mode}: {what}; records in {out}")
         outcomes = run_together(
             plan, out, corpus, group, checkpoint_seconds=args.checkpoint_seconds,
             history_points=find_mode(args.mode).history_points,

@@ -97,7 +97,7 @@ def flops_6nd(n_params: float, n_tokens: float) -> float:
     return 6.0 * n_params * n_tokens
 
 
-def training_bytes(shape: Shape, batch_size: int, *, bytes_per_activation: int = 4) -> int:
+def training_bytes(shape: Shape, batch_size: int, bytes_per_activation: int = 4) -> int:
     """A rough upper estimate of the memory of one training process above its imports, in bytes.
 
     Weights, gradients and the two moments of AdamW in float32 (16 bytes a parameter), the activations that

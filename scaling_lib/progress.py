@@ -1,4 +1,4 @@
-"""Progress of a sweep on stderr, and durations as people say them; a part of the command line."""
+"""Progress of a sweep on stderr; a part of the command line."""
 
 from __future__ import annotations
 
@@ -7,17 +7,10 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from scaling_lib.words import counted, duration
+
 if TYPE_CHECKING:
     from scaling_lib.sweep.execute import Snapshot
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: 45 s, 3 min, 2.5 h, 3 days."""
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"
 
 
 class Bar:
@@ -40,7 +33,7 @@ class Bar:
         now = time.monotonic()
         elapsed, share = now - self._began, snapshot.share_done
         left = f", {duration(elapsed / share * (1 - share))} left" if 0.02 < share < 1 else ""
-        text = f"{snapshot.runs_done}/{snapshot.runs_total} runs{left}"
+        text = f"{snapshot.runs_done}/{counted(snapshot.runs_total, 'run')}{left}"
         for name, loss, speed in snapshot.running[:1]:
             text += f"; {name.rsplit('-', 1)[0]}: loss {loss:.2f}, {speed:,.0f} tokens/s"
         self._bar.set_description_str(text, refresh=False)

@@ -18,8 +18,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from scaling_lib.config import ModelConfig
+from scaling_lib.config import ModelConfig, RunConfig
+from scaling_lib.counting import count_parameters
 from scaling_lib.fit import backtests, published
+from scaling_lib.lm.runtime import BF16_PAYS_FROM_PARAMS
 from scaling_lib.runs import Run, read_runs
 from scaling_lib.show.ablation import Step, ablation_steps
 from scaling_lib.show.grids import the_grid
@@ -76,6 +78,13 @@ def _sweep(digest: Mapping[str, Any]) -> SimpleNamespace:
             out.joint_verdict = f["verdict"]
     for t in digest.get("retrained", ()):
         setattr(out, f"hidden_{t['hidden']}", SimpleNamespace(**t))
+    for e in digest.get("effects", ()):
+        setattr(out, f"{_word(e['reference'])}_{_word(e['other'])}", _effect(e))
+    for c in digest.get("tokenizers", {}).get("cells", ()):
+        setattr(out, f"at_{c['shape']}_{_word(c['equal'].split()[-1])}", SimpleNamespace(gain=-c["change"]))
+    if "tokenizers" in digest:
+        out.nats = digest["tokenizers"]["nats"]
+        out.shares = digest["tokenizers"]["shares"]
     if "rates" in digest:
         out.rates = SimpleNamespace(**digest["rates"])
     return out
@@ -85,6 +94,25 @@ def _fit(x: Mapping[str, Any]) -> SimpleNamespace:
     out = SimpleNamespace(r2=x.get("r2"), sigma=x.get("sigma"), verdict=x.get("verdict"), runs=x["runs"])
     for name, value in x.get("params", {}).items():
         setattr(out, name, Estimate(value, *x["intervals"][name]))
+    return out
+
+
+def _effect(e: Mapping[str, Any]) -> SimpleNamespace:
+    """``E``, ``A``, ``alpha``, ``B``, ``beta``: shifts; ``left.E``: unexplained; ``cost_250k``: least to most, nats."""
+    symbols = {"nothing": "nothing", "B and beta of data": "both"}
+    out, left = SimpleNamespace(noise=e["noise"]), {}
+    for shift in e["shifts"]:
+        symbol = symbols.get(shift["what"]) or shift["what"].split()[1]
+        left[symbol] = shift["left_over"]
+        if len(shift["by"]) == 1:
+            setattr(out, symbol, Estimate(shift["by"][0], shift["low"][0], shift["high"][0]))
+    out.left = SimpleNamespace(**left)
+    for word, tokens in (("250k", 249_856), ("500k", 499_712), ("1M", 999_424), ("2M", 1_998_848)):
+        own = [c for c in e["cells"] if c["n_tokens"] == tokens]
+        for name, key in (("cost", "mean"), ("multiple", "multiple")):
+            values = [c[key] for c in own if c[key] is not None]
+            if values:
+                setattr(out, f"{name}_{word}", SimpleNamespace(least=min(values), most=max(values)))
     return out
 
 
@@ -164,15 +192,23 @@ def _plans() -> SimpleNamespace:
     wanted = {
         "demo": None, "laptop": None, "lr_study": None, "seed_noise": None, "coverage": None, "known_entropy": None,
         "paired": None, "laptop_short": None, "quick_v1": ("v1",), "quick_v2": ("v2",), "standard_v2": ("v2",),
-        "full_v2": ("v2",),
+        "full_v2": ("v2",), "tokenizers": None, "tokenizers_4096": None,
     }  # fmt: skip
     out = {}
     for name, recipes in wanted.items():
         mode = (name[:-3] if recipes else name).replace("_", "-")
-        plan = make_plan(cells(mode, recipes=recipes, sizes=6 if mode == "laptop-short" else None), Options())
+        mode, vocab, _ = mode.partition("-4096")
+        sizes = {"laptop-short": 6, "tokenizers": 4}.get(mode)
+        chosen = cells(mode, recipes=recipes, sizes=sizes, vocab_size=4096 if vocab else None)
+        plan = make_plan(chosen, Options())
         flops = f"{plan.flops:.1e}".replace("e+", "e")
-        out[name] = SimpleNamespace(runs=len(plan.cells), flops=flops, gb=plan.peak_bytes / 1e9)
+        out[name] = SimpleNamespace(runs=len(plan.cells), flops=flops, gb=plan.peak_bytes(_activation) / 1e9)
     return SimpleNamespace(**out)
+
+
+def _activation(cell: RunConfig) -> int:
+    """Bytes, on a machine that has bfloat16."""
+    return 2 if count_parameters(cell.model).total >= BF16_PAYS_FROM_PARAMS else 4
 
 
 def _timings() -> SimpleNamespace:
@@ -202,6 +238,8 @@ FRONT = (
     "{change.v1_long.value:+.3f}",
     "{cosine.n300:+.3f}",
     "{cosine.n4800:+.3f}",
+    "{paired.v1_long_v2.cost_250k.least:.2f}",
+    "{paired.v1_long_v2.cost_250k.most:.2f}",
     "alpha = {laptop.wsd_N.alpha:.2f}",
     "E = {laptop.wsd_N.E:.2f} | {laptop.wsd_N.verdict}",
     "beta = {v1_to_v2.v2_D.beta:.2f}",
@@ -259,9 +297,29 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "| `quick` | V1 | {plan.quick_v1.runs} | {plan.quick_v1.flops} | {plan.quick_v1.gb:.1f} GB |",
         "| `standard` | V2 | {plan.standard_v2.runs} | {plan.standard_v2.flops} | {plan.standard_v2.gb:.0f} GB |",
         "| `full` | V2 | {plan.full_v2.runs} | {plan.full_v2.flops} | {plan.full_v2.gb:.0f} GB |",
-        "| `paired` | V1's constant rate to V2 | {plan.paired.runs} | {plan.paired.flops} | {plan.paired.gb:.1f} GB |",
+        "| `paired` | {plan.paired.runs} | {plan.paired.flops} | {took.paired.minutes:.0f} min "
+        "({took.paired.expected:.0f} min were expected)",
+        "| nothing | | {paired.v1_long_v2.left.nothing:.1%} |",
+        "| the floor E | {paired.v1_long_v2.E:+.3f} nats | {paired.v1_long_v2.left.E:.1%} |",
+        "| the prefactor A of size | x e^{paired.v1_long_v2.A:+.3f} | {paired.v1_long_v2.left.A:.1%} |",
+        "| the exponent alpha of size | {paired.v1_long_v2.alpha:+.3f} | {paired.v1_long_v2.left.alpha:.1%} |",
+        "| the prefactor B of data | x e^{paired.v1_long_v2.B:+.3f} | {paired.v1_long_v2.left.B:.1%} |",
+        "| the exponent beta of data | {paired.v1_long_v2.beta:+.3f} | {paired.v1_long_v2.left.beta:.1%} |",
+        "| {paired.v1_long_v2.left.both:.1%}, where seeds alone leave {paired.v1_long_v2.noise:.1%} |",
+        "V2 costs {paired.v1_long_v2.cost_250k.least:+.2f} to {paired.v1_long_v2.cost_250k.most:+.2f} nats at 250k",
+        "worth {paired.v1_long_v2.multiple_500k.least:.2f} to {paired.v1_long_v2.multiple_500k.most:.2f}\ntimes",
+        "and {paired.v1_long_v2.multiple_1M.least:.2f} to {paired.v1_long_v2.multiple_1M.most:.2f} at 1M",
         "| `laptop-short`, 6 sizes | {laptop_short.runs} | {plan.laptop_short.flops} | "
         "{took.laptop_short.minutes:.0f} min ({took.laptop_short.expected:.0f} min were expected)",
+        "| `tokenizers`, 4 sizes | {tokenizer_512.runs} | {plan.tokenizers.flops} | "
+        "{took.tokenizer_512.minutes:.0f} min ({took.tokenizer_512.expected:.0f} min were expected)",
+        "| {tokenizer_4096.runs} | {plan.tokenizers_4096.flops} | "
+        "{took.tokenizer_4096.minutes:.0f} min ({took.tokenizer_4096.expected:.0f} min were expected)",
+        "worse by nats per token, {tokenizer_4096.nats[1]:.2f} against {tokenizer_4096.nats[0]:.2f}, and is better by "
+        "bits per byte: by {tokenizer_4096.at_3x80_tokens.gain:.1%} at\nequal tokens, "
+        "{tokenizer_4096.at_3x80_text.gain:.1%} at equal text, {tokenizer_4096.at_3x80_FLOPs.gain:.1%} at equal",
+        "at equal text ({tokenizer_4096.at_2x32_text.gain:.1%}",
+        "Embeddings are {tokenizer_4096.shares[1]:.0%} of that model's parameters",
         SHORT_TOLD,
         "{six:.1%} for the same six sizes in windows of 128",
         "`demo` needs {plan.demo.gb:.1f} GB and `laptop` {plan.laptop.gb:.1f} GB",
@@ -336,6 +394,8 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "Three times the steps: {change.v1_long.value:+.3f} nats [{change.v1_long.low:+.3f}, "
         "{change.v1_long.high:+.3f}]. "
         "Warm-up: {change.v1_warmup:+.3f}. The cosine: {change.v1_cosine:+.3f}",
+        "together leave {paired.v1_long_v2.left.both:.1%} unexplained, where seeds alone leave "
+        "{paired.v1_long_v2.noise:.1%}; a floor that moves leaves {paired.v1_long_v2.left.E:.1%}",
         "costs {cosine.n300.value:+.3f} at 300 steps, gains {cosine.n1200.value:+.3f} at 1,200, and "
         "{cosine.n4800.value:+.3f} at 4,800",
         "beta = {v1_to_v2.v2_D.beta:.2f}. Against size: alpha = {v1_to_v2.v2_N.alpha:.2f}",

@@ -14,6 +14,7 @@ from scaling_lib.cli import main
 from scaling_lib.errors import InputError
 from scaling_lib.runs import Run, write_run
 from scaling_lib.show.digest import digest, digest_folder
+from scaling_lib.show.experiment_summary import experiment_summary
 from scaling_lib.sweep.recipes import peak_lr
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -73,6 +74,23 @@ def test_the_command_prints_a_sweep_or_all(
     everything = json.loads(capsys.readouterr().out)
     assert main(["summary", str(tmp_path / "one"), "--json"]) == 0
     assert everything == {"one": json.loads(capsys.readouterr().out)}
+
+
+def test_two_vocabularies_of_one_text_are_set_side_by_side(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    for name, vocab, per_token in (("small", 512, 2.0), ("large", 4096, 3.5), ("other", 4096, 3.5)):
+        for steps in (100, 200):
+            run = make_run(
+                "v1" if name == "other" else "wsd", steps=steps, loss=4.0, vocab_size=vocab,
+                bits_per_byte=4.0 / math.log(2) / per_token,
+            )  # fmt: skip
+            write_run(run, tmp_path / name)
+    found = digest_folder(tmp_path, peak_lr)
+    assert [name for name in found if "tokenizers" in found[name]] == ["large"]
+    assert found["large"]["tokenizers"]["beside"] == "small"
+    (tokens,) = (c for c in found["large"]["tokenizers"]["cells"] if c["equal"] == "tokens")
+    assert tokens["change"] == pytest.approx(2.0 / 3.5 - 1, rel=1e-4)
+    assert tokens["low"] is None, "one seed"
+    assert "| `large` | `small` | 2x32 | tokens |" in experiment_summary(found)
 
 
 def test_a_folder_without_records_is_one_line(tmp_path: Path) -> None:

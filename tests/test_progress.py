@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from scaling_lib import progress
-from scaling_lib.progress import Bar, duration
+from scaling_lib.progress import Bar
 from scaling_lib.sweep.execute import Snapshot
+from scaling_lib.words import counted, duration
 
 
 @pytest.mark.parametrize(
@@ -16,6 +17,11 @@ from scaling_lib.sweep.execute import Snapshot
 )  # fmt: skip
 def test_durations_in_words(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(("n", "text"), [(0, "0 runs"), (1, "1 run"), (2, "2 runs"), (1200, "1,200 runs")])
+def test_one_run_is_not_one_runs(n: int, text: str) -> None:
+    assert counted(n, "run") == text
 
 
 @pytest.fixture

@@ -88,10 +88,14 @@ def test_what_is_not_one_text_one_recipe_and_two_vocabularies_is_refused(make_ru
         compare_tokenizers(first, [replace(r, corpus={**r.corpus, "fingerprint": "e" * 64}) for r in second])
     with pytest.raises(InputError, match="--recipe"):
         compare_tokenizers([*first, make_run("v2", vocab_size=512)], second)
-    with pytest.raises(InputError, match="no layer shape and seed"):
+    with pytest.raises(InputError, match="no layer shape, window and seed"):
         compare_tokenizers(first, ladder(make_run, 4096, LARGE, widths=(128,)))
+    short = [r for r in first if r.config.train.max_steps == 100]
+    long = [r for r in second if r.config.train.max_steps == 800]
     with pytest.raises(InputError, match="train the other for longer"):
-        compare_tokenizers([r for r in first if r.config.train.max_steps > 400], ladder(make_run, 4096, 1.01)[:1])
+        compare_tokenizers(short, long)
+    cells = compare_tokenizers(short, [r for r in second if r.config.train.max_steps == 100]).cells
+    assert {c.equal for c in cells} == {"tokens"}, "more text and FLOPs than the smaller vocabulary has: no answer"
     with pytest.raises(InputError, match="no bits per byte"):
         bytes_per_token(make_run("v2", bits_per_byte=None))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from scaling_lib.show.ladders import Ladder, find_ladders
 from scaling_lib.show.noise import differences, pooled_relative, spreads
 from scaling_lib.show.rates import is_rate_study, rate_scans, width_power
 from scaling_lib.show.studies import study_numbers
+from scaling_lib.show.tokenizers import compare_tokenizers
 
 
 def digest_folder(folder: Path, rule: Callable[[int], float]) -> dict[str, Any]:
@@ -27,9 +30,17 @@ def digest_folder(folder: Path, rule: Callable[[int], float]) -> dict[str, Any]:
         When no folder below holds records, or one of them is invalid.
     """
     sweeps = sorted(path.parent for path in folder.glob("*/*.json"))
-    found = {sweep.name: digest(read_runs(sweep), rule) for sweep in dict.fromkeys(sweeps)}
-    if not found:
+    runs = {sweep.name: read_runs(sweep) for sweep in dict.fromkeys(sweeps)}
+    if not runs:
         raise InputError(f"{folder}: no folder below it holds run records; give one such as results")
+    found = {name: digest(own, rule) for name, own in runs.items()}
+    for first, second in permutations(runs, 2):
+        if runs[first][0].config.model.vocab_size < runs[second][0].config.model.vocab_size:
+            try:
+                both = compare_tokenizers(runs[first], runs[second])
+            except InputError:
+                continue  # two texts, two recipes, nothing in common
+            found[second]["tokenizers"] = {"beside": first, **_rounded(asdict(both))}
     return found
 
 
@@ -79,7 +90,7 @@ def _rounded(value: Any) -> Any:
     """Every float inside, rounded; None for those that are not finite."""
     if isinstance(value, dict):
         return {key: _rounded(inner) for key, inner in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_rounded(inner) for inner in value]
     return _round(value) if isinstance(value, float) else value
 

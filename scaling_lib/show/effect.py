@@ -250,7 +250,7 @@ def plot_effect(effect: Effect, axes: Axes | None = None) -> Axes:
     """Draw the paired differences against D, a line for each size, with their 90% intervals."""
     import matplotlib.pyplot as plt
 
-    from scaling_lib.show.plot import AXIS, count_axis, shades
+    from scaling_lib.show.plot import AXIS, shades
 
     if axes is None:
         axes = plt.subplots()[1]
@@ -264,7 +264,10 @@ def plot_effect(effect: Effect, axes: Axes | None = None) -> Axes:
             fmt="o-", color=colour, capsize=3, linewidth=1.3, label=model.name,
         )  # fmt: skip
     axes.axhline(0, color="#888888", linestyle=":", linewidth=1.2)
-    count_axis(axes)
+    axes.set_xscale("log")
+    lengths = sorted({c.n_tokens for c in effect.cells})
+    axes.set_xticks(lengths, [short(d) for d in lengths])
+    axes.minorticks_off()
     axes.set_xlabel(AXIS["D"])
     axes.set_ylabel(f"loss of {effect.other.upper()} less {effect.reference.upper()} (nats)")
     axes.legend(title="model")

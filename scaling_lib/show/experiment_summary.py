@@ -46,6 +46,7 @@ def experiment_summary(digests: Mapping[str, Digest], about: Mapping[str, str] |
         ("Noise between seeds", _noise),
         ("WSD less V2's cosine", _paired),
         ("From one recipe to the next", _effects),
+        ("Two vocabularies of one text, in bits per byte", _tokenizers),
         ("The floor where the truth is known", _floors),
         ("Intervals on retrained ladders", _retrained),
         ("Learning rates", _rates),
@@ -176,6 +177,18 @@ def _effects(digests: Mapping[str, Digest]) -> Iterator[tuple[str, ...]]:
                 times = f"{c['multiple']:.2f} [{c['multiple_low']:.2f}, {c['multiple_high']:.2f}]" if known else "-"
                 recipes = e["reference"].upper(), e["other"].upper()
                 yield f"`{name}`", *recipes, c["model"], short(c["n_tokens"]), change, times
+
+
+def _tokenizers(digests: Mapping[str, Digest]) -> Iterator[tuple[str, ...]]:
+    yield "sweep", "beside", "model", "at equal", "bits per byte", "beside it", "change"
+    for name, d in digests.items():
+        if "tokenizers" in d:
+            for c in d["tokenizers"]["cells"]:
+                between = f"[{c['low']:+.1%}, {c['high']:+.1%}]" if c["low"] is not None else "one seed"
+                yield (
+                    f"`{name}`", f"`{d['tokenizers']['beside']}`", c["shape"], c["equal"], f"{c['second']:.3f}",
+                    f"{c['first']:.3f}", f"{c['change']:+.1%} {between}",
+                )  # fmt: skip
 
 
 def _floors(digests: Mapping[str, Digest]) -> Iterator[tuple[str, ...]]:

@@ -61,8 +61,8 @@ class Cell:
 class Tokenizers:
     """A comparison made by `compare_tokenizers`. ``vocabularies``, ``bytes_per_token``, ``nats``, ``shares`` : (2,).
 
-    nats : loss per token of the largest shape's longest runs; shares : of that shape's parameters, embeddings and
-    positions; seeds : pairs in each cell.
+    nats : loss per token of the largest shape's longest runs; shares : of that shape's parameters, embeddings (of
+    tokens and positions); seeds : pairs in each cell.
     """
 
     vocabularies: tuple[int, int]
@@ -89,8 +89,8 @@ class Tokenizers:
                 f"{between:>18}"
             )
         rows.append(
-            f"Tables of embeddings and positions are {100 * self.shares[0]:.0f}% and {100 * self.shares[1]:.0f}% of "
-            "the largest shape's parameters: only the count without them is the same."
+            f"Embeddings are {100 * self.shares[0]:.0f}% and {100 * self.shares[1]:.0f}% of the largest shape's "
+            "parameters: only the count without them is the same."
         )
         return "\n".join(rows)
 
@@ -98,7 +98,8 @@ class Tokenizers:
 def compare_tokenizers(first: Sequence[Run], second: Sequence[Run]) -> Tokenizers:
     """Compare runs of one text and recipe under two vocabularies in bits per byte, paired by seed.
 
-    At each layer shape that both trained, at the most tokens, text and FLOPs that both reached. Between two lengths of
+    At each layer shape that both trained, at the most tokens, text and FLOPs that both reached; where the shortest run
+    of the one is beyond the longest of the other, that question has no answer and no cell. Between two lengths of
     a ladder ln loss is taken as linear in ln of what was spent.
 
     Raises
@@ -110,15 +111,20 @@ def compare_tokenizers(first: Sequence[Run], second: Sequence[Run]) -> Tokenizer
     _check(first, second)
     shared = sorted(set(ladders[0]) & set(ladders[1]))
     if not shared:
-        raise InputError("no layer shape and seed was trained under both vocabularies: train both with one mode")
-    shapes = list(dict.fromkeys(key[:3] for key in shared))
+        raise InputError(
+            "no layer shape, window and seed was trained under both vocabularies: train both with one mode"
+        )
+    shapes = list(dict.fromkeys(key[:4] for key in shared))
     made: list[tuple[str, str, float, np.ndarray]] = []
     for shape in shapes:
-        pairs = [(ladders[0][key], ladders[1][key]) for key in shared if key[:3] == shape]
+        pairs = [(ladders[0][key], ladders[1][key]) for key in shared if key[:4] == shape]
         for equal, spent in EQUAL.items():
             at = min(max(spent(r) for r in ladder) for pair in pairs for ladder in pair)
             values = np.array([[_bits_at(ladder, spent, at) for ladder in pair] for pair in pairs])
-            made.append((pairs[0][0][0].config.model.name, equal, at, values))
+            if np.all(np.isfinite(values)):
+                made.append((pairs[0][0][0].config.model.name, equal, at, values))
+    if not made:
+        raise InputError("the one vocabulary begins where the other ends: train the other for longer")
     cells = [c for equal in EQUAL for c in _with_intervals([m for m in made if m[1] == equal])]
     longest = [ladders[side][shared[-1]][-1] for side in (0, 1)]
     bits = [bytes_per_token(r) for r in longest]
@@ -131,7 +137,7 @@ def compare_tokenizers(first: Sequence[Run], second: Sequence[Run]) -> Tokenizer
     )  # fmt: skip
 
 
-Key = tuple[int, int, int, int]  # width, layers, heads, seed
+Key = tuple[int, int, int, int, int]  # width, layers, heads, window, seed
 
 
 def _ladders(runs: Sequence[Run]) -> dict[Key, list[Run]]:
@@ -139,7 +145,7 @@ def _ladders(runs: Sequence[Run]) -> dict[Key, list[Run]]:
     found: dict[Key, list[Run]] = {}
     for r in sorted((r for r in runs if r.finished), key=lambda r: r.config.n_tokens):
         m = r.config.model
-        found.setdefault((m.d_model, m.n_layer, m.n_head, r.config.train.seed), []).append(r)
+        found.setdefault((m.d_model, m.n_layer, m.n_head, m.seq_len, r.config.train.seed), []).append(r)
     return found
 
 
@@ -156,12 +162,11 @@ def _check(first: Sequence[Run], second: Sequence[Run]) -> None:
 
 
 def _bits_at(ladder: Sequence[Run], spent: Callable[[Run], float], at: float) -> float:
+    """Bits per byte at ``at``; NaN where the ladder begins beyond it."""
     x = np.log([spent(r) for r in ladder])
     bits = np.log([float(r.bits_per_byte or math.nan) for r in ladder])
     if math.log(at) < x[0] - 1e-9:
-        raise InputError(
-            f"{ladder[0].run_id} begins beyond what the other vocabulary reached: train the other for longer"
-        )
+        return math.nan
     return float(np.exp(np.interp(math.log(at), x, bits)))
 
 

@@ -104,6 +104,8 @@ def _filled(text: str) -> str:
 def _of_sweeps(versus: Versus) -> list[str]:
     quick, real = versus.sides
     said = [f"The quick look, {_described(quick)}, is measured by the larger sweep, {_described(real)}."]
+    if versus.tokenizers:
+        said = [f"One text under two vocabularies: {_described(quick)} and {_described(real)}."]
     if versus.why_not_losses:
         said.append(
             f"Exponents are compared and losses are not: {versus.why_not_losses}, and each text "

@@ -15,6 +15,7 @@ from scaling_lib.config import ModelConfig, RunConfig
 from scaling_lib.counting import count_parameters, training_flops
 from scaling_lib.errors import InputError
 from scaling_lib.sweep.plan import Phase, Plan, make_plan
+from scaling_lib.words import counted
 
 COMPILING_SECONDS = 15.0  # of a run whose step is compiled; the first of a process takes longer
 STARTING_SECONDS = 6.0  # a worker process: torch loaded, the corpus opened
@@ -172,7 +173,7 @@ def describe_cut(cut: Sequence[RunConfig]) -> str:
     """The runs that a budget left out, in one line."""
     names = [f"{c.train.recipe} {c.model.name} {c.train.max_steps:,} steps" for c in cut]
     more = f" and {len(names) - 6} more" if len(names) > 6 else ""
-    return f"left out to keep to the budget, {len(cut)} runs: {', '.join(names[:6])}{more}"
+    return f"left out to keep to the budget, {counted(len(cut), 'run')}: {', '.join(names[:6])}{more}"
 
 
 @dataclass(frozen=True)

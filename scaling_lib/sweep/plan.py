@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from scaling_lib.config import RunConfig
 from scaling_lib.counting import count_parameters, training_bytes, training_flops
+from scaling_lib.words import counted
 
 # One thread per process beats two threads in one process for models up to a few million parameters: their matrix
 # products are too small to be worth dividing.
@@ -80,13 +81,13 @@ class Plan:
     def flops(self) -> float:
         return sum(job.flops for phase in self.phases for job in phase.jobs)
 
-    @property
-    def peak_bytes(self) -> float:
-        """Estimate of the memory of all processes at the worst moment."""
+    def peak_bytes(self, bytes_per_activation: Callable[[RunConfig], int] = lambda _: 4) -> float:
+        """Estimate of the memory of all processes at the worst moment; activations take 2 bytes in bfloat16, or 4."""
         return max(
-            phase.workers
-            * (IMPORTS_BYTES + max(training_bytes(c.model, c.train.batch_size) for j in phase.jobs for c in j.cells))
+            phase.workers * (IMPORTS_BYTES + training_bytes(c.model, c.train.batch_size, bytes_per_activation(c)))
             for phase in self.phases
+            for job in phase.jobs
+            for c in job.cells
         )
 
 
@@ -114,22 +115,22 @@ def make_plan(cells: Sequence[RunConfig], options: Options, *, on_gpu: bool = Fa
         # Its scheduler hands the jobs out. A small model takes one thread, a large one what its worker has.
         where = f"on the {options.engine} cluster, as many at a time as it has workers"
         groups = (("small", small, 1), ("large", large, 0))
-        return Plan(
-            tuple(
-                Phase(tuple(jobs), 1, n, f"{len(jobs)} jobs of {k} models: {where}") for k, jobs, n in groups if jobs
-            ),
-            options,
-        )
+        phases = [
+            Phase(tuple(jobs), 1, n, f"{counted(len(jobs), 'job')} of {k} models: {where}")
+            for k, jobs, n in groups
+            if jobs
+        ]
+        return Plan(tuple(phases), options)
     n_cores = cores()
     phases = []
     if small:
         workers = min(options.workers or n_cores, len(small))
         threads = max(1, n_cores // workers) if len(small) < n_cores and options.workers is None else 1
-        why = f"{len(small)} jobs of small models: {workers} at a time, {threads} thread(s) each"
+        why = f"{counted(len(small), 'job')} of small models: {workers} at a time, {counted(threads, 'thread')} each"
         phases.append(Phase(tuple(small), workers, threads, why))
     if large:
         workers = options.workers or 1
         why = "the device to itself" if on_gpu else f"{n_cores} threads"
-        why = f"{len(large)} jobs of {'any size' if on_gpu else 'large models'}: {workers} at a time, {why}"
+        why = f"{counted(len(large), 'job')} of {'any size' if on_gpu else 'large models'}: {workers} at a time, {why}"
         phases.append(Phase(tuple(large), workers, max(1, n_cores // workers), why))
     return Plan(tuple(phases), options)
