@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from joblib import Parallel, cpu_count, delayed
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit.result import FitResult
@@ -33,7 +34,12 @@ def digest_folder(folder: Path, rule: Callable[[int], float]) -> dict[str, Any]:
     runs = {sweep.name: read_runs(sweep) for sweep in dict.fromkeys(sweeps)}
     if not runs:
         raise InputError(f"{folder}: no folder below it holds run records; give one such as results")
-    found = {name: digest(own, rule) for name, own in runs.items()}
+    # Fits of sweeps have nothing to do with each other: a process for each core, the largest sweeps first.
+    order = sorted(runs, key=lambda name: -len(runs[name]))
+    workers = min(cpu_count(), len(order))
+    made = Parallel(n_jobs=workers)(delayed(digest)(runs[name], rule) for name in order)
+    by_name = dict(zip(order, made, strict=True))
+    found = {name: by_name[name] for name in runs}
     for first, second in permutations(runs, 2):
         if runs[first][0].config.model.vocab_size < runs[second][0].config.model.vocab_size:
             try:
