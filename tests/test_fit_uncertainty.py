@@ -274,7 +274,7 @@ def test_linear_and_bootstrap_errors_agree_on_unequal_noise():
     np.testing.assert_allclose(
         [fit.stderr[p] for p in ("E", "alpha", "beta")], np.sqrt(np.diag(fit.cov))[[0, 3, 4]], rtol=0.35
     )
-    assert noise_of(fit, fit.setup(), fit.setup().scaled(fit.values)).each is not None
+    assert noise_of(fit).each is not None
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from scaling_lib.fit.estimate import fit_power_law
 from scaling_lib.fit.isoflops import isoflop
 from scaling_lib.runs import Run
 from scaling_lib.show.sliders import BudgetPlanner, Explorer, IsoFlopLab, LawByHand, our_source, published_source
-from scaling_lib.show.sliders.canvas import plain
+from scaling_lib.show.sliders.canvas import plain, png
 from scaling_lib.show.sliders.panel import LogSlider, Slider, slider
 from scaling_lib.show.sliders.planner import MACHINES
 
@@ -387,3 +387,10 @@ def test_sliders_work_without_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "nats per token" in done.stdout
+
+
+def test_a_png_written_here_reads_as_the_same_pixels() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 11, 3), dtype=np.uint8)
+    picture = Image.open(io.BytesIO(png(pixels)))
+    picture.verify()  # its checksums
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png(pixels)))), pixels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -111,8 +112,11 @@ def _units_jacobian(work: Setup, theta: Array) -> Array:
     return out * np.where(work.law.logged, natural, 1.0)[:, None]
 
 
-def noise_of(fit: FitResult, work: Setup, theta: Array, *, bounded: bool = True) -> Noise:
+@lru_cache(maxsize=64)  # a slider asks for many intervals of one fit; a fit does not change
+def noise_of(fit: FitResult, *, bounded: bool = True) -> Noise:
     """The noise round a fit; with ``bounded=False`` as if no parameter stood at its bound."""
+    work = fit.setup()
+    theta = work.scaled(fit.values)
     jac = log_jacobian(fit.law, theta, work.log_x)[1]
     moving = work.free.copy()
     if bounded:
@@ -135,7 +139,7 @@ def add_draws(fit: FitResult, count: int, kind: str, seed: int, *, starts: int =
         raise InputError(f"bootstrap={count!r} must be a whole number of draws from 1 to {bootstrap.MOST_DRAWS:,}")
     work = fit.setup()
     theta = work.scaled(fit.values)
-    noise = noise_of(fit, work, theta)
+    noise = noise_of(fit)
     kind = bootstrap.choose(kind, fit.n_points, fit.dof, np.isinf(fit.delta), fit.groups is not None)
     draws = work.natural(bootstrap.draw(work, theta, noise, fit.residuals, kind, int(count), seed, starts))
     low, high = np.quantile(draws, [ndtr(-1.0), ndtr(1.0)], axis=0)
@@ -161,7 +165,7 @@ def prediction_interval(
     theta = work.scaled(fit.values)
     at = work.scaled_log(x)
     centre, gradient = log_jacobian(fit.law, theta, at)
-    noise = noise_of(fit, work, theta)
+    noise = noise_of(fit)
     if method == "bootstrap":
         down, up, quantile = _from_draws(fit, x, level)
     else:
@@ -186,7 +190,7 @@ def _from_noise(
     method: str,
 ) -> tuple[Array, Array, Array]:
     """Distances down and up in the log prediction, and the t quantile, by the linear method or the profile."""
-    linear = noise_of(fit, work, theta, bounded=False) if fit.diagnostics["at_bound"] else noise
+    linear = noise_of(fit, bounded=False) if fit.diagnostics["at_bound"] else noise
     variance, bend, dof = linear.contrast(gradient)
     quantile = stdtrit(dof, 0.5 + level / 2.0)
     error = np.sqrt(variance)
@@ -242,7 +246,7 @@ def parameter_interval(fit: FitResult, name: str, level: float = 0.9) -> tuple[f
     theta = work.scaled(fit.values)
     # The natural working parameter is linear in the scaled ones at fixed exponents; its gradient serves as the pin.
     up = _units_jacobian(work, theta)[j] / (value if fit.law.logged[j] else 1.0)
-    noise = noise_of(fit, work, theta, bounded=False)
+    noise = noise_of(fit, bounded=False)
     variance, bend, dof = noise.contrast(up[None, :])
     if fit.draws is not None:
         tail = float(ndtr(-stdtrit(fit.dof, 0.5 + level / 2.0)))

@@ -7,6 +7,7 @@ does the target lie where they speak (`not identifiable`)? What else is doubtful
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -130,6 +131,7 @@ def _deviance(r: Array, delta: float) -> float:
     return float(np.sum(psi * (r - 0.5 * psi)))
 
 
+@lru_cache(maxsize=64)  # a slider asks one fit about many targets; a fit does not change
 def _no_trend(fit: FitResult) -> str:
     names, falls, noise = _slopes(fit)
     if not names and fit.n_points > 1:
@@ -220,7 +222,8 @@ def _width(fit: FitResult, points: tuple[Array, ...]) -> tuple[list[str], list[s
     return [], [f"{text}, {100 * width[i]:.0f}% of the loss"] if width[i] > WIDE else []
 
 
-def _fit_doubts(fit: FitResult) -> list[str]:
+@lru_cache(maxsize=64)
+def _fit_doubts(fit: FitResult) -> tuple[str, ...]:
     """What is doubtful about the fit wherever it is used."""
     out = []
     if not fit.success:
@@ -242,8 +245,7 @@ def _fit_doubts(fit: FitResult) -> list[str]:
         out.append(f"{fit.diagnostics['groups']} groups are few to judge their shared noise by")
     if fit.sigma > NOISY:
         out.append(f"a run scatters by {100 * fit.sigma:.0f}% of its loss")
-    out += _residual_doubts(fit)
-    return out
+    return (*out, *_residual_doubts(fit))
 
 
 def _residual_doubts(fit: FitResult) -> list[str]:
@@ -284,7 +286,7 @@ def lack_of_fit(fit: FitResult) -> float:
     if fit.groups is not None:
         own = (fit.groups[:, None] == np.unique(fit.groups)).astype(float)  # (n, groups)
         mean = (own / own.sum(axis=0)) @ own.T  # a run's entry becomes its group's mean
-        noise = noise_of(fit, work, theta)
+        noise = noise_of(fit)
         kept = noise.within / (noise.within + float(own.sum(axis=0).mean()) * noise.between) if noise.within else 1.0
         whiten = np.eye(len(r)) - (1.0 - np.sqrt(kept)) * mean
         extra = [whiten @ e for e in extra if np.abs(e - mean @ e).max() > 1e-9 * np.ptp(e)]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import html
 import io
 import re
+import struct
 import textwrap
+import zlib
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
@@ -71,9 +73,7 @@ class Canvas:
             axes = artist.axes
             assert axes is not None
             axes.draw_artist(artist)
-        buffer = io.BytesIO()
-        Image.fromarray(np.asarray(self._agg.buffer_rgba())).convert("RGB").save(buffer, "png", compress_level=1)
-        self.image.value = buffer.getvalue()
+        self.image.value = png(np.asarray(self._agg.buffer_rgba())[:, :, :3])
 
     def still(self, words: str = "") -> Picture:
         """What is shown now, as a plain picture, with words (HTML or plain) below it."""
@@ -87,6 +87,22 @@ class Canvas:
         buffer = io.BytesIO()
         both.save(buffer, "png", optimize=True)
         return Picture(buffer.getvalue())
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """Pixels, uint8 (height, width, 3), as a PNG file, quickly.
+
+    Pillow tries five filters on every row, which takes a third of the time of a redraw. A figure is mostly white and
+    compresses as well without. (The format: a signature, then chunks of length, name, data, CRC; w3.org/TR/png.)
+    """
+    height, width, _ = pixels.shape
+    rows = np.zeros((height, 1 + 3 * width), np.uint8)  # each begins with its filter: 0, none
+    rows[:, 1:] = pixels.reshape(height, -1)
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits a channel, RGB
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 1)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
 
 
 def _for_screen_readers(text: str) -> ipywidgets.HTML:
