@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from scaling_lib.errors import InputError
 from scaling_lib.runs import Run
 from scaling_lib.show.export import TARGETS, save_set
-from scaling_lib.show.figures import figure_set, grid_isoflop
+from scaling_lib.show.figures import figure_set, grid_isoflop, isoflop_points, plot_isoflop
 from scaling_lib.show.grids import the_grid
 from scaling_lib.sweep.recipes import peak_lr
 
@@ -80,6 +81,11 @@ def test_captions_give_the_verdict_and_descriptions_the_numbers(grid_runs: list[
 
 def test_parabolas_from_a_grid_find_the_laws_exponent(grid_runs: list[Run]) -> None:
     found = grid_isoflop(the_grid(grid_runs))
+    points = isoflop_points(the_grid(grid_runs))
+    axes = plot_isoflop(found, points, Figure().add_subplot())
+    drawn = [line for line in axes.lines if line.get_marker() == "o"]
+    assert sum(len(line.get_xdata()) for line in drawn) == len(points) >= 3 * len(found.budgets)
+    assert len([line for line in axes.lines if line.get_marker() == "*"]) == found.used.sum()
     assert len(found.budgets) == 5
     low, high = found.a_interval
     assert low - 0.1 < 0.45 / (0.3 + 0.45) < high + 0.1  # beta / (alpha + beta); parabolas are biased

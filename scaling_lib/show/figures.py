@@ -236,16 +236,11 @@ def _recipes(runs: Sequence[Run]) -> list[Named]:
     return found
 
 
-def grid_isoflop(grid: Grid, budgets: int = BUDGETS) -> IsoFlopResult:
-    """IsoFLOP parabolas from a grid: each size's losses interpolated in ln D to where it spends the budget.
+def isoflop_points(grid: Grid, budgets: int = BUDGETS) -> np.ndarray:
+    """Size, budget and loss, float (m, 3): each size's losses interpolated in ln D to where it spends the budget.
 
     Budgets are spread evenly in ln C = ln 6ND where at least four sizes can spend them within the tokens
     that they were trained on.
-
-    Raises
-    ------
-    InputError
-        When no two budgets have a minimum inside.
     """
     t = grid.table
     n, d = np.asarray(t.n_params), np.asarray(t.n_tokens)
@@ -263,8 +258,18 @@ def grid_isoflop(grid: Grid, budgets: int = BUDGETS) -> IsoFlopResult:
             if lengths[0] <= want <= lengths[-1]:  # between two lengths a power of D, as losses fall
                 loss = np.exp(np.interp(np.log(want), np.log(lengths), np.log(means)))
                 rows.append((size, budget, float(loss)))
-    at = np.array(rows)
-    return isoflop(at[:, 0], at[:, 1], at[:, 2])
+    return np.array(rows)
+
+
+def grid_isoflop(grid: Grid, budgets: int = BUDGETS) -> IsoFlopResult:
+    """IsoFLOP parabolas through `isoflop_points`.
+
+    Raises
+    ------
+    InputError
+        When no two budgets have a minimum inside.
+    """
+    return isoflop(*isoflop_points(grid, budgets).T)
 
 
 def _grid(grid: Grid, several: bool) -> Iterable[Named]:
@@ -298,7 +303,7 @@ def _grid(grid: Grid, several: bool) -> Iterable[Named]:
         return
     yield Named(
         f"isoflop{end}",
-        _one(lambda axes: plot_isoflop(found, axes)),
+        _one(lambda axes: plot_isoflop(found, isoflop_points(grid), axes)),
         f"Loss against size at {len(found.budgets)} budgets, interpolated in the grid, with parabolas; stars are "
         f"minima "
         f"inside. N* ~ C^{found.a:.2f}. The budgets share runs, so their scatter about the line gives no interval.",
@@ -306,15 +311,17 @@ def _grid(grid: Grid, several: bool) -> Iterable[Named]:
     )
 
 
-def plot_isoflop(found: IsoFlopResult, axes: Axes) -> Axes:
-    """Draw the parabolas of each budget over the sizes tried, and the minima that lie inside."""
+def plot_isoflop(found: IsoFlopResult, points: np.ndarray, axes: Axes) -> Axes:
+    """Draw the points of each budget, its parabola over the sizes tried, and the minimum if it lies inside."""
     for i, colour in enumerate(shades(len(found.budgets))):
         at = np.geomspace(found.n_range[i, 0], found.n_range[i, 1], 60)
         u = np.log(at) - found.centre[i]
         axes.plot(at, found.coefficients[i] @ np.stack([np.ones_like(u), u, u * u]), color=colour,
                   label=f"{found.budgets[i]:.1e} FLOP")  # fmt: skip
+        own = points[np.isclose(points[:, 1], found.budgets[i])]
+        axes.plot(own[:, 0], own[:, 2], "o", color=colour, markersize=5)
         if found.used[i]:
-            axes.plot(found.n_opt[i], found.loss_opt[i], "*", color=colour, markersize=12)
+            axes.plot(found.n_opt[i], found.loss_opt[i], "*", color=colour, markersize=14, markeredgecolor="white")
     count_axis(axes)
     axes.set_xlabel(AXIS["N"])
     axes.set_ylabel("validation loss (nats per token)")
