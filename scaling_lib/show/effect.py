@@ -84,12 +84,12 @@ class Effect:
         rows = [
             f"{self.other.upper()} over {self.reference.upper()}: {len(self.cells)} cells, "
             f"noise between seeds {100 * self.noise:.2f}% of the loss",
-            f"{'what shifts':>28} {'by':>34} {'left over':>10} {'p':>8}",
+            f"{'what shifts':>28} {'by':>48} {'left over':>10} {'p':>8}",
         ]
         for s in self.shifts:
             by = ", ".join(f"{v:+.3f} [{a:+.3f}, {b:+.3f}]" for v, a, b in zip(s.values, s.low, s.high, strict=True))
             p = f"{s.p:.3f}" if s.p >= 0.001 else "<0.001"
-            rows.append(f"{s.what:>28} {by:>34} {100 * s.scatter:>9.2f}% {p:>8}")
+            rows.append(f"{s.what:>28} {by:>48} {100 * s.scatter:>9.2f}% {p:>8}")
         return "\n".join(rows)
 
 
