@@ -21,7 +21,8 @@ class Bar:
     def __enter__(self) -> Bar:
         from tqdm import tqdm
 
-        self._began = self._line = time.monotonic()
+        self._line = time.monotonic()
+        self._first: tuple[float, float] | None = None  # when, and the share that was done before
         self._live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._bar = tqdm(total=1.0, disable=not self._live, bar_format="{percentage:3.0f}% |{bar}| {desc}")
         return self
@@ -31,8 +32,10 @@ class Bar:
 
     def show(self, snapshot: Snapshot) -> None:
         now = time.monotonic()
-        elapsed, share = now - self._began, snapshot.share_done
-        left = f", {duration(elapsed / share * (1 - share))} left" if 0.02 < share < 1 else ""
+        share = snapshot.share_done
+        began, before = self._first = self._first or (now, share)
+        gained = share - before  # runs that were finished before took no time now
+        left = f", {duration((now - began) / gained * (1 - share))} left" if gained > 0.02 and share < 1 else ""
         text = f"{snapshot.runs_done}/{counted(snapshot.runs_total, 'run')}{left}"
         for name, loss, speed in snapshot.running[:1]:
             text += f"; {name.rsplit('-', 1)[0]}: loss {loss:.2f}, {speed:,.0f} tokens/s"

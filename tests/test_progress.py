@@ -53,9 +53,19 @@ def test_a_pipe_gets_a_line_now_and_then_and_the_last(clock: list[float], capsys
     running = "v2-2x32-s300-r0: loss 4.57, 12,345 tokens/s"
     assert err.splitlines() == [
         f" 25%  1/4 runs, 2 min left; {running}",  # 30 s for a quarter: 90 s for the rest
-        f" 50%  2/4 runs, 51 s left; {running}",
+        f" 50%  2/4 runs, 52 s left; {running}",
         f"100%  4/4 runs; {running}",
     ]
+
+
+def test_what_was_finished_before_makes_nothing_look_faster(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Bar() as bar:
+        bar.show(snapshot(0.6, 3))
+        clock[0] += 60
+        bar.show(snapshot(0.7, 3))
+    assert " 70%  3/4 runs, 3 min left;" in capsys.readouterr().err
 
 
 def test_a_dumb_terminal_is_treated_as_a_pipe(
