@@ -91,7 +91,7 @@ def test_studies_have_their_tables() -> None:
 
 SHOWN = {
     "runs", "diverged", "corpus", "fingerprint", "vocab_size", "training_hours", "loss", "ladders", "grids",
-    "seed_noise", "wsd_less_v2", "effects", "true_floor", "floors", "retrained", "rates",
+    "seed_noise", "wsd_less_v2", "effects", "true_floor", "floors", "retrained", "tokenizers", "rates",
 }  # fmt: skip
 
 
