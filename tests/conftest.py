@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -104,3 +105,5 @@ def make_run() -> Callable[..., Run]:
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("MPLBACKEND", "agg")  # no window, here and in subprocesses
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background: subprocesses would inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
