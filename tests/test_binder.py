@@ -37,7 +37,8 @@ plain = {"__name__": "__main__"}
 for cell in json.load(open(sys.argv[1]))["cells"]:
     if cell["cell_type"] == "code":
         lines = "".join(cell["source"]).splitlines()
-        exec("\\n".join(x for x in lines if not x.startswith("%")), plain)
+        text = "\\n".join(x for x in lines if not x.startswith("%"))
+        exec(text.replace("SWEEPS = 300", "SWEEPS = 10"), plain)  # what they find is checked elsewhere
 """
 
 
