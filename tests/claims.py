@@ -430,7 +430,8 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         f"a straight line through the same points errs by {LINE}",
         f"It errs by {SHORT}, a straight line by {SHORT_LINE}, and {SHORT_HELD} hold",
         "{six:.1%} for the same six sizes in windows of 128",
-        "V2 ends at {quick_runs.v2_3x256_3000:.2f} after 3,000 steps and at {quick_runs.v2_3x256_6000:.2f} after 6,000, where",
+        "V2 ends at {quick_runs.v2_3x256_3000:.2f} after 3,000 steps and at {quick_runs.v2_3x256_6000:.2f} after "
+        "6,000, where",
         "size and tokens: {epoch.gpt3:.2f}. Put in the rumour of GPT-4: {epoch.gpt4:.2f}",
         "from its smaller kin within {pythia.non_embedding:.1%}",
         "the error is {pythia.total:.1%}",

@@ -23,12 +23,12 @@ from scaling_lib.sweep.execute import run_sweep
 from scaling_lib.sweep.plan import Options, make_plan
 
 text = "random-walk:train_tokens=60000,val_tokens=8192"
-plain = TrainConfig("v2", 5000, 4, 0.01, "cosine", 500, 0, 0.01, eval_tokens=2048)
+plain = TrainConfig("v2", 1400, 4, 0.01, "cosine", 140, 0, 0.01, eval_tokens=2048)
 trunk = replace(plain, recipe="wsd", schedule="wsd", warmup_steps=50)
 cells = [RunConfig(ModelConfig(1, 2, d, 257, 16), plain, text) for d in (16, 24, 32)]
 cells += [
     RunConfig(ModelConfig(1, 2, 16, 257, 16), replace(trunk, max_steps=n, decay_steps=n // 5), text)
-    for n in (1600, 3200, 6400)
+    for n in (400, 800, 1600)
 ]
 if __name__ == "__main__":
     corpus = load_corpus(text, 257)
@@ -81,6 +81,15 @@ def records(out: Path) -> dict[str, dict]:
     return found
 
 
+def newest(out: Path) -> float:
+    """When the sweep last kept something: a checkpoint or a record. Seconds of the clock, 0 where there is none."""
+    found = 0.0
+    for path in (*out.glob(".ckpt/*.pt"), *out.glob("*.json")):
+        with contextlib.suppress(FileNotFoundError):  # a finished run removes its checkpoints
+            found = max(found, path.stat().st_mtime)
+    return found
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL; the chaos is not tried")
 def test_twenty_kills_lose_nothing(tmp_path):
@@ -94,6 +103,8 @@ def test_twenty_kills_lose_nothing(tmp_path):
     rng = random.Random(1)
     kills: list[str] = []
     parent = start(script, chaos)
+    since, patience = time.time(), 0.0  # the last kill, and how long to wait for the next
+    waits_for_work = True  # else a worker may die while it starts
     finished_once: dict[str, int] = {}
     deadline = time.monotonic() + 900
     while time.monotonic() < deadline:
@@ -101,11 +112,14 @@ def test_twenty_kills_lose_nothing(tmp_path):
             if parent.returncode == 0:
                 break
             parent = start(script, chaos)
-        time.sleep(rng.uniform(0.2, 1.2))
-        if len(kills) < KILLS:
+        time.sleep(0.05)
+        ready = time.time() > since + patience and (not waits_for_work or newest(chaos) > since)
+        if ready and len(kills) < KILLS:
+            time.sleep(rng.uniform(0, 0.3))
             what = kill_something(parent, rng)
             if what:
                 kills.append(what)
+                since, patience, waits_for_work = time.time(), rng.uniform(0, 1), rng.random() < 0.4
         for path in chaos.glob("*.json"):  # a finished run is never trained again
             written = finished_once.setdefault(path.name, path.stat().st_mtime_ns)
             assert path.stat().st_mtime_ns == written
