@@ -183,6 +183,10 @@ def _figures(args: argparse.Namespace) -> int:
     from scaling_lib.sweep.recipes import peak_lr
 
     several = len(args.folder) > 1
+    own = [folder.resolve().name for folder in args.folder]
+    for name in own:
+        if own.count(name) > 1 and args.target != "pptx":
+            raise InputError(f"two folders are named {name}, and their figures would share one: draw them one by one")
     sweeps = {folder: records(folder) for folder in args.folder}
     if args.target == "pptx":
         from scaling_lib.show.talk import save_talk
@@ -204,8 +208,10 @@ def _figures(args: argparse.Namespace) -> int:
 
 def _fit(args: argparse.Namespace) -> int:
     from scaling_lib.fit.report import fit_table
-    from scaling_lib.fit.table import read_table, table_from_arrays
-    from scaling_lib.runs import check_poolable, table
+    from scaling_lib.fit.table import read_table
+    from scaling_lib.runs import check_poolable
+    from scaling_lib.show.grids import run_table
+    from scaling_lib.show.ladders import check_rates
 
     if args.source.is_dir():
         everything = records(args.source)
@@ -221,13 +227,10 @@ def _fit(args: argparse.Namespace) -> int:
         if lost:
             say(f"left out, not finished: {', '.join(lost)}")
         check_poolable(runs)
-        columns = table(runs)
-        source = table_from_arrays(
-            columns["val_loss"],
-            n_params=columns["n_params_non_embedding"],
-            n_tokens=columns["n_tokens"],
-            source=str(args.source),
-        )
+        check_rates(runs)
+        source = run_table(runs, str(args.source))
+    elif args.recipe:
+        raise InputError(f"--recipe chooses among the runs of a folder; {args.source} is a table: leave it out")
     else:
         source = read_table(args.source)
     options = {} if args.objective is None else {"objective": args.objective}

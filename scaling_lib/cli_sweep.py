@@ -204,7 +204,6 @@ def run_command(args: argparse.Namespace) -> int:
     plan = _within_budget(args, plan, seconds, done)
     cells = plan.cells
     done = [c for c in done if c in cells]
-    cost = {c: seconds[c.model] * c.n_tokens for c in cells}
     expected, flops, began = expected_seconds(plan, seconds, done), plan_flops(plan, done), time.monotonic()
     how_long = f"about {duration(expected)}" if args.engine == "local" else f"on the {args.engine} cluster"
     say(
@@ -212,8 +211,8 @@ def run_command(args: argparse.Namespace) -> int:
     )
     with Bar() as bar:
         outcomes = run_sweep(
-            plan, out, corpus, force=args.force, checkpoint_seconds=args.checkpoint_seconds, cost=cost,
-            history_points=find_mode(args.mode).history_points, on_snapshot=bar.show,
+            plan, out, corpus, force=args.force, checkpoint_seconds=args.checkpoint_seconds,
+            history_points=find_mode(args.mode).history_points, seconds_per_token=seconds, on_snapshot=bar.show,
         )  # fmt: skip
     took = time.monotonic() - began
     trained = sum(o.status in ("finished", "diverged") for o in outcomes)

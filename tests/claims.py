@@ -80,11 +80,10 @@ def _sweep(digest: Mapping[str, Any]) -> SimpleNamespace:
         setattr(out, f"hidden_{t['hidden']}", SimpleNamespace(**t))
     for e in digest.get("effects", ()):
         setattr(out, f"{_word(e['reference'])}_{_word(e['other'])}", _effect(e))
-    for c in digest.get("tokenizers", {}).get("cells", ()):
-        setattr(out, f"at_{c['shape']}_{_word(c['equal'].split()[-1])}", SimpleNamespace(gain=-c["change"]))
-    if "tokenizers" in digest:
-        out.nats = digest["tokenizers"]["nats"]
-        out.shares = digest["tokenizers"]["shares"]
+    for found in digest.get("tokenizers", ()):
+        for c in found["cells"]:
+            setattr(out, f"at_{c['shape']}_{_word(c['equal'].split()[-1])}", SimpleNamespace(gain=-c["change"]))
+        out.nats, out.shares = found["nats"], found["shares"]
     if "rates" in digest:
         out.rates = SimpleNamespace(**digest["rates"])
     return out
@@ -166,6 +165,7 @@ def _losses() -> dict[str, Any]:
     longest = quick["v2", "3x256", 3000]
     measured = SimpleNamespace(
         **at, fall=at["v2_3x256_3000"] - at["v2_3x256_6000"],
+        wider=at["v2_3x256_3000"] - at["v2_5x336_3000"],
         per_parameter=longest.counts["n_tokens"] / longest.counts["n_params"],
     )  # fmt: skip
     six = the_grid([r for r in read_runs(RESULTS / "laptop") if r.config.model.d_model <= 112])
@@ -256,6 +256,7 @@ FRONT = (
     "{quick_runs.v2_4x128_3000:.2f}",
     "{quick_runs.v2_3x256_3000:.2f}",
     "{quick_runs.v2_3x256_6000:.2f}",
+    "{quick_runs.v2_5x336_3000:.2f}",
     "alpha = {laptop.wsd_N.alpha:.2f}",
     "E = {laptop.wsd_N.E:.2f} | {laptop.wsd_N.verdict}",
     "beta = {v1_to_v2.v2_D.beta:.2f}",
@@ -351,10 +352,11 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "alpha = {v1_to_v2.v2_N.alpha:.2f}, E = {v1_to_v2.v2_N.E:.2f}, `{v1_to_v2.v2_N.verdict}` within",
         "V1 at vocabulary 10,000 starts at {vocabulary_10000.loss.first:.2f} and ends at "
         "{vocabulary_10000.loss.lowest:.2f}",
-        "{quick_runs.v2_3x256_3000:.2f} at 5M parameters, {quick_runs.v2_4x128_3000:.2f} at 2.1M; after 6,000 steps in "
-        "place of 3,000, {quick_runs.v2_3x256_6000:.2f} at 5M",
+        "{quick_runs.v2_4x128_3000:.2f}, {quick_runs.v2_3x256_3000:.2f} and {quick_runs.v2_5x336_3000:.2f} at 2M, 5M "
+        "and 10M parameters; after 6,000 steps in place of 3,000, {quick_runs.v2_3x256_6000:.2f} at 5M",
         "saw {quick_runs.per_parameter:.1f} tokens for each parameter, and as many again gained "
-        "{quick_runs.fall:.2f} nats",
+        "{quick_runs.fall:.2f} nats, where twice the parameters gain {quick_runs.wider:.2f}",
+        "| 5x336 | 10,223,472 | {quick_runs.v1_5x336_1000:.3f} | - | - | {quick_runs.v2_5x336_3000:.3f} | - |",
         "| 4x128 | 2,100,352 | {quick_runs.v1_4x128_1000:.3f} | - | - | {quick_runs.v2_4x128_3000:.3f} | - |",
         "| 3x256 | 4,986,624 | {quick_runs.v1_3x256_1000:.3f} | {quick_runs.v2_3x256_750:.3f} | "
         "{quick_runs.v2_3x256_1500:.3f} | {quick_runs.v2_3x256_3000:.3f} | {quick_runs.v2_3x256_6000:.3f} |",

@@ -96,7 +96,7 @@ def make_run() -> Callable[..., Run]:
                 "run_id": f"{recipe}-{model.name}-s{steps}-r{seed}",
                 "status": "diverged" if loss is None else "finished",
                 "config": RunConfig(model, train, "made"),
-                "corpus": {"name": "made", "fingerprint": fingerprint, "vocab_size": vocab_size},
+                "corpus": {"name": "made", "fingerprint": fingerprint, "vocab_size": vocab_size, "n_val_tokens": 4096},
                 "history": (Point(0, 0, lr, 6.24, 6.25), Point(steps, steps * 1024, lr, last, loss)),
                 "val_loss": loss,
                 "val_loss_se": None if loss is None else 0.02,

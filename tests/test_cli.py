@@ -104,6 +104,7 @@ BAD = {
     "no figure format": (["figures", "folder", "--format", ""], "unknown figure format"),
     "unknown law": (["fit", "table.csv", "--law", "line"], "choose one of"),
     "law without its column": (["fit", "table.csv", "--law", "chinchilla"], "no D column"),
+    "recipe of a table": (["fit", "table.csv", "--recipe", "v2"], "chooses among the runs of a folder"),
     "unknown objective": (["fit", "table.csv", "--objective", "mse"], "choose one of"),
     **{f"level {v}": (["fit", "table.csv", "--level", v], "level") for v in ("0", "1", "2", "nan", "high")},
     **{f"draws {v}": (["fit", "table.csv", "--bootstrap", v], "bootstrap") for v in ("-1", "1.5")},
@@ -312,6 +313,31 @@ def test_fit_gives_json_of_one_recipe(
     assert capsys.readouterr().err.splitlines()[0].startswith("the ladder in N: 3 runs")
     assert call("fit", out, "--law", "power_d", "--recipe", "v1") == 2
     assert "needs three or more runs that differ in D alone" in capsys.readouterr().err
+
+
+def test_fit_of_a_folder_knows_which_runs_share_noise_and_pools_no_two_rates(
+    place: Path, make_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for d in (16, 32, 48, 64, 96):
+        for steps in (100, 200, 400):
+            loss = law(24 * d**2 + 5 * d) + 40 / steps
+            write_run(make_run("wsd", d_model=d, steps=steps, loss=loss), place / "folder")
+    assert call("fit", "folder", "--law", "chinchilla") == 0
+    assert "5 groups" in capsys.readouterr().out
+    write_run(make_run("wsd", d_model=16, steps=800, loss=3.0, lr=0.02), place / "folder")
+    assert call("fit", "folder", "--law", "power_c") == 2
+    assert "differ in their peak rate" in capsys.readouterr().err
+
+
+def test_figures_of_two_folders_of_one_name_do_not_replace_each_other(
+    place: Path, make_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("a/demo", "b/demo"):
+        for d in (16, 32, 48):
+            write_run(make_run("v2", d_model=d, loss=law(24 * d**2 + 5 * d)), place / folder)
+    assert call("figures", "a/demo", "b/demo", "--out", "o") == 2
+    assert "two folders are named demo" in capsys.readouterr().err
+    assert not (place / "o").exists()
 
 
 def test_fit_of_a_folder_names_what_it_leaves_out_and_obeys_every_option(

@@ -86,8 +86,9 @@ def test_two_vocabularies_of_one_text_are_set_side_by_side(make_run: Callable[..
             write_run(run, tmp_path / name)
     found = digest_folder(tmp_path, peak_lr)
     assert [name for name in found if "tokenizers" in found[name]] == ["large"]
-    assert found["large"]["tokenizers"]["beside"] == "small"
-    (tokens,) = (c for c in found["large"]["tokenizers"]["cells"] if c["equal"] == "tokens")
+    (both,) = found["large"]["tokenizers"]
+    assert both["beside"] == "small"
+    (tokens,) = (c for c in both["cells"] if c["equal"] == "tokens")
     assert tokens["change"] == pytest.approx(2.0 / 3.5 - 1, rel=1e-4)
     assert tokens["low"] is None, "one seed"
     assert "| `large` | `small` | 2x32 | tokens |" in experiment_summary(found)

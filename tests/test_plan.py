@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from scaling_lib.config import ModelConfig, RunConfig, TrainConfig
 from scaling_lib.counting import training_bytes, training_flops
 from scaling_lib.errors import InputError
+from scaling_lib.sweep import execute
 from scaling_lib.sweep import plan as module
 from scaling_lib.sweep.cost import STARTING_SECONDS, Timing, calibrate, expected_seconds, log_timing, within_budget
 from scaling_lib.sweep.plan import IMPORTS_BYTES, Job, Options, cores, make_plan
@@ -55,6 +56,19 @@ def test_only_wsd_runs_that_differ_in_length_alone_share_a_job() -> None:
     assert [c.train.max_steps for c in jobs[-1]] == [100, 200, 400]  # the shortest leaves a trunk for the next
 
 
+def test_progress_weighs_what_a_run_trains_itself() -> None:
+    chain = [wsd(100), wsd(200), wsd(400)]
+    plan = make_plan([*chain, run(steps=100)], Options())
+    weights = execute._weights(plan, {c.model: 2.0 for c in plan.cells}, [])
+    tokens = 4 * 16
+    assert [weights[c][0] for c in chain] == [2 * n * tokens for n in (100, 120, 240)]
+    assert [weights[c][1] for c in chain] == pytest.approx([0, 80 / 200, 160 / 400])
+    assert weights[run(steps=100)] == (2 * 100 * tokens, 0.0)
+    again = execute._weights(plan, {c.model: 2.0 for c in plan.cells}, chain[:1])  # its trunk is gone
+    assert [again[c][0] for c in chain] == [2 * n * tokens for n in (100, 200, 240)]
+    assert sum(w for w, _ in execute._weights(plan, None, []).values()) == pytest.approx(plan.flops)
+
+
 def test_a_trunk_is_paid_for_once() -> None:
     job = Job((wsd(100), wsd(200), wsd(400)))
     # Steps: 100; 200 less the trunk of 80; 400 less the trunk of 160.
@@ -85,6 +99,9 @@ def test_small_models_run_side_by_side_and_large_ones_alone(two_cores: None) -> 
     assert (alone.workers, alone.threads) == (1, 2)  # nothing else wants the second core
     (asked,) = make_plan([run(seed=s) for s in range(5)], Options(workers=3)).phases
     assert (asked.workers, asked.threads) == (3, 1)
+    (one,) = make_plan([run(LARGE)], Options(workers=8)).phases
+    assert (one.workers, one.threads) == (1, 2)
+    assert "8 at a time" not in one.why
     (gpu,) = make_plan([run(), run(LARGE)], Options(), on_gpu=True).phases
     assert (gpu.workers, len(gpu.jobs)) == (1, 2)
 

@@ -224,6 +224,8 @@ BAD = {
     "missing table": (["none.csv"], "cannot be read"),
     "level 0": (["kaplan-n", "--level", "0"], "between 0 and 1"),
     "level nan": (["kaplan-n", "--level", "nan"], "between 0 and 1"),
+    "three counts that disagree": (["kaplan-n", "--target", "N=1e9,D=2e10,C=5"], "give two of the three"),
+    "law of a law": (["kaplan-n", "--law", "power_n"], "one published law"),
     "recipe of a law": (["kaplan-n", "--recipe", "v2"], "leave it out"),
 }
 

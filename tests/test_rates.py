@@ -15,6 +15,8 @@ import pytest
 from scaling_lib.cli import main
 from scaling_lib.errors import InputError
 from scaling_lib.runs import Run, read_runs, write_run
+from scaling_lib.show.digest import digest_folder
+from scaling_lib.show.experiment_summary import experiment_summary
 from scaling_lib.show.rates import is_rate_study, plot_rates, rate_report, rate_scans, width_power
 from scaling_lib.sweep.recipes import peak_lr
 
@@ -55,6 +57,16 @@ def test_the_power_of_the_width_is_found_beside_a_level_for_each_length(make_run
     power, error = width_power(longer)
     assert power == pytest.approx(0.7, abs=1e-6)
     assert error == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_study_of_one_width_has_no_power_of_it(make_run: Make, tmp_path: Path) -> None:
+    for run in study(make_run, lambda d: 0.3 / d):
+        if run.config.model.d_model == 64:
+            write_run(run, tmp_path / "one")
+    found = digest_folder(tmp_path, peak_lr)
+    assert found["one"]["rates"]["width_power"] is None
+    assert "| `one` | 2 | 2 |" in experiment_summary(found)
+    assert "| - ± - |" in experiment_summary(found)
 
 
 def test_an_optimum_at_the_edge_is_said_and_not_believed(make_run: Make) -> None:

@@ -12,6 +12,7 @@ import pytest
 from scaling_lib.errors import InputError
 from scaling_lib.runs import Run
 from scaling_lib.show.retrained import coverage_report, plot_retrained, retrained_coverage
+from scaling_lib.show.studies import study_numbers, study_texts
 
 mpl.use("agg")
 WIDTHS = range(16, 144, 16)
@@ -54,6 +55,21 @@ def test_flat_ladders_are_refused_and_counted(ladders, make_run) -> None:
     rng = np.random.default_rng(1)
     flat = [make_run(d_model=w, seed=s, loss=4 + 0.01 * rng.standard_normal()) for s in range(12) for w in WIDTHS]
     assert retrained_coverage(flat).refused >= 9
+    known = [make_run(d_model=w, seed=s, loss=4.0 + 0.01 * (w % 32 > 0)) for s in range(12) for w in WIDTHS]
+    found = retrained_coverage(known)
+    assert found.refused == 12
+    assert found.share is None
+    assert "none predicted" in coverage_report([found])
+    (numbers, *_) = study_numbers(known)["retrained"]
+    assert (numbers["held"], numbers["trials"], numbers["refused"]) == (0, 0, 12)
+    plot_retrained(found)
+
+
+def test_a_sweep_cut_short_has_no_such_answer_and_keeps_the_others(ladders) -> None:
+    largest = max(WIDTHS)
+    cut = [r for r in ladders(seeds=12) if r.config.model.d_model < largest or r.config.train.seed < 5]
+    assert "retrained" not in study_numbers(cut)
+    assert study_texts(cut) == []
 
 
 @pytest.mark.parametrize(("seeds", "hide"), [(9, 1), (12, 4), (12, 0)])

@@ -394,3 +394,38 @@ def test_a_png_written_here_reads_as_the_same_pixels() -> None:
     picture = Image.open(io.BytesIO(png(pixels)))
     picture.verify()  # its checksums
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png(pixels)))), pixels)
+
+
+# ---- laws that say nothing
+
+
+@pytest.fixture(scope="module")
+def flat(make_run: Callable[..., Run]):
+    noise = np.random.default_rng(3).normal(0, 0.002, (6, 4))
+    return our_source(
+        [
+            make_run("wsd", d_model=d, steps=s, loss=(1.8 + 300 / (s * 1024) ** 0.45) * (1 + e))
+            for d, row in zip((16, 32, 48, 64, 96, 128), noise.tolist(), strict=True)
+            for s, e in zip((50, 100, 200, 400), row, strict=True)
+        ]
+    )
+
+
+def test_a_law_that_is_flat_in_size_has_no_budget_to_split(flat) -> None:
+    explorer = Explorer([flat])
+    assert explorer.by.disabled
+    assert "lies beyond the sliders" in explorer.text.value
+    explorer.reset.click()
+    assert explorer.by.value == "nd"
+
+
+def test_the_planner_of_a_refused_law_says_so(make_run: Callable[..., Run]) -> None:
+    noise = np.random.default_rng(4).normal(0, 0.01, (6, 4))
+    nothing = our_source(
+        [
+            make_run("wsd", d_model=d, steps=s, loss=4.0 + e)
+            for d, row in zip((16, 32, 48, 64, 96, 128), noise.tolist(), strict=True)
+            for s, e in zip((50, 100, 200, 400), row, strict=True)
+        ]
+    )
+    assert "No prediction" in BudgetPlanner(nothing).text.value

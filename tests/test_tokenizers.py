@@ -96,8 +96,22 @@ def test_what_is_not_one_text_one_recipe_and_two_vocabularies_is_refused(make_ru
         compare_tokenizers(short, long)
     cells = compare_tokenizers(short, [r for r in second if r.config.train.max_steps == 100]).cells
     assert {c.equal for c in cells} == {"tokens"}, "more text and FLOPs than the smaller vocabulary has: no answer"
+    found = compare_tokenizers(short, [r for r in second if r.config.train.max_steps == 100])
+    assert len(plot_tokenizers(found).containers) == 1
+    assert found.largest == "2x64"
     with pytest.raises(InputError, match="no bits per byte"):
         bytes_per_token(make_run("v2", bits_per_byte=None))
+
+
+def test_losses_of_a_part_of_the_text_are_named(make_run: MakeRun) -> None:
+    first, second = ladder(make_run, 512, SMALL), ladder(make_run, 4096, LARGE)
+    assert compare_tokenizers(first, second).caveat == ""
+    half = [replace(r, corpus={**r.corpus, "n_val_tokens": 2 * r.config.train.eval_tokens}) for r in second]
+    found = compare_tokenizers(first, half)
+    assert found.read == (1.0, pytest.approx(0.5, abs=0.01))
+    assert found.caveat in found.summary()
+    assert "100% and 50" in found.caveat
+    assert "no interval" in paragraph(compare_sweeps(first, half, ("small", "large"))).replace("\n", " ")
 
 
 def test_compare_prints_it_for_two_folders(make_run: MakeRun) -> None:

@@ -284,6 +284,7 @@ BAD = {
     "three folders": (["runs/demo", "runs/quick", "runs/demo"], "one folder or two"),
     "missing folder": (["runs/demo", "none"], "no such folder"),
     "one recipe": (["runs/quick"], "holds one recipe"),
+    "one of several": (["runs/demo", "--recipe", "v2"], "nothing beside it; name two of"),
     "two recipes of two": (["runs/demo", "runs/quick", "--recipe", "v1", "--recipe", "v2"], "one --recipe"),
     "recipe of none": (["--recipe", "v1"], "goes with folders"),
     "recipe not there": (["runs/demo", "runs/quick", "--recipe", "v1"], "it holds v2"),

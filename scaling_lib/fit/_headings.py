@@ -141,7 +141,7 @@ def number(cell: str, role: str, at: str) -> tuple[float, str]:
     match = _NUMBER.fullmatch(cell)
     if match is None:
         if cell.lower().lstrip("+-") in ("nan", "inf", "infinity", "na", "n/a", "none", "null", "-"):
-            raise InputError(f"{at} is {show(cell)}, not a finite number; remove the row")
+            raise InputError(f"{at} is {show(cell)}, not a finite number; mend or remove it")
         hint = "; write the decimal point as '.'" if re.fullmatch(r"[+-]?\d+,\d+", cell) else ""
         raise InputError(f"{at} is {show(cell)}, not a number{hint}")
     value, suffix = float(match[1].replace("_", "")), plain(match[2])
@@ -160,7 +160,7 @@ def check(value: float, shown: str, role: str, at: str) -> float:
     """Return ``value`` if it is finite, positive and plausible for ``role``; else raise InputError."""
     low, high = RANGE[role]
     if not math.isfinite(value):
-        raise InputError(f"{at} is {shown}, not a finite number; remove the row")
+        raise InputError(f"{at} is {shown}, not a finite number; mend or remove it")
     if value <= 0:
         raise InputError(f"{at} is {shown}; it must be above zero")
     if not low <= value <= high:

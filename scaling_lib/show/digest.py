@@ -46,7 +46,7 @@ def digest_folder(folder: Path, rule: Callable[[int], float]) -> dict[str, Any]:
                 both = compare_tokenizers(runs[first], runs[second])
             except InputError:
                 continue  # two texts, two recipes, nothing in common
-            found[second]["tokenizers"] = {"beside": first, **_rounded(asdict(both))}
+            found[second].setdefault("tokenizers", []).append({"beside": first, **_rounded(asdict(both))})
     return found
 
 
@@ -69,7 +69,7 @@ def digest(runs: Sequence[Run], rule: Callable[[int], float]) -> dict[str, Any]:
         out["rates"] = {
             "scans": len(scans),
             "interior": sum(s.interior for s in scans),
-            "largest_excess_of_the_rule": _round(max(s.rule_excess for s in scans)),
+            "largest_excess_of_the_rule": _round(float(np.max([s.rule_excess for s in scans]))),
             "width_power": _round(power),
             "width_power_stderr": _round(error),
         }

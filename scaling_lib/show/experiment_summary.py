@@ -182,11 +182,11 @@ def _effects(digests: Mapping[str, Digest]) -> Iterator[tuple[str, ...]]:
 def _tokenizers(digests: Mapping[str, Digest]) -> Iterator[tuple[str, ...]]:
     yield "sweep", "beside", "model", "at equal", "bits per byte", "beside it", "change"
     for name, d in digests.items():
-        if "tokenizers" in d:
-            for c in d["tokenizers"]["cells"]:
+        for found in d.get("tokenizers", ()):
+            for c in found["cells"]:
                 between = f"[{c['low']:+.1%}, {c['high']:+.1%}]" if c["low"] is not None else "one seed"
                 yield (
-                    f"`{name}`", f"`{d['tokenizers']['beside']}`", c["shape"], c["equal"], f"{c['second']:.3f}",
+                    f"`{name}`", f"`{found['beside']}`", c["shape"], c["equal"], f"{c['second']:.3f}",
                     f"{c['first']:.3f}", f"{c['change']:+.1%} {between}",
                 )  # fmt: skip
 
@@ -204,8 +204,8 @@ def _retrained(digests: Mapping[str, Digest]) -> Iterator[tuple[str, ...]]:
     yield "sweep", "largest sizes hidden", "beyond the fit", "intervals that held", "refused", "median half-width"
     for name, d in digests.items():
         for t in d.get("retrained", ()):
-            held = f"{t['held']} of {t['trials']}"
-            yield f"`{name}`", str(t["hidden"]), f"{t['span']:.1f}x", held, str(t["refused"]), f"{t['half_width']:.1%}"
+            held, wide = f"{t['held']} of {t['trials']}", _number(t["half_width"], ".1%")
+            yield f"`{name}`", str(t["hidden"]), f"{t['span']:.1f}x", held, str(t["refused"]), wide
 
 
 def _rates(digests: Mapping[str, Digest]) -> Iterator[tuple[str, ...]]:
@@ -213,7 +213,8 @@ def _rates(digests: Mapping[str, Digest]) -> Iterator[tuple[str, ...]]:
     for name, d in digests.items():
         if "rates" in d:
             r = d["rates"]
-            power = f"{-r['width_power']:.2f} ± {r['width_power_stderr']:.2f}"
+            slope = None if r["width_power"] is None else -r["width_power"]
+            power = f"{_number(slope, '.2f')} ± {_number(r['width_power_stderr'], '.2f')}"
             excess = _number(r["largest_excess_of_the_rule"], ".1%")
             yield f"`{name}`", str(r["scans"]), str(r["interior"]), excess, power
 

@@ -37,16 +37,8 @@ class Grid:
 
     @cached_property
     def table(self) -> RunTable:
-        """The runs as arrays. Runs of one model and seed share a trunk, hence their noise: they form a group."""
-        return table_from_arrays(
-            np.array([r.val_loss for r in self.runs], dtype=float),
-            n_params=[r.counts["n_params_non_embedding"] for r in self.runs],
-            n_tokens=[r.counts["n_tokens"] for r in self.runs],
-            flops=[r.counts["flops"] for r in self.runs],
-            groups=[f"{r.config.model.name}-r{r.config.train.seed}" for r in self.runs],
-            labels=[f"{r.config.model.name} {short(r.counts['n_tokens'])}" for r in self.runs],
-            source=f"{self.recipe} grid",
-        )
+        """The runs as `run_table` gives them."""
+        return run_table(self.runs, f"{self.recipe} grid")
 
     @cached_property
     def fit(self) -> FitResult:
@@ -67,6 +59,24 @@ class Grid:
         assert t.n_tokens is not None
         hidden = (t.n_params == t.n_params.max()) | (t.n_tokens == t.n_tokens.max())
         return backtest(t, hide=hidden, law=law)
+
+
+def run_table(runs: Sequence[Run], source: str) -> RunTable:
+    """Finished runs as arrays, N without embeddings.
+
+    Where several sizes meet several lengths, runs of one model and seed form a group: they share a trunk, or the first
+    weights and the order of the text, hence their noise.
+    """
+    both = len({r.config.model for r in runs}) > 1 and len({r.config.n_tokens for r in runs}) > 1
+    return table_from_arrays(
+        np.array([r.val_loss for r in runs], dtype=float),
+        n_params=[r.counts["n_params_non_embedding"] for r in runs],
+        n_tokens=[r.counts["n_tokens"] for r in runs],
+        flops=[r.counts["flops"] for r in runs],
+        groups=[f"{r.config.model.name}-r{r.config.train.seed}" for r in runs] if both else None,
+        labels=[f"{r.config.model.name} {short(r.counts['n_tokens'])}" for r in runs],
+        source=source,
+    )
 
 
 def find_grids(runs: Sequence[Run]) -> list[Grid]:

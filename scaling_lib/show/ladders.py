@@ -59,7 +59,7 @@ def find_ladders(runs: Sequence[Run]) -> list[Ladder]:
         at several peak rates: such runs differ in more than one thing.
     """
     check_poolable(runs)
-    _check_rates(runs)
+    check_rates(runs)
     found = []
     for recipe in sorted({r.config.train.recipe for r in runs}, key=_place):
         own = [r for r in runs if r.config.train.recipe == recipe]
@@ -79,14 +79,15 @@ def _place(recipe: str) -> tuple[int, str]:
     return (ORDER.index(recipe) if recipe in ORDER else len(ORDER), recipe)
 
 
-def _check_rates(runs: Sequence[Run]) -> None:
+def check_rates(runs: Sequence[Run]) -> None:
+    """Raise InputError where one model of one recipe was trained at two peak rates: they belong to no common law."""
     seen: dict[object, Run] = {}
     for run in runs:
         first = seen.setdefault((run.config.train.recipe, run.config.model), run)
         if first.config.train.lr != run.config.train.lr:
             raise InputError(
                 f"runs {first.run_id} and {run.run_id} differ in their peak rate ({first.config.train.lr:g} and "
-                f"{run.config.train.lr:g}), so they form no ladder; move one of the two sweeps to a folder of its own"
+                f"{run.config.train.lr:g}), so they follow no common law; move one of the sweeps to a folder of its own"
             )
 
 

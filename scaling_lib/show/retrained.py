@@ -6,6 +6,7 @@ one trial: its largest sizes are hidden, a law is fitted to the others, and the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -48,9 +49,9 @@ class Retrained:
         return (self.low <= self.observed) & (self.observed <= self.high)
 
     @property
-    def share(self) -> Share:
-        """How many held."""
-        return Share(int(self.covered.sum()), len(self.covered))
+    def share(self) -> Share | None:
+        """How many held; None where every trial was refused."""
+        return Share(int(self.covered.sum()), len(self.covered)) if len(self.covered) else None
 
     @property
     def error(self) -> np.ndarray:
@@ -59,8 +60,19 @@ class Retrained:
 
     @property
     def half_width(self) -> float:
-        """Median half-width of the intervals, as a share of the loss."""
-        return float(np.median((self.high - self.low) / 2 / self.observed))
+        """Median half-width of the intervals, as a share of the loss; NaN where every trial was refused."""
+        return float(np.median((self.high - self.low) / 2 / self.observed)) if len(self.observed) else math.nan
+
+
+def whole_ladders(runs: Sequence[Run]) -> tuple[list[float], list[np.ndarray]]:
+    """Sizes, and the losses at all of them (n,) of every seed that finished them all."""
+    by_seed: dict[int, dict[float, float]] = {}
+    for r in runs:
+        if r.val_loss is not None:
+            by_seed.setdefault(r.config.train.seed, {})[r.counts["n_params_non_embedding"]] = r.val_loss
+    sizes = sorted({n for ladder in by_seed.values() for n in ladder})
+    whole = [by_seed[s] for s in sorted(by_seed) if len(by_seed[s]) == len(sizes)]
+    return sizes, [np.array([ladder[n] for n in sizes]) for ladder in whole]
 
 
 def retrained_coverage(runs: Sequence[Run], hide: int = 1, level: float = 0.9) -> Retrained:
@@ -79,12 +91,7 @@ def retrained_coverage(runs: Sequence[Run], hide: int = 1, level: float = 0.9) -
     kinds = {(r.config.train.recipe, r.config.n_tokens) for r in runs}
     if len(kinds) != 1:
         raise InputError(f"the runs are of {len(kinds)} recipes or lengths; retrained ladders must be of one")
-    by_seed: dict[int, dict[float, float]] = {}
-    for r in runs:
-        if r.val_loss is not None:
-            by_seed.setdefault(r.config.train.seed, {})[r.counts["n_params_non_embedding"]] = r.val_loss
-    sizes = sorted({n for ladder in by_seed.values() for n in ladder})
-    ladders = [np.array([by_seed[s][n] for n in sizes]) for s in sorted(by_seed) if len(by_seed[s]) == len(sizes)]
+    sizes, ladders = whole_ladders(runs)
     if hide < 1 or len(sizes) - hide < LEAST_FITTED or len(ladders) < LEAST_LADDERS:
         raise InputError(
             f"{len(ladders)} whole ladders of {len(sizes)} sizes with {hide} hidden: at least {LEAST_LADDERS} ladders "
@@ -105,11 +112,11 @@ def retrained_coverage(runs: Sequence[Run], hide: int = 1, level: float = 0.9) -
 def coverage_report(found: Sequence[Retrained]) -> str:
     """A line for each kind of trial. Plain text."""
     lines = [f"{'hidden':>6} {'beyond':>7} {'held':>34} {'refused':>8} {'median half-width':>18} {'mean error':>11}"]
-    lines += [
-        f"{r.hidden:>6} {r.span:>6.1f}x {r.share!s:>34} {r.refused:>8} {100 * r.half_width:>17.2f}% "
-        f"{100 * float(np.mean(r.error)):>+10.2f}%"
-        for r in found
-    ]
+    for r in found:
+        said = f"{r.hidden:>6} {r.span:>6.1f}x {r.share or 'none predicted'!s:>34} {r.refused:>8}"
+        if r.share:
+            said += f" {100 * r.half_width:>17.2f}% {100 * float(np.mean(r.error)):>+10.2f}%"
+        lines.append(said)
     return "\n".join(lines)
 
 
@@ -132,5 +139,6 @@ def plot_retrained(found: Retrained, axes: Axes | None = None) -> Axes:
     axes.axhline(0, color="#444444", linewidth=1)
     axes.set_xlabel(f"ladders, each trained with its own seed; the largest {found.span:.1f}x beyond the fit")
     axes.set_ylabel("predicted less trained loss (nats)")
-    axes.legend()
+    if len(order):
+        axes.legend()
     return axes

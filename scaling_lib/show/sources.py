@@ -71,6 +71,8 @@ def parse_target(text: str) -> Target:
         if name in at:
             raise InputError(f"target {text!r}: {name} is given twice")
         at |= report.parse_target(part, forms.get(name, forms["N"]))
+    if len(at) == 3 and not 0.5 < at["C"] / (6 * at["N"] * at["D"]) < 2:
+        raise InputError(f"target {text!r}: C is not near 6 N D = {6 * at['N'] * at['D']:.3g}; give two of the three")
     return Target(", ".join(f"{k} = {v:.4g}" for k, v in at.items()), _completed(at))
 
 
@@ -121,6 +123,8 @@ def find_source(name: str, recipe: str | None = None, law: str = "auto") -> Sour
     if recipe is not None:
         raise InputError(f"--recipe is for folders of run records, and {name!r} is none; leave it out")
     if name.lower() in published.laws:
+        if law != "auto":
+            raise InputError(f"--law is for .csv files; {name} is one published law: leave it out")
         found = published.laws[name.lower()]
         about = f"{found.corpus}, {found.tokenizer}; {found.source}" + (f"; {found.note}" if found.note else "")
         return Source(name, about, (SourceLaw(f"{found.title}: {found.law.formula}", found.law.variables, found),))

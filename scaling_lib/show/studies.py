@@ -13,7 +13,7 @@ from scaling_lib.show.effect import LEAST_CELLS, effect_report, recipe_effect
 from scaling_lib.show.grids import find_grids
 from scaling_lib.show.known import floor_report, known_floors
 from scaling_lib.show.noise import differences
-from scaling_lib.show.retrained import LEAST_FITTED, LEAST_LADDERS, coverage_report, retrained_coverage
+from scaling_lib.show.retrained import LEAST_FITTED, LEAST_LADDERS, coverage_report, retrained_coverage, whole_ladders
 
 # Reference and other: the whole way, then its steps.
 PAIRS = (("v1-long", "v2"), ("v1-long", "v1-warmup"), ("v1-warmup", "v1-cosine"), ("v1-cosine", "v2"))
@@ -52,7 +52,7 @@ def study_numbers(runs: Sequence[Run]) -> dict[str, Any]:
         trials = [retrained_coverage(runs, hide) for hide in hidden]
         out["retrained"] = [
             {
-                "hidden": t.hidden, "span": t.span, "held": t.share.held, "trials": t.share.total,
+                "hidden": t.hidden, "span": t.span, "held": int(t.covered.sum()), "trials": len(t.covered),
                 "refused": t.refused, "half_width": t.half_width,
             }
             for t in trials
@@ -93,8 +93,7 @@ def _has_floor(runs: Sequence[Run]) -> bool:
 
 def _hidden(runs: Sequence[Run]) -> range:
     """How many of the largest sizes may be hidden: as long as five are left, three at most."""
-    ladders = {r.config.train.seed for r in runs}
     kinds = {(r.config.train.recipe, r.config.n_tokens) for r in runs}
-    sizes = {r.config.model for r in runs}
+    sizes, ladders = whole_ladders(runs)
     enough = len(ladders) >= LEAST_LADDERS and len(kinds) == 1
     return range(1, min(3, len(sizes) - LEAST_FITTED) + 1) if enough else range(0)

@@ -43,13 +43,14 @@ def bytes_per_token(run: Run) -> float:
 class Cell:
     """Two vocabularies at one layer shape and at equal tokens, text or FLOPs: bits per byte, mean over seeds.
 
-    at : float, how much of what ``equal`` names, the most that both reached. first, second : bits per byte.
-    low, high : 90% interval of ``second / first - 1``, with the noise of all cells together.
+    at : float, how much of what ``equal`` names, the most that both reached. seeds : pairs of runs.
+    first, second : bits per byte. low, high : 90% interval of ``second / first - 1``, with the noise of all cells.
     """
 
     shape: str
     equal: str
     at: float
+    seeds: int
     first: float
     second: float
     change: float
@@ -62,15 +63,31 @@ class Tokenizers:
     """A comparison made by `compare_tokenizers`. ``vocabularies``, ``bytes_per_token``, ``nats``, ``shares`` : (2,).
 
     nats : loss per token of the largest shape's longest runs; shares : of that shape's parameters, embeddings (of
-    tokens and positions); seeds : pairs in each cell.
+    tokens and positions); read : of the validation text, what losses were measured on.
     """
 
     vocabularies: tuple[int, int]
     bytes_per_token: tuple[float, float]
     nats: tuple[float, float]
     shares: tuple[float, float]
-    seeds: int
+    read: tuple[float, float]
     cells: tuple[Cell, ...]
+
+    @property
+    def caveat(self) -> str:
+        """What the intervals leave out where a part of the validation text stood for the whole; else empty."""
+        if min(self.read) >= 1:
+            return ""
+        x, y = (f"{100 * share:.3g}%" for share in self.read)
+        return (
+            f"Losses were measured on {x} and {y} of the validation text, and not on the same bytes of it: that "
+            "uncertainty is in no interval here (--mode tokenizers measures on all of it)."
+        )
+
+    @property
+    def largest(self) -> str:
+        """The largest shape that has a cell."""
+        return max(([c.shape for c in self.cells if c.equal == equal] for equal in EQUAL), key=len)[-1]
 
     def summary(self) -> str:
         """The three questions with their answers, a row for each shape. Plain text."""
@@ -92,6 +109,8 @@ class Tokenizers:
             f"Embeddings are {100 * self.shares[0]:.0f}% and {100 * self.shares[1]:.0f}% of the largest shape's "
             "parameters: only the count without them is the same."
         )
+        if self.caveat:
+            rows.append(self.caveat)
         return "\n".join(rows)
 
 
@@ -133,7 +152,7 @@ def compare_tokenizers(first: Sequence[Run], second: Sequence[Run]) -> Tokenizer
     names = [r.config.model.vocab_size for r in longest]
     return Tokenizers(
         (names[0], names[1]), (bits[0], bits[1]), (nats[0], nats[1]), (shares[0], shares[1]),
-        len(shared) // len(shapes), tuple(cells),
+        (_read(first), _read(second)), tuple(cells),
     )  # fmt: skip
 
 
@@ -161,6 +180,13 @@ def _check(first: Sequence[Run], second: Sequence[Run]) -> None:
         raise InputError("two sweeps with one vocabulary each, and not the same, are compared")
 
 
+def _read(runs: Sequence[Run]) -> float:
+    """The least share of the validation tokens that a run's loss was measured on; the last window may be cut short."""
+    return min(
+        min(1.0, r.config.train.eval_tokens / max(r.corpus["n_val_tokens"] - r.config.model.seq_len, 1)) for r in runs
+    )
+
+
 def _bits_at(ladder: Sequence[Run], spent: Callable[[Run], float], at: float) -> float:
     """Bits per byte at ``at``; NaN where the ladder begins beyond it."""
     x = np.log([spent(r) for r in ladder])
@@ -183,7 +209,7 @@ def _with_intervals(made: Sequence[tuple[str, str, float, np.ndarray]]) -> list[
         mid = float(x.mean())
         first, second = values.mean(axis=0)
         change, low, high = (math.expm1(mid + s) for s in (0.0, -half, half))
-        cells.append(Cell(shape, equal, at, float(first), float(second), change, low, high))
+        cells.append(Cell(shape, equal, at, len(x), float(first), float(second), change, low, high))
     return cells
 
 
@@ -198,6 +224,8 @@ def plot_tokenizers(found: Tokenizers, axes: Axes | None = None) -> Axes:
     shapes = list(dict.fromkeys(c.shape for c in found.cells))
     for i, (equal, colour, marker) in enumerate(zip(EQUAL, shades(len(EQUAL)), "osD", strict=True)):
         own = [c for c in found.cells if c.equal == equal]
+        if not own:
+            continue  # the one ladder begins beyond the other's end
         x = [shapes.index(c.shape) + 0.08 * (i - 1) for c in own]
         change = np.array([[c.change, c.low, c.high] for c in own]).T * 100
         axes.errorbar(

@@ -342,6 +342,8 @@ def compare_recipes(runs: Sequence[Run], name: str, recipes: Sequence[str] = ())
     _check_recipes(recipes, there, name)
     chosen = [s for s in sides if not recipes or s.recipe in recipes]
     if len(chosen) < 2:
+        if len(there) > 1:
+            raise InputError(f"{name}: one recipe has nothing beside it; name two of {', '.join(there)}")
         raise InputError(f"{name} holds one recipe ({there[0]}): name a second folder to compare it with")
     return Versus(name, tuple(chosen), True)
 

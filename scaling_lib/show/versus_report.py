@@ -13,6 +13,7 @@ from scaling_lib.show.ladders import short
 from scaling_lib.show.plot import LOOKS, plot_fit
 from scaling_lib.show.tokenizers import Tokenizers, plot_tokenizers
 from scaling_lib.show.versus import Change, Side, Versus
+from scaling_lib.words import counted, duration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +33,7 @@ def _trained(versus: Versus) -> str:
     for s in versus.sides:
         n, d = s.largest
         rows.append(
-            f"{s.label:<{width}} {len(s.runs):>5} {short(n):>10} {short(d):>10} {_time(s.seconds):>9}  {s.text}"
+            f"{s.label:<{width}} {len(s.runs):>5} {short(n):>10} {short(d):>10} {duration(s.seconds):>9}  {s.text}"
         )
     lost = [r.run_id for s in versus.sides for r in s.runs if not r.finished]
     if lost:
@@ -73,20 +74,16 @@ def _losses(versus: Versus) -> str:
     ]
     for c in versus.changes:
         row = f"{c.model:<22}"
+        ends = {versus.sides[0].label: c.loss_before, versus.sides[-1].label: c.loss_after}  # over common seeds
         for s in versus.sides:
             at = next((s.losses(r.config.model) for r in s.runs if r.config.model.name == c.model), {})
-            row += f" {np.mean(list(at.values())):>12.3f}" if at else f" {'-':>12}"
+            loss = ends.get(s.label, np.mean(list(at.values())) if at else None)
+            row += f" {'-':>12}" if loss is None else f" {loss:>12.3f}"
         rows.append(f"{row}   {c}")
     if versus.way:
         rows += ["", f"One change at a time, at {versus.way[0].model}, paired by seed"]
         rows += [f"  {c.before} to {c.after}: {c}" for c in versus.way]
     return "\n".join(rows)
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 # ---- one paragraph ---------------------------------------------------------------
@@ -126,16 +123,18 @@ def _of_sweeps(versus: Versus) -> list[str]:
 
 def _in_bits(found: Tokenizers) -> str:
     """The largest shape's three answers."""
-    largest = [c for c in found.cells if c.shape == found.cells[-1].shape]
+    shape = found.largest
+    largest = [c for c in found.cells if c.shape == shape]
     answers = ", ".join(f"{100 * c.change:+.1f}% at equal {c.equal}" for c in largest)
-    (a, b), shape = found.vocabularies, found.cells[-1].shape
-    return f"In bits per byte, at {shape}, the vocabulary of {b:,} lies from that of {a:,} by {answers}."
+    a, b = found.vocabularies
+    said = f"In bits per byte, at {shape}, the vocabulary of {b:,} lies from that of {a:,} by {answers}."
+    return f"{said} {found.caveat}".rstrip()
 
 
 def _described(side: Side) -> str:
     (n, d), count = side.largest, len(side.runs)
     return (
-        f"{side.label} ({count} run{'s' if count > 1 else ''}, {_time(side.seconds)} of training, up to {short(n)} "
+        f"{side.label} ({counted(count, 'run')}, {duration(side.seconds)} of training, up to {short(n)} "
         f"parameters and {short(d)} tokens)"
     )
 

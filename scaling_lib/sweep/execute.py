@@ -8,12 +8,12 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scaling_lib.config import RunConfig, run_id, trunk_id
+from scaling_lib.config import ModelConfig, RunConfig, run_id, trunk_id
 from scaling_lib.counting import training_flops
 from scaling_lib.errors import InputError
 from scaling_lib.runs import read_run, write_run
@@ -56,7 +56,7 @@ def run_sweep(
     force: bool = False,
     checkpoint_seconds: float = 60.0,
     history_points: int = 60,
-    cost: dict[RunConfig, float] | None = None,
+    seconds_per_token: dict[ModelConfig, float] | None = None,
     on_snapshot: Callable[[Snapshot], None] | None = None,
 ) -> list[Outcome]:
     """Train every run of a plan that has no record in ``out`` yet.
@@ -68,7 +68,7 @@ def run_sweep(
     ----------
     corpus : the loaded corpus; workers load it again from its cache.
     force : forget records and checkpoints of these runs and start over.
-    cost : what each run weighs in the share of work done, for example expected seconds; FLOPs when None.
+    seconds_per_token : expected, for the share of work done; FLOPs stand for them when None.
     on_snapshot : called about twice a second.
 
     Raises
@@ -86,12 +86,12 @@ def run_sweep(
             for path in (out / ".ckpt").glob(f"{trunk_id(cell, corpus.fingerprint)}-*.pt"):
                 path.unlink(missing_ok=True)
     check_writable(out)
-    cost = cost or {cell: training_flops(cell.model, cell.n_tokens) for cell in names}
     found_done = {name for name in names.values() if (out / f"{name}.json").exists()}
     for name in found_done:
         read_run(out / f"{name}.json")  # a damaged record is said before hours of training, not after
+    weights = _weights(plan, seconds_per_token, [cell for cell, name in names.items() if name in found_done])
     failed: dict[str, Outcome] = {}
-    with engines.engine(plan.options) as engine, _watching(names, cost, out, on_snapshot):
+    with engines.engine(plan.options) as engine, _watching(names, weights, out, on_snapshot):
         for phase in plan.phases:
             work = functools.partial(
                 run_job,
@@ -284,17 +284,29 @@ def check_writable(out: Path) -> None:
         ) from error
 
 
+def _weights(
+    plan: Plan, seconds_per_token: dict[ModelConfig, float] | None, done: Collection[RunConfig]
+) -> dict[RunConfig, tuple[float, float]]:
+    """Of each run, what its own tokens weigh, and the share of its steps that a shorter run's trunk spares it."""
+    weights = {}
+    for job in (job for phase in plan.phases for job in phase.jobs):
+        for cell, own in {**dict(job.own_tokens()), **dict(job.own_tokens(done))}.items():
+            weigh = training_flops(cell.model, 1) if seconds_per_token is None else seconds_per_token[cell.model]
+            weights[cell] = (weigh * own, 1 - own / cell.n_tokens)
+    return weights
+
+
 class _watching:
     """Report how far a sweep has come, from its records and lock files alone, while the block runs."""
 
     def __init__(
         self,
         names: dict[RunConfig, str],
-        cost: dict[RunConfig, float],
+        weights: dict[RunConfig, tuple[float, float]],
         out: Path,
         report: Callable[[Snapshot], None] | None,
     ) -> None:
-        self._names, self._cost, self._out, self._report = names, cost, out, report
+        self._names, self._weights, self._out, self._report = names, weights, out, report
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -316,11 +328,12 @@ class _watching:
     def _snapshot(self) -> Snapshot:
         done, work, running = 0, 0.0, []
         for cell, name in self._names.items():
+            weight, spared = self._weights[cell]
             if (self._out / f"{name}.json").exists():
                 done += 1
-                work += self._cost[cell]
+                work += weight
             elif (held := holder(self._out / ".locks" / f"{name}.lock")) and "done" in held:
-                work += held["done"] * self._cost[cell]
+                work += weight * max(held["done"] - spared, 0.0) / (1 - spared)
                 running.append((name, float(held["loss"]), float(held["tokens_per_second"])))
-        share = work / sum(self._cost[cell] for cell in self._names)
+        share = work / sum(weight for weight, _ in self._weights.values())
         return Snapshot(done, len(self._names), share, tuple(running))

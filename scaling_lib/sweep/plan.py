@@ -129,8 +129,9 @@ def make_plan(cells: Sequence[RunConfig], options: Options, *, on_gpu: bool = Fa
         why = f"{counted(len(small), 'job')} of small models: {workers} at a time, {counted(threads, 'thread')} each"
         phases.append(Phase(tuple(small), workers, threads, why))
     if large:
-        workers = options.workers or 1
-        why = "the device to itself" if on_gpu else f"{n_cores} threads"
+        workers = min(options.workers or 1, len(large))
+        threads = max(1, n_cores // workers)
+        why = "the device to itself" if on_gpu else counted(threads, "thread") + (" each" if workers > 1 else "")
         why = f"{counted(len(large), 'job')} of {'any size' if on_gpu else 'large models'}: {workers} at a time, {why}"
-        phases.append(Phase(tuple(large), workers, max(1, n_cores // workers), why))
+        phases.append(Phase(tuple(large), workers, threads, why))
     return Plan(tuple(phases), options)

@@ -153,7 +153,11 @@ class Explorer(Panel):
         best = compute_optimal(s.law, 10.0**tried, draws=0, judge=False)
         n, d = np.log10(best.n_params), np.log10(best.n_tokens)
         on = tried[(n > self.n.min) & (n < TOP_N) & (d > self.d.min) & (d < TOP_D)]
-        self._budgets = (10.0 ** on[0], 10.0 ** on[-1])
+        self.by.disabled = not on.size  # a law that is flat in N or D has no best split that the sliders could show
+        if on.size:
+            self._budgets = (10.0 ** on[0], 10.0 ** on[-1])
+        else:
+            self.by.value = "nd"
 
     # ---- drawing
 
@@ -185,6 +189,7 @@ class Explorer(Panel):
             f"<b>N = {short(n)}</b> parameters, <b>D = {short(d)}</b> tokens, {d / n:.3g} tokens per parameter, "
             f"C = {scientific(6 * n * d)} FLOPs.",
             *self._say(n, d, level, verdict),
+            "This law's best split of a budget lies beyond the sliders." if self.by.disabled else "",
         )
 
     def _say(self, n: float, d: float, level: float, verdict: Verdict | None) -> tuple[str, ...]:

@@ -145,7 +145,7 @@ class BudgetPlanner(Panel):
         c = np.geomspace(*ends, 80)
         c = np.unique(np.append(c, (least, most)))  # the solid part and the dashed ones share their ends
         best = compute_optimal(source.law, c, judge=False)
-        loss = np.asarray(best.loss)
+        everywhere = loss = np.asarray(best.loss)
         if isinstance(source.law, FitResult):
             fit = source.law
             refused = [fit.verdict(n, d).refused for n, d in zip(best.n_params, best.n_tokens, strict=True)]
@@ -155,8 +155,9 @@ class BudgetPlanner(Panel):
         axes.set_ylabel("loss of the budget spent best (nats per token)")
         axes.set_title(f"Losses on {source.text}")
         axes.set_xlim(*ends)
-        self._bottom = 0.9 * float(np.nanmin(loss))
-        axes.set_ylim(self._bottom, min(float(np.nanmax(loss)), 8.0))
+        shown = everywhere if np.all(np.isnan(loss)) else loss  # a law that is refused everywhere leaves empty axes
+        self._bottom = 0.9 * float(np.nanmin(shown))
+        axes.set_ylim(self._bottom, min(float(np.nanmax(shown)), 8.0))
         axes.axvspan(least, most, color="#000000", alpha=0.06, linewidth=0, label="range of the runs")
         inside = np.where((c >= least) & (c <= most), loss, np.nan)
         axes.plot(c, inside, color=BLUE, linewidth=2, label="law within it")
