@@ -99,13 +99,13 @@ def _fit(x: Mapping[str, Any]) -> SimpleNamespace:
 def _effect(e: Mapping[str, Any]) -> SimpleNamespace:
     """``E``, ``A``, ``alpha``, ``B``, ``beta``: shifts; ``left.E``: unexplained; ``cost_250k``: least to most, nats."""
     symbols = {"nothing": "nothing", "B and beta of data": "both"}
-    out, left = SimpleNamespace(noise=e["noise"]), {}
+    out, left, p = SimpleNamespace(noise=e["noise"]), {}, {}
     for shift in e["shifts"]:
         symbol = symbols.get(shift["what"]) or shift["what"].split()[1]
-        left[symbol] = shift["left_over"]
+        left[symbol], p[symbol] = shift["left_over"], shift["p"]
         if len(shift["by"]) == 1:
             setattr(out, symbol, Estimate(shift["by"][0], shift["low"][0], shift["high"][0]))
-    out.left = SimpleNamespace(**left)
+    out.left, out.p = SimpleNamespace(**left), SimpleNamespace(**p)
     for word, tokens in (("250k", 249_856), ("500k", 499_712), ("1M", 999_424), ("2M", 1_998_848)):
         own = [c for c in e["cells"] if c["n_tokens"] == tokens]
         for name, key in (("cost", "mean"), ("multiple", "multiple")):
@@ -267,6 +267,7 @@ FRONT = (
     SHORT,
     SHORT_LINE,
     "{seed_noise.seed_noise:.2%}",
+    "{laptop_seeds.seed_noise:.2%}",
     "{entropy_walk.true_floor:.3f}",
     "E = {entropy_walk.joint_floor:.3f} | {entropy_walk.joint_verdict}",
     "{coverage.hidden_1.span:.1f}",
@@ -280,10 +281,9 @@ CLAIMS: dict[str, tuple[str, ...]] = {
     "README_V2.md": (
         *FRONT,
         "{change.all:+.3f} nats; three times the steps alone give {change.v1_long.value:+.3f}",
-        "costs {cosine.n300:+.3f} at 300 steps, gains {cosine.n4800:+.3f} at 4,800",
+        "costs {cosine.n300:+.3f} at 300 steps, then helps: {cosine.n4800:+.3f} at 4,800",
         f"errs by {HELD_OUT}; a straight line by {LINE}",
         f"errs by {SHORT}; a straight line by {SHORT_LINE}; {SHORT_HELD} held",
-        "of the loss | {seed_noise.runs} runs",
         "{coverage.hidden_1.held} of {coverage.hidden_1.trials} at {coverage.hidden_1.span:.1f}x, "
         "{coverage.hidden_2.held} of {coverage.hidden_2.trials} at {coverage.hidden_2.span:.1f}x, "
         "{coverage.hidden_3.held} of {coverage.hidden_3.trials} at {coverage.hidden_3.span:.1f}x beyond",
@@ -344,6 +344,7 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "| and warm-up | {change.v1_warmup:+.3f|} |",
         "| and the cosine | {change.v1_cosine:+.3f|} |",
         "| and weight decay: V2 | {change.v2:+.3f|} |",
+        "(p = {paired.v1_long_v2.p.both:.2f})",
         "| all together | {change.all:+.3f|} |",
         "| 300 | {cosine.n300:+.3f|} |",
         "| 1,200 | {cosine.n1200:+.3f|} |",
@@ -424,7 +425,8 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "together leave {paired.v1_long_v2.left.both:.1%} unexplained, where seeds alone leave "
         "{paired.v1_long_v2.noise:.1%}; a floor that moves leaves {paired.v1_long_v2.left.E:.1%}",
         "costs {cosine.n300.value:+.3f} at 300 steps, gains {cosine.n1200.value:+.3f} at 1,200, and "
-        "{cosine.n4800.value:+.3f} at 4,800",
+        "{cosine.n4800.value:+.3f} at 4,800. The fourth change, weight decay, is not to be seen: "
+        "{change.v2.value:+.3f}",
         "beta = {v1_to_v2.v2_D.beta:.2f}. Against size: alpha = {v1_to_v2.v2_N.alpha:.2f}",
         "alpha = {laptop.wsd_N.alpha:.2f}. Both",
         "It is {v1_to_v2.v2_N.r2:.3f} for V2. It is {rate_near_zero.v2_N.r2:.3f} for a ladder",

@@ -152,7 +152,7 @@ def _held_out(digests: Mapping[str, Digest]) -> Iterator[tuple[str, ...]]:
 
 
 def _noise(digests: Mapping[str, Digest]) -> Iterator[tuple[str, ...]]:
-    yield "sweep", "cells of three or more seeds", "standard deviation, share of the loss"
+    yield "sweep", "cells of three or more seeds", "of the longest runs: standard deviation, share of the loss"
     for name, d in digests.items():
         if "seed_noise" in d:
             n = d["seed_noise"]
