@@ -11,17 +11,15 @@ from dataclasses import asdict, dataclass
 import torch
 
 from scaling_lib.config import RunConfig
-from scaling_lib.counting import count_parameters, training_flops
+from scaling_lib.counting import training_flops
 from scaling_lib.errors import InputError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "bfloat16")
-# Below a few hundred thousand parameters, casting to bf16 and back costs more than the products save (seen on
-# one core of a processor with AVX-512 BF16).
-BF16_PAYS_FROM_PARAMS = 400_000
-# A compiled step is up to 1.2 times as fast (benchmarks/RESULTS.md), and compiling takes many seconds.
-COMPILE_PAYS_FROM_PARAMS = 1_000_000
-COMPILE_PAYS_FROM_SECONDS = 300
+# A compiled step is 1.3 to 1.5 times as fast (benchmarks/RESULTS.md); compiling takes 10 to 25 seconds a shape, less
+# where an earlier process has left its work in the compiler's cache. A rough rate that no small model reaches: half a
+# minute by it is a minute and more in truth.
+COMPILE_PAYS_FROM_SECONDS = 30
 ROUGH_FLOPS_PER_SECOND = {"cpu": 1e11, "cuda": 1e14, "mps": 2e12}
 
 
@@ -60,15 +58,14 @@ def choose_runtime(
         For an unknown device or dtype, a device this machine lacks, or a bad number of threads.
     """
     device = _choose_device(device)
-    total = count_parameters(config.model).total
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype {dtype!r}; choose from {', '.join(DTYPES)}")
     if dtype == "auto":
-        dtype = "bfloat16" if total >= BF16_PAYS_FROM_PARAMS and _has_bf16(device) else "float32"
+        dtype = "bfloat16" if _has_bf16(device) else "float32"
     if compile is None:
         flops = training_flops(config.model, config.n_tokens)
         long = flops / ROUGH_FLOPS_PER_SECOND[device] > COMPILE_PAYS_FROM_SECONDS
-        compile = total >= COMPILE_PAYS_FROM_PARAMS and long and device != "mps" and _has_compiler(device)
+        compile = long and device != "mps" and _has_compiler(device)
     if threads is not None and threads < 1:
         raise InputError(f"threads must be at least 1, not {threads}")
     return Runtime(device, dtype, bool(compile), threads or torch.get_num_threads())
