@@ -25,6 +25,7 @@ from scaling_lib.lm.loss import mean_cross_entropy, token_cross_entropy
 EMBEDDING_STD = 0.1
 # Period of the slowest plane of a rotation is 2 pi times this: windows here have 64 to 512 tokens.
 ROTARY_BASE = 1000.0
+WRITTEN_OUT_UP_TO = 256  # tokens of a window: beyond, the T x T matrices of all heads take too much memory
 MATRIX_GAIN = 0.5  # matrices at 0.5 / sqrt(d_model): GPT-2's 0.02 at its own widths
 
 
@@ -50,7 +51,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Causal attention: softmax(q k' / sqrt(d/h)) v over the past. All (B, h, T, d/h)."""
     if q.device.type == "cpu" and q.dtype == torch.bfloat16:
         # On a processor the fused kernel's backward pass takes four times as long in bf16 as in float32.
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() and q.shape[-2] <= WRITTEN_OUT_UP_TO:
             return _attend_written_out(q, k, v)
         with torch.autocast("cpu", enabled=False):
             return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), is_causal=True)
