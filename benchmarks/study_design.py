@@ -42,6 +42,7 @@ VARIANTS = {
     "shift": Variant("rotary positions of base 1,000 and a token shift"),
     "rotary": Variant("without the token shift", token_shift=False),
     "learned-shift": Variant("learned positions and a token shift", positions="learned"),
+    "start05": Variant("gains of the token shift begin at 0.5", constants=(("TOKEN_SHIFT_START", 0.5),)),
     "base10000": Variant("base 10,000", constants=(("ROTARY_BASE", 10_000.0),)),
     "base100": Variant("base 100", constants=(("ROTARY_BASE", 100.0),)),
     "std002": Variant("embeddings begin at 0.02", constants=(("EMBEDDING_STD", 0.02),)),
@@ -112,7 +113,7 @@ def run(path: Path, names: list[str], sizes: list[int], tokens: list[int], seed:
                 setattr(model_module, constant, DEFAULTS[constant])
 
 
-DEFAULTS = {"ROTARY_BASE": 1000.0, "EMBEDDING_STD": 0.1}
+DEFAULTS = {"ROTARY_BASE": 1000.0, "EMBEDDING_STD": 0.1, "TOKEN_SHIFT_START": 0.0}
 
 
 def show(path: Path) -> None:

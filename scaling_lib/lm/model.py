@@ -25,12 +25,13 @@ from scaling_lib.lm.loss import mean_cross_entropy, token_cross_entropy
 EMBEDDING_STD = 0.1
 # Period of the slowest plane of a rotation is 2 pi times this: windows here have 64 to 512 tokens.
 ROTARY_BASE = 1000.0
+TOKEN_SHIFT_START = 0.0
 WRITTEN_OUT_UP_TO = 256  # tokens of a window: beyond, the T x T matrices of all heads take too much memory
 MATRIX_GAIN = 0.5  # matrices at 0.5 / sqrt(d_model): GPT-2's 0.02 at its own widths
 
 
-def rotation_tables(seq_len: int, head_size: int) -> Tensor:
-    """Cosines and signed sines of every position and channel, (2, T, d/h), float32.
+def rotation_tables(seq_len: int, head_size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Cosines and signed sines of every position and channel, (2, T, d/h).
 
     Channels i and i + d/2h form a plane that turns by ``position * ROTARY_BASE ** (-2 i h / d)`` (Su et al. 2021).
     """
@@ -38,7 +39,7 @@ def rotation_tables(seq_len: int, head_size: int) -> Tensor:
     speed = ROTARY_BASE ** (-torch.arange(half, dtype=torch.float64) / half)
     angle = torch.arange(seq_len, dtype=torch.float64)[:, None] * speed  # (T, d/2h)
     cos, sin = angle.cos(), angle.sin()
-    return torch.stack([torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)]).float()
+    return torch.stack([torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)]).to(dtype)
 
 
 def rotate(x: Tensor, tables: Tensor) -> Tensor:
@@ -125,7 +126,7 @@ class GPT(nn.Module):
             tables = rotation_tables(config.seq_len, config.d_model // config.n_head)
         self.register_buffer("rotation", tables, persistent=False)
         if config.token_shift:
-            self.token_shift = nn.Parameter(torch.zeros(config.d_model))
+            self.token_shift = nn.Parameter(torch.full((config.d_model,), TOKEN_SHIFT_START))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.norm = nn.LayerNorm(config.d_model, bias=False)
         self._initialise(seed)

@@ -125,9 +125,7 @@ def train(
 
     speed = (step + 1 - start) * tokens_per_step / max(time.perf_counter() - began, 1e-9)
     final = None if diverged else group.agree(log.final_loss(model) if group.leads else None)
-    return log.record(
-        final, points=history_points, group=group, branched_at=branched_at, tokens_per_second=speed
-    )
+    return log.record(final, points=history_points, group=group, branched_at=branched_at, tokens_per_second=speed)
 
 
 def make_optimizer(model: nn.Module, train: TrainConfig) -> torch.optim.AdamW:
