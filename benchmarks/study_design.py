@@ -20,7 +20,7 @@ import numpy as np
 
 from scaling_lib.config import RunConfig
 from scaling_lib.counting import count_parameters
-from scaling_lib.sweep.recipes import make_train_config, MODES, peak_lr
+from scaling_lib.sweep.recipes import MODES, make_train_config, peak_lr
 
 COLUMNS = ("variant", "n_layer", "d_model", "n_params_non_embedding", "n_tokens", "seed", "val_loss")
 

@@ -19,7 +19,6 @@ from types import SimpleNamespace
 from typing import Any
 
 from scaling_lib.config import ModelConfig, RunConfig
-from scaling_lib.counting import count_parameters
 from scaling_lib.fit import backtests, published
 from scaling_lib.runs import Run, read_runs
 from scaling_lib.show.ablation import Step, ablation_steps
