@@ -150,13 +150,14 @@ def plan_command(args: argparse.Namespace) -> int:
     for phase in plan.phases:
         print(phase.why)
 
-    def number(cell: RunConfig) -> int:
-        return 2 if _runtime(args, cell).dtype == "bfloat16" else 4
+    def computed(cell: RunConfig) -> tuple[int, int]:
+        runtime = _runtime(args, cell)
+        return runtime.micro_batch or cell.train.batch_size, 2 if runtime.dtype == "bfloat16" else 4
 
     where = "on this machine" if args.engine == "local" else "one after another on this machine; a cluster divides it"
     print(
         f"{counted(len(cells), 'run')}, {plan.flops:.2g} FLOPs, trunks shared, "
-        f"up to {plan.peak_bytes(number) / 1e9:.1f} GB of memory, "
+        f"up to {plan.peak_bytes(computed) / 1e9:.1f} GB of memory, "
         f"about {duration(expected_seconds(plan, seconds, done))} {where}"
         + (f"; {len(done)} are finished" if done else "")
     )

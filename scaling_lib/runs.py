@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scaling_lib.config import ModelConfig, RunConfig, TrainConfig, digest
+from scaling_lib.config import RunConfig, TrainConfig, digest, model_fields, model_from_fields
 from scaling_lib.counting import count_parameters, flops_6nd, training_flops
 from scaling_lib.errors import InputError
 from scaling_lib.files import write_atomically
@@ -106,7 +106,7 @@ def _to_json(run: Run) -> dict[str, Any]:
         "schema": SCHEMA,
         "run_id": run.run_id,
         "status": run.status,
-        "model": asdict(run.config.model),
+        "model": model_fields(run.config.model),
         "train": asdict(run.config.train),
         "corpus_spec": run.config.corpus,
         "corpus": run.corpus,
@@ -134,7 +134,7 @@ def _to_json(run: Run) -> dict[str, Any]:
 def _from_json(data: dict[str, Any]) -> Run:
     columns = data["history"]
     rows = zip(*(columns[k] for k in ("step", "n_tokens", "lr", "train_loss", "val_loss")), strict=True)
-    config = RunConfig(ModelConfig(**data["model"]), TrainConfig(**data["train"]), data["corpus_spec"])
+    config = RunConfig(model_from_fields(data["model"]), TrainConfig(**data["train"]), data["corpus_spec"])
     return Run(
         config=config,
         history=tuple(Point(*row) for row in rows),
@@ -336,16 +336,24 @@ def check_poolable(runs: Iterable[Run]) -> None:
     Raises
     ------
     InputError
-        When two runs read different texts (fingerprint) or use different vocabularies.
+        When two runs read different texts (fingerprint), use different vocabularies or windows, or are models
+        of different kinds (positions, token shift).
     """
     rows = list(runs)
-    for what, key in (
-        ("corpus fingerprint", lambda r: str(r.corpus["fingerprint"])[:12]),
-        ("vocabulary", lambda r: r.config.model.vocab_size),
+    nats = "nats per token compare only within one text and one tokenizer; fit them apart, or use bits per byte"
+    other = "it changes the law itself; fit them apart"
+    for what, why, key in (
+        ("corpus fingerprint", nats, lambda r: str(r.corpus["fingerprint"])[:12]),
+        ("vocabulary", nats, lambda r: r.config.model.vocab_size),
+        ("window length (seq_len)", other, lambda r: r.config.model.seq_len),
+        ("kind of positions", other, lambda r: kind_of_model(r.config)),
     ):
         seen = sorted({key(r) for r in rows})
         if len(seen) > 1:
-            raise InputError(
-                f"runs of more than one {what} ({', '.join(map(str, seen))}) cannot be pooled: nats per "
-                "token compare only within one text and one tokenizer; fit them apart, or use bits per byte"
-            )
+            raise InputError(f"runs of more than one {what} ({', '.join(map(str, seen))}) cannot be pooled: {why}")
+
+
+def kind_of_model(config: RunConfig) -> str:
+    """The positions of a run's model, in words: ``rotary``, ``learned``, perhaps with the token shift."""
+    model = config.model
+    return model.positions + (" and token shift" if model.token_shift else "")

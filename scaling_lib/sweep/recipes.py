@@ -148,7 +148,7 @@ MODES: dict[str, Mode] = {
         ),
         Mode(
             "lr-study", "which peak rate suits which width: 3 sizes x 5 rates x 2 token counts",
-            ((2, 2, 32), (3, 5, 80), (5, 8, 128)), 1024, 128, 16, 1000, 3000, "python-env",
+            ((2, 2, 32), (3, 5, 80), (6, 7, 168)), 1024, 128, 16, 1000, 3000, "python-env",
             recipes=("wsd",), data_steps=(488, 1953), grid=True, eval_tokens=131_072,
             lr_factors=(0.25, 0.5, 1.0, 2.0, 4.0),
         ),
