@@ -8,7 +8,7 @@ import torch
 
 from scaling_lib.config import ModelConfig
 from scaling_lib.lm import model as module_of_the_model
-from scaling_lib.lm.model import GPT, Attention, Block, attend, rotate, rotation_tables
+from scaling_lib.lm.model import GPT, Attention, Block, attend, generate, rotate, rotation_tables
 
 CONFIG = ModelConfig(n_layer=2, n_head=4, d_model=32, vocab_size=300, seq_len=12)
 GPT2_LIKE = ModelConfig(2, 4, 32, 300, 12, positions="learned", token_shift=False)
@@ -170,3 +170,19 @@ def test_products_of_rotated_vectors_depend_on_their_distance_alone():
         along = scores.diagonal(-distance)
         torch.testing.assert_close(along, along[:1].expand_as(along))
     assert not torch.allclose(scores[1, 0], scores[2, 0])
+
+
+def test_generated_tokens_have_the_models_probabilities():
+    """2,000 continuations by one token; and the window slides where the text is longer than the model sees."""
+    model = GPT(ModelConfig(1, 1, 8, 257, 4), seed=1)
+    with torch.no_grad():
+        model.norm.weight.fill_(20.0)  # probabilities far from equal
+    text = torch.tensor([5, 6, 7, 8, 9, 10])
+    probability = model(text[None, -4:])[0, -1].softmax(-1)
+    likeliest = int(probability.argmax())
+    found = torch.stack([generate(model, text, 1, seed=seed)[-1] for seed in range(2000)])
+    share = (found == likeliest).float().mean().item()
+    p = probability[likeliest].item()
+    assert abs(share - p) < 4 * math.sqrt(p * (1 - p) / 2000)
+    assert generate(model, text, 3, temperature=0).tolist()[:7] == [*text.tolist(), likeliest]
+    assert torch.equal(generate(model, text, 9, seed=3), generate(model, text, 9, seed=3))

@@ -172,3 +172,35 @@ class GPT(nn.Module):
         if reduction == "mean":
             return mean_cross_entropy(hidden, weight, targets.flatten())
         return token_cross_entropy(hidden, weight, targets.flatten()).view_as(targets)
+
+
+@torch.no_grad()
+def generate(model: GPT, tokens: Tensor, n_new: int, *, temperature: float = 1.0, seed: int = 0) -> Tensor:
+    """Continue a text, one sampled token after another.
+
+    Parameters
+    ----------
+    model
+        It sees the last ``seq_len`` tokens of what there is.
+    tokens
+        int64 (T,), T at least 1: the beginning.
+    n_new
+        How many tokens to add.
+    temperature
+        Logits are divided by it: below 1 the likely tokens become likelier; 0 takes the likeliest.
+    seed
+        Of the sampling.
+
+    Returns
+    -------
+    int64 (T + n_new,).
+    """
+    generator = torch.Generator(tokens.device).manual_seed(seed)
+    for _ in range(n_new):
+        logits = model(tokens[None, -model.config.seq_len :])[0, -1].float()  # (V,)
+        if temperature == 0:
+            following = logits.argmax()[None]
+        else:
+            following = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)
+        tokens = torch.cat([tokens, following])
+    return tokens
