@@ -449,7 +449,7 @@ CLAIMS: dict[str, tuple[str, ...]] = {
 ROWS = {"EXPERIMENT_GUIDE_V2.md": ("demo", "laptop")}
 
 # Decimal numbers that state no result of ours, and what they are.
-EVERYWHERE = {"3.11": "a version of Python"}
+EVERYWHERE = dict.fromkeys(("3.11", "3.12", "3.13", "3.14"), "a version of Python")
 OLD_NOTES = dict.fromkeys(("3.8", "3.0", "2.5", "2.0", "1.9", "0.95"), "the old notes' numbers")
 EXEMPT: dict[str, dict[str, str]] = {
     "README_V2.md": {
