@@ -12,12 +12,13 @@ import numpy as np
 from scipy.special import fdtrc
 
 from scaling_lib.fit.forms import Array
-from scaling_lib.fit.noise import REPLICATES, Noise, replicates
+from scaling_lib.fit.noise import Noise, replicates
 
 CLEAR = 0.01  # chance in noise below which a bend is taken to be none of it
 MATERIAL = 1e-3  # of the loss: a smaller bend is no doubt, however clear
 ABSURD = 1e-20  # chance below which, with a size of ABSURD_SIZE or more, the form is simply wrong
 ABSURD_SIZE = 0.005
+PRIOR_WORTH = 4.0  # observations that speak against any misfit
 CLIPPED = 3.0  # standard deviations beyond which a residual is an outlier and bends nothing
 
 
@@ -43,6 +44,15 @@ class Misfit:
     def absurd(self) -> bool:
         """Whether no one would call these runs an instance of this form."""
         return self.chance < ABSURD and self.size > ABSURD_SIZE
+
+    @property
+    def inflation(self) -> float:
+        """By how much the variance of the parameters exceeds what noise alone makes of it: 1 but for a clear bend.
+
+        Parameters follow the few directions in which a bend shows; there the noise is ``ratio`` times what it is
+        elsewhere. The mean of that and of a prior at 1, worth 4 observations.
+        """
+        return (PRIOR_WORTH + self.added * self.ratio) / (PRIOR_WORTH + self.added) if self.clear else 1.0
 
 
 NONE = Misfit(1.0, 0, 1.0, 0.0)
@@ -76,7 +86,8 @@ def misfit(
     if not extra:
         return NONE
     unit = np.broadcast_to(np.asarray(scatter, dtype=float), (n,))
-    r = np.clip(residuals / unit, -CLIPPED * sigma, CLIPPED * sigma) if sigma > 0 else residuals / unit
+    limit = CLIPPED * sigma if sigma > 0 else np.inf
+    r = np.clip(residuals / unit, -limit, limit)
     columns = np.column_stack([jacobian, *extra]) / unit[:, None]
     r, columns = noise.whitened(r, codes), noise.whitened(columns, codes)
     small, large = _basis(columns[:, : jacobian.shape[1]]), _basis(columns)
@@ -87,10 +98,9 @@ def misfit(
     bent, rest, dof = float(np.sum(explained**2)), float(np.sum((r - large @ (large.T @ r)) ** 2)), left
     size = float(np.sqrt(bent * np.mean(unit**2) / n))
     repeats = replicates(log_x, log_loss)
-    if repeats is not None and repeats[1] >= REPLICATES and codes is None:
-        cells = repeats[0] != 0
-        pure = np.clip(repeats[0] / unit, -CLIPPED * sigma, CLIPPED * sigma)[cells]
-        rest, dof = float(np.mean(pure**2)) * repeats[1], repeats[1]
+    if repeats.many and codes is None:
+        pure = np.clip(repeats.deviation / unit, -limit, limit)[repeats.repeated]
+        rest, dof = float(np.mean(pure**2)) * repeats.spare, repeats.spare
     if rest <= 1e-26:
         return Misfit(1.0, added, 1.0, size)
     ratio = bent / added / (rest / dof)

@@ -308,7 +308,7 @@ class SizeNoise:
 
 
 def by_size(log_x: tuple[Array, ...], log_loss: Array, residuals: Array, leverage: Array) -> SizeNoise:
-    """Scatter as a function of size: from runs of one (N, D) where enough repeat, else from the residuals (n,) of a fit.
+    """Scatter as a function of size: from runs of one (N, D) where enough repeat, else from a fit's residuals (n,).
 
     The logarithm of each run's own deviation is regressed on ln x. A slope is shrunk by 1 - 2 (error / slope)^2, and is
     0 where that is negative: noise that changes with size must be seen before it is believed.
@@ -317,9 +317,9 @@ def by_size(log_x: tuple[Array, ...], log_loss: Array, residuals: Array, leverag
     low, high = x.min(axis=0), x.max(axis=0)
     deviation, rows, spare, source = residuals / np.sqrt(np.clip(1.0 - leverage, 0.05, 1.0)), x, len(x), "residuals"
     repeats = replicates(log_x, log_loss)
-    if repeats is not None and repeats[1] >= REPLICATES:
-        keep = repeats[0] != 0
-        deviation, rows, spare, source = repeats[0][keep], x[keep], repeats[1], "replicates"
+    if repeats.many:
+        keep = repeats.repeated
+        deviation, rows, spare, source = repeats.deviation[keep], x[keep], repeats.spare, "replicates"
     design = np.column_stack([np.ones(len(rows)), rows - rows.mean(axis=0)])
     slopes = np.zeros(x.shape[1])
     free = spare - design.shape[1]
@@ -339,18 +339,30 @@ def by_size(log_x: tuple[Array, ...], log_loss: Array, residuals: Array, leverag
     return SizeNoise(slopes, centre, low, high, source if slopes.any() else "")
 
 
-def replicates(log_x: tuple[Array, ...], log_loss: Array) -> tuple[Array, int] | None:
-    """Deviations (n,) of runs from the mean of their (N, D), widened by sqrt(m / (m - 1)), and the spare runs behind them.
+@dataclass(frozen=True)
+class Replicates:
+    """Runs that repeat an (N, D).
 
-    0 for a run that stands alone; None where no (N, D) repeats.
+    repeated : (n,) bool. deviation : (n,) from the mean of the m runs there, times sqrt(m / (m - 1)); 0 for others.
+    cell : (n,) which (N, D), 0, 1, ... spare : runs less distinct (N, D): degrees of freedom of the variance.
     """
+
+    repeated: Array
+    deviation: Array
+    cell: Array
+    spare: int
+
+    @property
+    def many(self) -> bool:
+        """Whether there are enough to measure the noise by them alone."""
+        return self.spare >= REPLICATES
+
+
+def replicates(log_x: tuple[Array, ...], log_loss: Array) -> Replicates:
+    """Which runs repeat an (N, D), to 9 digits of the logarithms, and by how much their log losses (n,) differ."""
     _, cell = np.unique(np.round(np.stack(log_x, axis=1), 9), axis=0, return_inverse=True)
     cell = cell.ravel()
-    count = np.bincount(cell)
-    spare = len(cell) - len(count)
-    if spare == 0:
-        return None
-    mean = np.bincount(cell, log_loss) / count
-    many = count[cell] > 1
-    out = np.where(many, log_loss - mean[cell], 0.0)
-    return out * np.sqrt(count[cell] / np.maximum(count[cell] - 1.0, 1.0)), spare
+    size = np.bincount(cell)[cell]
+    mean = (np.bincount(cell, log_loss) / np.bincount(cell))[cell]
+    deviation = np.where(size > 1, log_loss - mean, 0.0) * np.sqrt(size / np.maximum(size - 1.0, 1.0))
+    return Replicates(size > 1, deviation, cell, len(cell) - int(cell.max()) - 1)

@@ -6,8 +6,8 @@ The method, written down before it met the tables of `benchmarks/scoreboard.py` 
    (for one variable: a power law with a floor, and without), robustly, each run weighted by the noise at its size.
 2. *Rolling hold-out.* Each form is fitted again without the largest 10, 20, 35 and 50% of the runs, and predicts them.
    The runs that the user wants predicted take no part.
-3. *Inflation.* Where the form is wrong, its parameters err by more than the runs' noise says: as if the noise in the few
-   directions that parameters can follow were k times wider. k^2 is a posterior mean on a grid of k >= 1. Prior: a
+3. *Inflation.* Where the form is wrong, its parameters err by more than the runs' noise says: as if the noise in the
+   few directions that parameters can follow were k times wider. k^2 is a posterior mean on a grid of k >= 1. Prior: a
    scaled inverse chi-square round 1 worth 4 observations. Evidence: the bend of the residuals (what squares and
    products of the logarithms would explain, an F ratio), and the hidden runs' errors, rotated into the directions in
    which the cut's prediction is uncertain: each has variance k^2 lambda + sigma^2. Cuts overlap, so they count half.
@@ -35,11 +35,10 @@ from scipy.special import gammaln, stdtr, stdtrit
 from scaling_lib.fit import rolling
 from scaling_lib.fit.forms import Array
 from scaling_lib.fit.laws import CHINCHILLA, KAPLAN, LINE, POWER_MEAN, Law
-from scaling_lib.fit.misfit import Misfit, misfit
+from scaling_lib.fit.misfit import PRIOR_WORTH, Misfit, misfit
 from scaling_lib.fit.noise import SizeNoise, by_size
 from scaling_lib.fit.rolling import Cut, FormFit
 
-PRIOR_WORTH = 4.0  # observations that speak for k = 1
 CUT_WORTH = 0.5  # of a cut's evidence on k: cuts share runs
 SCORE_WORTH = 4.0  # observations that the hold-out counts for in the weights
 INFLATIONS = np.geomspace(1.0, 1e6, 80)  # grid of k^2
@@ -52,9 +51,10 @@ HEAVY = 0.1  # forms from this weight on must agree where a prediction is to be 
 class Member:
     """One form of the pool.
 
-    fit : to all runs. weight : of its distribution. inflation : k^2. dof : of Student's t. misfit : the bend of its residuals.
-    cuts : its rolling hold-outs. score : mean log score there. error : mean absolute error there, nan without cuts.
-    held : share of the hidden runs inside its own 90% interval with no inflation, nan without cuts.
+    fit : to all runs. weight : of its distribution. inflation : k^2. dof : of Student's t.
+    misfit : the bend of its residuals. cuts : its rolling hold-outs.
+    score, error, held : there, each the mean over the cuts and nan without: the log score, the mean absolute error, and
+    the share of the hidden runs inside the form's own 90% interval with no inflation.
     """
 
     fit: FormFit
@@ -136,7 +136,8 @@ class Pool:
             centre.append(value)
             scale.append(np.sqrt(np.maximum(variance, rolling.PRECISION**2)))
             dof.append(np.minimum(freedom, m.dof))
-        return [mixture_quantile(weight / weight.sum(), *map(np.array, (centre, scale, dof)), q) for q in tails]
+        parts = np.array(centre), np.array(scale), np.array(dof)
+        return [mixture_quantile(weight / weight.sum(), *parts, q) for q in tails]
 
 
 def mixture_quantile(weight: Array, centre: Array, scale: Array, dof: Array, q: float) -> Array:
@@ -171,13 +172,13 @@ def _exp(log_loss: Array) -> Array:
 def candidates(law: Law, fixed: Mapping[str, float]) -> list[tuple[str, Law, dict[str, float]]]:
     """The forms pooled with a law, itself among them: (name, form, what is held). Held parameters must exist in all."""
     if len(law.variables) == 1:
-        forms = [(law.name, law, dict(fixed))]
+        out = [(law.name, law, dict(fixed))]
         if "E" in law.param_names and not fixed:
-            forms.append(("line", law, {"E": 0.0}))  # with no floor a power law is a straight line in the logarithms
-        return forms
+            out.append(("line", law, {"E": 0.0}))  # with no floor a power law is a straight line in the logarithms
+        return out
     standard = [CHINCHILLA, POWER_MEAN, KAPLAN, LINE] if law.variables == ("N", "D") else []
-    forms = [law] if all(f.name != law.name for f in standard) else []
-    return [(f.name, f, dict(fixed)) for f in [*forms, *standard] if all(p in f.param_names for p in fixed)]
+    forms = standard if any(f.name == law.name for f in standard) else [law, *standard]
+    return [(f.name, f, dict(fixed)) for f in forms if all(p in f.param_names for p in fixed)]
 
 
 def build(
@@ -216,11 +217,14 @@ def build(
             continue
         full, *parts = rolling.fit_form(name, form, held, x, loss, keep, relative, codes, first[name].theta)
         assert full is not None
-        found[name] = full, {
-            i: rolling.predict_hidden(full, part, keep[i], x, log_loss)
-            for i, part in enumerate(parts, start=1)
-            if part is not None
-        }
+        found[name] = (
+            full,
+            {
+                i: rolling.predict_hidden(full, part, keep[i], x, log_loss)
+                for i, part in enumerate(parts, start=1)
+                if part is not None
+            },
+        )
     tested = {name: v for name, v in found.items() if v[1]}
     found = tested or found
     common = set.intersection(*[set(v[1]) for v in found.values()])

@@ -30,8 +30,8 @@ PRECISION = 1e-6  # log losses of a table are taken to be no more exact than thi
 class FormFit:
     """One form fitted to all runs, or to those that a cut leaves.
 
-    theta : (k,) scaled working parameters. noise : round it, in units of the size noise. sigma : standard deviation of a
-    new run's log loss, likewise relative: outliers included, by the 90% quantile of the residuals.
+    theta : (k,) scaled working parameters. noise : round it, in units of the size noise.
+    sigma : standard deviation of a new run's log loss, likewise relative; outliers count, by a quantile.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Cut:
 
 
 def cuts(x: tuple[Array, ...]) -> Array:
-    """Which runs each cut keeps (c, n): the largest by the product of the variables are hidden, runs of one size alike."""
+    """Which runs each cut keeps (c, n); it hides the largest by their variables' product, runs of one size alike."""
     size = np.round(np.sum([np.log(v) for v in x], axis=0), 9)
     ranked = np.sort(size)
     edges = [ranked[len(size) - max(1, round(share * len(size)))] for share in HIDDEN_SHARES]
@@ -127,9 +127,7 @@ def _relative_residuals(work: setups.Setup, theta: Array, scatter: Array) -> Arr
     return (work.y - np.log(np.maximum(value, 1e-300))) / scatter
 
 
-def _form_fit(
-    name: str, work: setups.Setup, theta: Array, keep: Array, scatter: Array, codes: Array | None
-) -> FormFit:
+def _form_fit(name: str, work: setups.Setup, theta: Array, keep: Array, scatter: Array, codes: Array | None) -> FormFit:
     log_m, jac = log_jacobian(work.law, theta, work.log_x)
     r = ((work.y - log_m) / scatter)[keep]
     n, dof = len(r), int(keep.sum()) - work.n_free
