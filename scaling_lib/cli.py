@@ -144,7 +144,10 @@ def _parser() -> argparse.ArgumentParser:
     backtest = command(
         "backtest", _backtest, "Hide the largest models of a table, predict them from the rest, and compare."
     )
-    backtest.add_argument("source", help="cerebras, pythia, epoch, a .csv file, or a folder such as results/laptop")
+    backtest.add_argument(
+        "source", nargs="?", help="cerebras, pythia, epoch, a .csv file, or a folder such as results/laptop"
+    )
+    backtest.add_argument("--all", action="store_true", help="score every table at hand, in Markdown (minutes)")
     backtest.add_argument("--law", help="of a .csv file or a folder: chinchilla, kaplan, power_mean, power_n, ...")
     backtest.add_argument("--hide", type=int, metavar="K", help="how many of the largest of a .csv file (default: 1)")
     predict_options(command("predict", predict_command, "Predict a loss at N, D or C, with intervals and a verdict."))
@@ -270,6 +273,15 @@ def _backtest(args: argparse.Namespace) -> int:
     from scaling_lib.fit import backtests
     from scaling_lib.fit.table import read_table
 
+    if args.all:
+        from scaling_lib.fit.scoreboard import as_markdown, scoreboard
+
+        if args.source or args.law or args.hide:
+            raise InputError("--all takes every table, form and cut: leave the source, --law and --hide out")
+        print(as_markdown(scoreboard()))
+        return 0
+    if args.source is None:
+        raise InputError("name what to back-test: cerebras, pythia, epoch, a .csv file or a folder; or --all")
     for option in ("hide", "law"):
         if getattr(args, option) is not None and args.source in ("cerebras", "pythia", "epoch"):
             raise InputError(f"{args.source} has its models and its law fixed; leave --{option} out")
