@@ -49,6 +49,8 @@ VARIANTS = {
     "std002": Variant("embeddings begin at 0.02", constants=(("EMBEDDING_STD", 0.02),)),
     "window256": Variant("windows of 256 tokens, 8 a step", seq_len=256, batch_size=8),
     "window64": Variant("windows of 64 tokens, 32 a step", seq_len=64, batch_size=32),
+    "batch8": Variant("8 windows a step, twice the steps", batch_size=8),
+    "batch8-lr16": Variant("8 windows a step, twice the steps, 1.6 times the rate", batch_size=8, lr_factor=1.6),
     "batch32": Variant("32 windows a step, half the steps", batch_size=32),
     "lr16": Variant("1.6 times the rate", lr_factor=1.6),
     "lr2": Variant("twice the rate", lr_factor=2.0),
