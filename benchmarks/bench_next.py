@@ -1,11 +1,11 @@
-"""Does the choice of `fit.design` pay? Against three other ways to spend one budget, on random laws whose truth is known.
+"""Does the choice of `fit.design` pay? Against three other ways to spend one budget, on random laws that are known.
 
     python benchmarks/bench_next.py [--truths 100] [--seed 1] [--write]
 
 Written down before it was run. A truth is Chinchilla's sum, a power mean or Kaplan's form with random exponents (0.2 to
 0.6), a random floor (20 to 70% of the loss of the smallest run) and noise of 0.3 to 1% a run. Nine small runs (three
-sizes, three lengths) come first. Then a budget of 2.5 times the dearest run that may be bought is spent on a grid of sizes and
-lengths, a factor of 2 apart; the target costs 30 times that dearest run. Ways to spend it:
+sizes, three lengths) come first. Then a budget of 2.5 times the dearest run that may be bought is spent on a grid of
+sizes and lengths, a factor of 2 apart; the target costs 30 times that dearest run. Ways to spend it:
 
 - next: `fit.design.next_runs`, c-optimal. next-D: the same, D-optimal.
 - random: runs in random order, while one can be paid.
@@ -27,7 +27,6 @@ import numpy as np
 from scaling_lib.errors import InputError
 from scaling_lib.fit import fit_joint
 from scaling_lib.fit.design import Outlook
-from scaling_lib.fit.laws import get_law
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 TITLE = "## Advice on the next runs"
@@ -48,7 +47,11 @@ class Truth:
         self.alpha, self.beta = rng.uniform(0.2, 0.6, 2)
         self.floor = rng.uniform(0.2, 0.7) if self.form != "kaplan" else 0.0
         self.share = rng.uniform(0.25, 0.75)
-        self.q = {"chinchilla": 1.0, "kaplan": 1.0 / self.beta, "power_mean": np.exp(rng.uniform(np.log(0.5), np.log(3.0)))}[self.form]
+        self.q = {
+            "chinchilla": 1.0,
+            "kaplan": 1.0 / self.beta,
+            "power_mean": np.exp(rng.uniform(np.log(0.5), np.log(3.0))),
+        }[self.form]
         self.noise = rng.uniform(0.003, 0.01)
 
     def __call__(self, n: np.ndarray, d: np.ndarray) -> np.ndarray:
@@ -77,6 +80,7 @@ def spend(way: str, cost: np.ndarray, ratio: np.ndarray, rng: np.random.Generato
 
 def play(truth: Truth, rng: np.random.Generator) -> dict[str, tuple[float, float, float, float, int]]:
     """For each way: interval score, half-width, expected half-width, absolute error, runs bought."""
+
     def observe(n: np.ndarray, d: np.ndarray) -> np.ndarray:
         return truth(n, d) * np.exp(rng.normal(0.0, truth.noise, len(n)))
 
@@ -99,7 +103,13 @@ def play(truth: Truth, rng: np.random.Generator) -> dict[str, tuple[float, float
         low, high = fit.interval(*TARGET)
         miss = max(low - goal, 0.0) + max(goal - high, 0.0)
         half = (high - low) / 2 / goal
-        out[way] = ((high - low + 20.0 * miss) / goal, half, outlook.width(own), abs(fit.predict(*TARGET) / goal - 1), len(own))
+        out[way] = (
+            (high - low + 20.0 * miss) / goal,
+            half,
+            outlook.width(own),
+            abs(fit.predict(*TARGET) / goal - 1),
+            len(own),
+        )
     return out
 
 
@@ -110,24 +120,26 @@ def table(truths: int, seed: int) -> str:
     for i in range(truths):
         rng = np.random.default_rng([seed, i])
         try:
-            found = play(Truth(rng), rng)
+            played = play(Truth(rng), rng)
         except InputError:
             refused += 1
             continue
-        for way, row in found.items():
+        for way, row in played.items():
             rows[way].append(row)
-    score = {way: np.array(r) for way, r in rows.items()}
+    found = {way: np.array(r) for way, r in rows.items()}
     lines = [
-        "| spending | median score | mean score | median half-width | expected | held | median error | runs | `next` scores better |",
+        "| spending | median score | mean score | median half-width | expected | held | median error | runs | "
+        "`next` scores better |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for way in WAYS:
-        s = score[way]
+        s = found[way]
         held = np.mean(s[:, 0] <= 2 * s[:, 1] + 1e-12)
-        better = "" if way == "next" else f"{np.mean(score['next'][:, 0] < s[:, 0]):.0%} of truths"
+        better = "" if way == "next" else f"{np.mean(found['next'][:, 0] < s[:, 0]):.0%} of truths"
+        score, half, expected, error = 100 * np.median(s[:, :4], axis=0)
         lines.append(
-            f"| {way} | {100 * np.median(s[:, 0]):.2f}% | {100 * np.mean(s[:, 0]):.2f}% | {100 * np.median(s[:, 1]):.2f}% | {100 * np.median(s[:, 2]):.2f}% | "
-            f"{held:.0%} | {100 * np.median(s[:, 3]):.2f}% | {np.median(s[:, 4]):.0f} | {better} |"
+            f"| {way} | {score:.2f}% | {100 * np.mean(s[:, 0]):.2f}% | {half:.2f}% | {expected:.2f}% | {held:.0%} | "
+            f"{error:.2f}% | {np.median(s[:, 4]):.0f} | {better} |"
         )
     lines.append(f"\n{truths} truths, seed {seed}; {refused} refused after the first nine runs, and left out.")
     return "\n".join(lines)
@@ -145,7 +157,10 @@ def main() -> None:
         about = f"`python benchmarks/bench_next.py --truths {args.truths} --seed {args.seed} --write`"
         text = RESULTS.read_text(encoding="utf-8")
         rest = re.sub(rf"{TITLE}\n.*?(?=\n## |\Z)", "", text, flags=re.DOTALL).rstrip()
-        RESULTS.write_text(f"{rest}\n\n{TITLE}\n\n{about}: what is compared is in the file's first lines.\n\n{found}\n", encoding="utf-8")
+        RESULTS.write_text(
+            f"{rest}\n\n{TITLE}\n\n{about}: what is compared is in the file's first lines.\n\n{found}\n",
+            encoding="utf-8",
+        )
 
 
 if __name__ == "__main__":

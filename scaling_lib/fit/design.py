@@ -1,13 +1,13 @@
 """Which runs to train next: those that shrink the interval at a target most, for a budget.
 
-To first order a pooled fit is a Gaussian process. The predictions (of the log loss) at two points x and y have covariance
+To first order a pooled fit is a Gaussian process. The predictions of the log loss at points x and y have covariance
 
     K(x, y) = sum_f w_f [k_f^2 J_f(x) C_f J_f(y)' + (m_f(x) - m(x)) (m_f(y) - m(y))],
 
 f the pool's forms with weights w_f, Jacobians J_f, covariances C_f, inflations k_f^2 and predictions m_f with mean m:
 the doubt about the parameters of each form, and that about the form. A run at x measures the law there with its noise,
-inflated likewise: where the form is a little wrong more runs of the same kind do not make it right. What a set S of runs
-leaves of the variance at a target t is then K(t, t) - K(t, S) (K(S, S) + noise)^-1 K(S, t).
+inflated likewise: where the form is a little wrong more runs of the same kind do not make it right. What a set S of
+runs leaves of the variance at a target t is then K(t, t) - K(t, S) (K(S, S) + noise)^-1 K(S, t).
 
 - ``"c"``, c-optimal: the least variance at the target [Elfving 1952; Atkinson, Donev and Tobias 2007, chapter 10].
 - ``"D"``, D-optimal: the most information about the law as a whole, ln det(1 + K(S, S) / noise).
@@ -125,7 +125,9 @@ class Outlook:
         if not (np.isfinite(budget) and budget > 0):
             raise InputError(f"a budget of {budget:g} buys nothing: give a number above 0")
         if self.cost.min() > budget:
-            raise InputError(f"the cheapest of the {len(self.n)} runs costs {self.cost.min():.3g}, the budget is {budget:.3g}")
+            raise InputError(
+                f"the cheapest of the {len(self.n)} runs costs {self.cost.min():.3g}, the budget is {budget:.3g}"
+            )
         value: Callable[[Array], float] = self.information if criterion == "D" else lambda s: -self.left(s)
         sets = [self._exchange(self._greedy(budget, criterion, per_cost), budget, value) for per_cost in (True, False)]
         best = self._ordered(max(sets, key=lambda s: value(np.array(s, dtype=int))))
@@ -139,7 +141,8 @@ class Outlook:
 
     def _greedy(self, budget: float, criterion: str, per_cost: bool) -> list[int]:
         """One run after another, the covariance conditioned on each."""
-        k, chosen, left = self.covariance.copy(), [], budget
+        chosen: list[int] = []
+        k, left = self.covariance, budget
         open_ = np.ones(len(self.n), dtype=bool)
         while len(chosen) < MOST_RUNS and np.any(affordable := open_ & (self.cost <= left)):
             own = np.diag(k)[:-1]
@@ -165,8 +168,10 @@ class Outlook:
                     best = max(scores)
                     current = [*rest, others[int(np.argmax(scores))]]
             left = budget - self.cost[current].sum()
-            while others := [i for i in np.flatnonzero(self.cost <= left) if i not in current and len(current) < MOST_RUNS]:
-                current.append(int(max(others, key=lambda i: value(np.array([*current, i])))))
+            while others := [i for i in range(len(self.n)) if self.cost[i] <= left and i not in current]:
+                if len(current) >= MOST_RUNS:
+                    break
+                current.append(max(others, key=lambda i: value(np.array([*current, i]))))
                 left -= self.cost[current[-1]]
                 best = value(np.array(current))
             if best <= before + 1e-9:
@@ -219,7 +224,9 @@ def candidate_grid(fit: FitResult, most: float, flops_per_6nd: float = 1.0) -> t
     cost = 6.0 * n * d * flops_per_6nd
     keep = cost <= most
     if not keep.any():
-        raise InputError(f"the cheapest run of the table's sizes costs {cost.min():.3g} FLOPs, and at most {most:.3g} may go to one")
+        raise InputError(
+            f"the cheapest run of the table's sizes costs {cost.min():.3g} FLOPs, and at most {most:.3g} may go to one"
+        )
     return n[keep], d[keep], cost[keep]
 
 

@@ -113,7 +113,7 @@ def _score(name: str, table: RunTable, cut: float, hidden: Array) -> list[Score]
         low, high = fit.interval(*target, level=LEVEL, kind="new_run")
         level = fit.verdict(*target).level if form == POOL else ""
         out.append(_counted(name, cut, form, observed, fit.predict(*target), low, high, level))
-    guess, half = _nearest(fitted, known.loss, target)
+    guess, half = nearest_run(fitted, known.loss, target)
     out.append(_counted(name, cut, NEAREST, observed, guess, guess * np.exp(-half), guess * np.exp(half), ""))
     return out
 
@@ -135,7 +135,7 @@ def _counted(
     )
 
 
-def _nearest(x: tuple[Array, ...], loss: Array, to: tuple[Array, ...]) -> tuple[Array, float]:
+def nearest_run(x: tuple[Array, ...], loss: Array, to: tuple[Array, ...]) -> tuple[Array, float]:
     """Loss of the nearest fitted run; how far, at `LEVEL`, one fitted run's log loss lies from its neighbour's."""
     points = np.log(np.stack(x, axis=1))
     tree = cKDTree(points)
