@@ -29,8 +29,8 @@ def lab_options(parser: argparse.ArgumentParser) -> None:
     """The options of ``lab``."""
     add = parser.add_argument
     add("action", choices=ACTIONS, metavar="ACTION", help=", ".join(ACTIONS))
+    add("folder", type=Path, metavar="DIR", help="folder of the lab, such as runs/lab")
     add("runs", nargs="*", metavar="RUN", help="of price and buy: runs for sale; of seal and advise: the target")
-    add("--dir", type=Path, default=Path("runs/lab"), metavar="DIR", help="folder of the lab (default: runs/lab)")
     add("--shop", help="of open: live, gemstones, a committed sweep such as laptop, or a folder of records")
     money = parser.add_mutually_exclusive_group()
     money.add_argument("--budget", type=positive(float), metavar="FLOPS", help="of open (default: 0.3 of the hero's)")
@@ -49,7 +49,7 @@ def lab_command(args: argparse.Namespace) -> int:
     if args.action == "open" and args.shop is None:
         raise InputError("a lab needs a shop: --shop live, gemstones, or a committed sweep such as laptop")
     unit = "minutes" if args.minutes else "FLOPs"
-    lab = open_lab(args.dir, args.shop, args.minutes or args.budget, unit=unit)
+    lab = open_lab(args.folder, args.shop, args.minutes or args.budget, unit=unit)
     unit = lab.shop.unit
     if args.action in ("open", "status"):
         print(_status(lab))
@@ -57,7 +57,7 @@ def lab_command(args: argparse.Namespace) -> int:
         print(f"{lab.price(args.runs):.4g} {unit}; {lab.left:.4g} are left")
     elif args.action == "buy":
         if lab.shop.cells:
-            say(f"training in {lab.path.parent / 'runs'}; interrupted, it goes on with: lab buy")
+            say(f"training in {lab.path.parent / 'runs'}; interrupted, it goes on with: lab buy {args.folder}")
         for name, loss in lab.buy(args.runs).items():
             print(f"{name:>16} {'diverged' if loss is None else f'{loss:.4f}'}")
         print(f"{lab.left:.4g} {unit} are left")
@@ -114,13 +114,13 @@ def _advise(lab: Lab, names: list[str]) -> str:
 
 def _table(advice: Advice, unit: str, names: list[str] | None = None) -> str:
     """The advice run by run, with the half-width that is expected after each."""
-    lines = [f"half-width of the 90% interval at the target now: {100 * advice.width[0]:.2f}% of the loss"]
+    lines = [f"half-width of the 90% interval at the target now: {100 * advice.width[0]:.3g}% of the loss"]
     lines.append(f"{'run':>16} {'N':>9} {'D':>9} {unit:>9} {'in all':>9} {'half-width then':>16}")
     for i, total in enumerate(np.cumsum(advice.cost)):
         name = names[i] if names else str(i + 1)
         lines.append(
             f"{name:>16} {advice.n[i]:>9.3g} {advice.d[i]:>9.3g} {advice.cost[i]:>9.3g} {total:>9.3g} "
-            f"{100 * advice.width[i + 1]:>15.2f}%"
+            f"{100 * advice.width[i + 1]:>15.3g}%"
         )
     return "\n".join(lines)
 
@@ -289,7 +289,7 @@ def _contrast_table(
     ]
     for c in found:
         value, low, high = c.factor
-        times = f"{value:.2f}x [{low:.2f}, {high:.2f}]" if np.isfinite(value) else "beyond its lengths"
+        times = f"{value:.2f}x [{low:.2f}, {high:.2f}]" if 0.0 < value < np.inf else "beyond its lengths"
         lines.append(
             f"{c.n:>9.3g} {c.d:>9.3g} {'+'.join(map(str, c.seeds)):>6} {c.mean:>+10.4f} "
             f"{f'[{c.low:+.4f}, {c.high:+.4f}]':>20} {'yes' if c.different else 'unclear':>9} {times:>22} "

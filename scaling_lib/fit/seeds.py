@@ -38,8 +38,8 @@ class Contrast:
     """The other recipe less the reference at one size and length.
 
     seeds : pairs, or runs of the reference and of the other. mean, low, high : difference of the losses, its interval.
-    relative : mean over the reference's loss. factor : compute multiplier and its interval (value, low, high); nan
-        beyond the reference's lengths. needed : seeds of each recipe that would find such a difference in 90% of
+    relative : mean over the reference's loss. factor : compute multiplier and its interval (value, low, high); 0 or inf
+        beyond the reference's lengths, nan without others. needed : seeds of each recipe that would find such a difference in 90% of
         trials; None where a thousand would not do.
     """
 
@@ -141,12 +141,14 @@ def _cells(runs: Replicates, paired: bool) -> dict[tuple[float, float], dict[str
 def _multiplier(
     cells: dict[tuple[float, float], dict[str, float]], at: tuple[float, float], changes: tuple[float, float, float]
 ) -> tuple[float, float, float]:
-    """The reference's length for each changed loss, over its length: nan where its ladder does not reach so far."""
+    """The reference's length for each changed loss, over its length: 0 or inf where its ladder does not reach so far."""
     ladder = sorted((d, float(np.mean(list(v.values())))) for (n, d), v in cells.items() if n == at[0])
     x, y = np.log([d for d, _ in ladder]), np.array([loss for _, loss in ladder])
     if len(x) < 2 or np.any(np.diff(y) >= 0.0):
         return np.nan, np.nan, np.nan
     inverse = PchipInterpolator(y[::-1], x[::-1], extrapolate=False)
     here = float(dict(ladder)[at[1]])
-    value, low, high = (np.exp(inverse(here + np.array(changes))) / at[1]).tolist()
+    goal = here + np.array(changes)
+    beyond = np.where(goal > y.max(), 0.0, np.inf)
+    value, low, high = np.where((goal > y.max()) | (goal < y.min()), beyond, np.exp(inverse(goal)) / at[1]).tolist()
     return value, low, high
