@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit import published
+from scaling_lib.fit import baselines, published
 from scaling_lib.fit._published_runs import EPOCH_FILE
 from scaling_lib.fit.backtests import choose_law
 from scaling_lib.fit.estimate import fit_law
@@ -115,7 +114,7 @@ def _score(name: str, table: RunTable, cut: float, hidden: Array) -> list[Score]
         low, high = fit.interval(*target, level=LEVEL, kind="new_run")
         level = fit.verdict(*target).level if form == POOL else ""
         out.append(_counted(name, cut, form, observed, fit.predict(*target), low, high, level))
-    guess, half = _nearest(fitted, known.loss, target)
+    guess, half = baselines.nearest(fitted, known.loss, target), baselines.spacing(fitted, known.loss, LEVEL)
     out.append(_counted(name, cut, NEAREST, observed, guess, guess * np.exp(-half), guess * np.exp(half), ""))
     return out
 
@@ -135,15 +134,6 @@ def _counted(
         score=float(np.mean((high - low + 2.0 / (1.0 - LEVEL) * miss) / observed)),
         level=level,
     )
-
-
-def _nearest(x: tuple[Array, ...], loss: Array, to: tuple[Array, ...]) -> tuple[Array, float]:
-    """Loss of the nearest fitted run; how far, at `LEVEL`, one fitted run's log loss lies from its neighbour's."""
-    points = np.log(np.stack(x, axis=1))
-    tree = cKDTree(points)
-    own = tree.query(points, k=2)[1][:, 1]
-    half = float(np.quantile(np.abs(np.log(loss / loss[own])), LEVEL))
-    return loss[tree.query(np.log(np.stack(to, axis=1)))[1]], half
 
 
 def pooled_scores(scores: Iterable[Score]) -> dict[str, tuple[int, float, float, float, float]]:
