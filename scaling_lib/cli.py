@@ -189,13 +189,12 @@ def _figures(args: argparse.Namespace) -> int:
             raise InputError(f"two folders are named {name}, and their figures would share one: draw them one by one")
     sweeps = {folder: records(folder) for folder in args.folder}
     if args.target == "pptx":
-        from scaling_lib.show.talk import save_talk
+        from scaling_lib.show.slides import save_talk
 
         if formats != ["png"]:
             raise InputError("--format is for pictures, and --target pptx makes a deck: leave --format out")
         out = args.out or Path("figures") / ("talk" if several else args.folder[0].resolve().name)
-        paths = save_talk([(str(folder), runs) for folder, runs in sweeps.items()], out, peak_lr)
-        print(paths[-1])
+        print(save_talk([(str(folder), runs) for folder, runs in sweeps.items()], out, peak_lr))
         return 0
     for folder, runs in sweeps.items():
         out = Path("figures") if args.out is None else args.out

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
+from scaling_lib.show.talk import tell
+from scaling_lib.show.talk_figures import Sweep
 
 from scaling_lib.cli import main
 from scaling_lib.fit import fit_power_law
 from scaling_lib.runs import Run, write_run
 from scaling_lib.show.slides import HEIGHT, MOST_CAPTION, WIDTH, Slide, _raised, _set, _short, save_slides
-from scaling_lib.show.talk import tell
-from scaling_lib.show.talk_figures import Sweep
 
 pptx = pytest.importorskip("pptx", reason="python-pptx (extra `slides`) is absent: no deck is made")
 MakeRun = Callable[..., Run]

@@ -15,7 +15,19 @@ from scaling_lib.runs import Run
 from scaling_lib.show.ablation import ablation_steps, plot_recipe_curves, plot_steps
 from scaling_lib.show.grids import Grid, find_grids, plot_grid, plot_held_out
 from scaling_lib.show.ladders import Ladder, find_ladders, short
-from scaling_lib.show.plot import AXIS, count_axis, plot_fit, plot_overview, plot_training_curves, shades
+from scaling_lib.show.plot import (
+    AXIS,
+    FAINT,
+    LOSS,
+    bracket,
+    count_axis,
+    look,
+    plot_fit,
+    plot_residuals,
+    plot_training_curves,
+    say_instead,
+    shades,
+)
 from scaling_lib.show.rates import is_rate_study, plot_rates, rate_report
 
 if TYPE_CHECKING:
@@ -31,7 +43,7 @@ class Named:
     """One figure: a name for its file, what draws it on an empty figure, and its words.
 
     caption : what to print below it. alt : what it shows, for a reader who cannot see it.
-    tall : whether it has two rows of panels.
+    tall : whether it has two rows of panels. headline : its message on a slide, where it has one.
     """
 
     name: str
@@ -39,6 +51,7 @@ class Named:
     caption: str
     alt: str
     tall: bool = False
+    headline: str = ""
 
 
 def main_figure(runs: Sequence[Run], rule: Callable[[int], float] | None = None) -> Named:
@@ -72,8 +85,39 @@ def figure_set(runs: Sequence[Run], rule: Callable[[int], float] | None = None) 
         own = [x for x in ladders if x.variable == variable]
         if own:
             found += [_scaling(own, name), _curves(own[-1]), _residuals(own[-1]), _extrapolation(own[-1])]
-    found += [*_recipes(runs), *(figure for grid in grids for figure in _grid(grid, len(grids) > 1)), _back_tests()]
+    found += [*_recipes(runs), *(figure for grid in grids for figure in _grid(grid, len(grids) > 1)), back_tests()]
     return found
+
+
+def plot_overview(runs: Sequence[Run], figure: Figure | None = None) -> Figure:
+    """Draw a sweep in 2 x 2 panels: L(N) and L(D) with their laws; training curves by size and by length.
+
+    Parameters
+    ----------
+    runs : the records of one sweep.
+    figure : an empty figure to draw on; a new one of the current style when None.
+
+    Returns
+    -------
+    The figure, with panels named ``N``, ``D``, ``curves N`` and ``curves D`` by ``Axes.get_label``.
+    """
+    import matplotlib.pyplot as plt
+
+    figure = figure or plt.figure()
+    ladders = find_ladders(runs)
+    panels = [figure.add_subplot(2, 2, k + 1, label=n) for k, n in enumerate(("N", "D", "curves N", "curves D"))]
+    for i, (variable, rungs) in enumerate((("N", "sizes"), ("D", "lengths"))):
+        own = [x for x in ladders if x.variable == variable]
+        for ladder in own:
+            plot_fit(ladder, panels[i])
+        panels[i].set_title("Parameter scaling" if variable == "N" else "Data scaling")
+        if own:
+            panels[i].legend()
+            plot_training_curves(own[-1], panels[i + 2])  # the last recipe: V2 after V1
+        else:
+            say_instead(panels[i], f"no ladder in {variable}: at least three {rungs} are needed")
+            say_instead(panels[i + 2], f"no ladder in {variable}")
+    return figure
 
 
 def _one(draw: Callable[[Axes], object]) -> Callable[[Figure], None]:
@@ -106,12 +150,9 @@ def _law_in_words(ladder: Ladder) -> str:
     verdict = fit.verdict()
     if verdict.refused:
         return f"{ladder.recipe.upper()}: {verdict}"
-    values = ", ".join(f"{k} = {fit.params[k]:.3g}{_error(fit.stderr[k])}" for k in fit.law.param_names)
-    return f"{ladder.recipe.upper()}: {fit.law.formula}, {values}; {verdict}"
-
-
-def _error(stderr: float) -> str:
-    return f" ± {stderr:.2g}" if np.isfinite(stderr) else ""
+    exponent = fit.law.param_names[-1]
+    values = ", ".join(f"{k} = {bracket(fit.params[k], *fit.parameter_interval(k))}" for k in (exponent, "E"))
+    return f"{ladder.recipe.upper()}: {fit.law.formula}, {values}, 90% in brackets; {verdict}"
 
 
 def _ends(ladder: Ladder) -> str:
@@ -154,12 +195,8 @@ def _curves(ladder: Ladder) -> Named:
 
 def _residuals(ladder: Ladder) -> Named:
     def draw(axes: Axes) -> None:
-        axes.axhline(0, color="#888888", linewidth=1)
-        if ladder.fit is not None:
-            axes.plot(ladder.x, 100 * ladder.fit.residuals, "o", color="#D55E00")
-        count_axis(axes)
+        plot_residuals({ladder.recipe.upper(): ladder.fit} if ladder.fit else {}, axes)
         axes.set_xlabel(AXIS[ladder.variable])
-        axes.set_ylabel("observed over predicted, less 1 (%)")
 
     scatter = f"{100 * ladder.fit.sigma:.2f}%" if ladder.fit else "unknown"
     return Named(
@@ -177,7 +214,7 @@ def _extrapolation(ladder: Ladder) -> Named:
 
     def draw(axes: Axes) -> None:
         plot_fit(ladder, axes, extrapolate=10**far)
-        axes.axvspan(ladder.x.min(), ladder.x.max(), color="#000000", alpha=0.05, linewidth=0)
+        axes.axvspan(ladder.x.min(), ladder.x.max(), color="black", alpha=0.05, linewidth=0)
         axes.legend()
 
     words = "no fit"
@@ -324,12 +361,12 @@ def plot_isoflop(found: IsoFlopResult, points: np.ndarray, axes: Axes) -> Axes:
             axes.plot(found.n_opt[i], found.loss_opt[i], "*", color=colour, markersize=14, markeredgecolor="white")
     count_axis(axes)
     axes.set_xlabel(AXIS["N"])
-    axes.set_ylabel("validation loss (nats per token)")
+    axes.set_ylabel(LOSS)
     axes.legend()
     return axes
 
 
-def _back_tests() -> Named:
+def back_tests() -> Named:
     """Published models predicted from their smaller kin: how the error of honest back-tests looks."""
     results = {
         "Cerebras-GPT, from 5 models": backtests.cerebras()[5],
@@ -338,12 +375,13 @@ def _back_tests() -> Named:
     }
 
     def draw(axes: Axes) -> None:
-        for (name, r), colour, marker in zip(results.items(), ("#0072B2", "#009E73", "#D55E00"), "osD", strict=True):
+        for i, (name, r) in enumerate(results.items()):
+            colour, marker = look(i)
             low, high = 100 * (r.predicted - r.low) / r.observed, 100 * (r.high - r.predicted) / r.observed
             axes.errorbar(
                 r.span, 100 * r.error, yerr=np.array([low, high]), fmt=marker, color=colour, capsize=4, label=name
             )
-        axes.axhline(0, color="#888888", linewidth=1)
+        axes.axhline(0, color=FAINT, linewidth=1)
         axes.set_xscale("log")
         axes.set_xticks([2, 5, 10, 20], ["2x", "5x", "10x", "20x"])
         axes.minorticks_off()
@@ -353,9 +391,11 @@ def _back_tests() -> Named:
 
     worst = {name: 100 * float(r.error[np.argmax(np.abs(r.error))]) for name, r in results.items()}
     words = "; ".join(f"{name} {value:+.1f}%" for name, value in worst.items())
+    least, most = (f(abs(value) for value in worst.values()) for f in (min, max))
     return Named(
         "back-tests",
         _one(draw),
         f"Published models predicted from their smaller kin, with 90% intervals of a new run. Worst errors: {words}.",
         f"Errors of back-tests against their distance, with intervals; the worst are {words}.",
+        headline=f"Published families, predicted from their smaller kin: off by {least:.1f}% to {most:.1f}% at worst",
     )
