@@ -311,7 +311,7 @@ def _grid(grid: Grid) -> Iterator[Slide]:
         f"{100 * np.abs(b.line_error).mean():.1f}%",
         lambda figure: plot_held_out(grid, figure.add_subplot()).set_title(""),
         f"{int(b.covered.sum())} of {b.covered.size} lie inside the 90% interval of a new run (whiskers). Mean errors; "
-        f"the line is one in the logarithms; the nearest trained run errs by {100 * np.abs(b.nearest_error).mean():.1f}%. "
+        f"the line is in the logarithms; the nearest trained run errs by {100 * np.abs(b.nearest_error).mean():.1f}%. "
         f"Verdict there: {b.verdict.level}.",
         "A law has shown something only where it beats both baselines on runs that it never saw.",
     )
@@ -338,7 +338,7 @@ def _rates(runs: Sequence[Run], rule: Callable[[int], float] | None) -> Iterator
     best = sum(s.rule_excess < 1e-9 for s in scans)
     yield Slide(
         f"In {outside} of {len(scans)} scans the best learning rate lies at the edge of those tried" if outside else
-        f"Every best learning rate lies inside those tried; the width rule's is the best in {best} of {len(scans)} scans",
+        f"Every best rate lies inside those tried; the width rule's own is the best in {best} of {len(scans)} scans",
         lambda figure: plot_rates(runs, rule, figure),
         "A panel for each number of tokens, a curve for each width; dotted: the width rule's rate.",
         "A law is only as good as the tuning behind each of its points: an untuned rate at the large sizes bends it.",
@@ -432,7 +432,7 @@ def save_slides(slides: Sequence[Slide], path: Path) -> Path:
             elif isinstance(slide.figure[0], tuple):
                 _table(page, slide.figure)
             else:
-                _box(page, slide.figure, (MARGIN, BOX[1] + cover, *BOX[2:]), TEXT)
+                _box(page, slide.figure, (MARGIN, BOX[1] + cover, BOX[2], BOX[3] - cover), TEXT)
             _box(page, [slide.caption], (MARGIN, 6.08, BOX[2], 0.95), CAPTION)
             _box(page, [str(number)], (WIDTH - MARGIN - 0.6, 7.05, 0.6, 0.4), SMALLEST)
             page.notes_slide.notes_text_frame.text = f"{slide.notes}\n\n{slide.caption}".strip()
