@@ -22,6 +22,7 @@ from scaling_lib.cli_predict import predict_command, predict_options
 from scaling_lib.cli_shared import ended_like_ctrl_c, positive, print_report, records, say
 from scaling_lib.cli_sweep import plan_command, run_command, sweep_options
 from scaling_lib.errors import InputError
+from scaling_lib.words import counted
 
 if TYPE_CHECKING:
     from scaling_lib.runs import Run
@@ -143,13 +144,18 @@ def _parser() -> argparse.ArgumentParser:
     backtest = command(
         "backtest", _backtest, "Hide the largest models of a table, predict them from the rest, and compare."
     )
-    backtest.add_argument("source", help="cerebras, pythia, epoch, a .csv file, or a folder such as results/laptop")
+    backtest.add_argument(
+        "source", nargs="?", help="cerebras, pythia, epoch, a .csv file, or a folder such as results/laptop"
+    )
+    backtest.add_argument("--all", action="store_true", help="score every table at hand, in Markdown (minutes)")
     backtest.add_argument("--law", help="of a .csv file or a folder: chinchilla, kaplan, power_mean, power_n, ...")
     backtest.add_argument("--hide", type=int, metavar="K", help="how many of the largest of a .csv file (default: 1)")
     predict_options(command("predict", predict_command, "Predict a loss at N, D or C, with intervals and a verdict."))
     compare_options(
         command("compare", compare_command, "Compare a quick look with a real sweep, or the recipes of one folder.")
     )
+    packing = command("pack", _pack, "Put the records of a folder into one file, runs.jsonl, with one record a line.")
+    packing.add_argument("folder", type=Path, nargs="+", help="such as results/laptop; a sweep may go on there later")
     doctor = command("doctor", doctor_command, "Look at this machine: versions, speed, disk, and what will run here.")
     doctor.add_argument("--json", action="store_true", help="print JSON")
     return parser
@@ -163,11 +169,12 @@ def _summary(args: argparse.Namespace) -> int:
 
         print(experiment_summary(digest_folder(args.folder, peak_lr), read_about(args.folder)), end="")
     elif args.json:
+        from scaling_lib.runs import has_records
         from scaling_lib.show.digest import digest, digest_folder
         from scaling_lib.sweep.recipes import peak_lr
 
-        has_records = any(args.folder.glob("*-*.json"))
-        found = digest(records(args.folder), peak_lr) if has_records else digest_folder(args.folder, peak_lr)
+        one = has_records(args.folder)
+        found = digest(records(args.folder), peak_lr) if one else digest_folder(args.folder, peak_lr)
         print(json.dumps(found, indent=1, allow_nan=False))
     else:
         print_report(records(args.folder))
@@ -265,6 +272,15 @@ def _backtest(args: argparse.Namespace) -> int:
     from scaling_lib.fit import backtests
     from scaling_lib.fit.table import read_table
 
+    if args.all:
+        from scaling_lib.fit.scoreboard import as_markdown, scoreboard
+
+        if args.source or args.law or args.hide:
+            raise InputError("--all takes every table, form and cut: leave the source, --law and --hide out")
+        print(as_markdown(scoreboard()))
+        return 0
+    if args.source is None:
+        raise InputError("name what to back-test: cerebras, pythia, epoch, a .csv file or a folder; or --all")
     for option in ("hide", "law"):
         if getattr(args, option) is not None and args.source in ("cerebras", "pythia", "epoch"):
             raise InputError(f"{args.source} has its models and its law fixed; leave --{option} out")
@@ -285,4 +301,13 @@ def _backtest(args: argparse.Namespace) -> int:
     else:
         hide = 1 if args.hide is None else args.hide
         print(backtests.backtest(read_table(Path(args.source)), hide=hide, law=args.law or "auto").summary())
+    return 0
+
+
+def _pack(args: argparse.Namespace) -> int:
+    from scaling_lib.runs import PACKED
+    from scaling_lib.sweep.pack import pack
+
+    for folder in args.folder:
+        print(f"{folder / PACKED}: {counted(pack(folder), 'record')}")
     return 0

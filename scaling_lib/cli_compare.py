@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from scaling_lib.cli_predict import plain
 from scaling_lib.cli_shared import records
 from scaling_lib.errors import InputError
+from scaling_lib.runs import has_records
 
 if TYPE_CHECKING:
     from scaling_lib.show.versus import Versus
@@ -96,7 +97,7 @@ def _first(names: tuple[str, ...]) -> Path:
     """The first of the folders that holds records."""
     for name in names:
         folder = Path(name) if "/" in name else RESULTS / name
-        if any(folder.glob("*-*.json")):
+        if has_records(folder):
             return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     raise InputError(
         f"none of {', '.join(names)} holds run records: name the folders to compare, or run the demo first"

@@ -1,6 +1,6 @@
 """Which form? Ranked by held-out rollout (fit the small runs, predict the large), never by how well each fits.
 
-Beside the forms stand the two answers anybody could give without a law: a straight line of the loss in ln N (and ln D),
+Beside the forms stand the two answers anybody could give without a law: a straight line of ln L in ln N (and ln D),
 and the loss of the nearest trained run. A form that does not beat them has shown nothing. Forms that predict the hidden
 runs equally well and disagree at the target show how much of the answer is the choice of form.
 """
@@ -231,10 +231,10 @@ Predictor = Callable[[tuple[Array, ...], Array, tuple[Array, ...]], Array]
 
 
 def _line(x: tuple[Array, ...], y: Array, to: tuple[Array, ...]) -> Array:
-    """Loss linear in the logarithms, by least squares; at least 0."""
+    """Log loss linear in the logarithms, by least squares."""
     design = np.column_stack([np.ones(len(y)), *[np.log(v) for v in x]])
-    line = np.linalg.lstsq(design, y, rcond=None)[0]
-    return np.maximum(np.column_stack([np.ones(len(to[0])), *[np.log(v) for v in to]]) @ line, 0.0)
+    line = np.linalg.lstsq(design, np.log(y), rcond=None)[0]
+    return np.exp(np.column_stack([np.ones(len(to[0])), *[np.log(v) for v in to]]) @ line)
 
 
 def _nearest(x: tuple[Array, ...], y: Array, to: tuple[Array, ...]) -> Array:

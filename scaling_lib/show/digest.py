@@ -13,7 +13,7 @@ from joblib import Parallel, cpu_count, delayed
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit.result import FitResult
-from scaling_lib.runs import Run, read_runs
+from scaling_lib.runs import Run, has_records, read_runs
 from scaling_lib.show.grids import Grid, find_grids
 from scaling_lib.show.ladders import Ladder, find_ladders
 from scaling_lib.show.noise import differences, pooled_relative, spreads
@@ -30,8 +30,7 @@ def digest_folder(folder: Path, rule: Callable[[int], float]) -> dict[str, Any]:
     InputError
         When no folder below holds records, or one of them is invalid.
     """
-    sweeps = sorted(path.parent for path in folder.glob("*/*.json"))
-    runs = {sweep.name: read_runs(sweep) for sweep in dict.fromkeys(sweeps)}
+    runs = {sweep.name: read_runs(sweep) for sweep in sorted(folder.glob("*")) if has_records(sweep)}
     if not runs:
         raise InputError(f"{folder}: no folder below it holds run records; give one such as results")
     # Fits of sweeps have nothing to do with each other: a process for each core, the largest sweeps first.

@@ -36,14 +36,18 @@ STEPS_OF_THE_WAY = ("v1", "v1-long", "v1-warmup", "v1-cosine", "v2")
 # Peak rate = BASE_LR * (BASE_WIDTH / d_model) ** LR_WIDTH_POWER, one rule for every mode and recipe. It rests on the
 # study in results/lr-study (widths 32, 80, 128 at 1M and 4M tokens, rates a factor of 2 apart): the rule's rate had the
 # lowest loss of its five in all six scans, and the optimum fell as d_model ** -1.16, standard error 0.08.
-BASE_LR = 5e-3
+BASE_LR = 7.5e-3
 BASE_WIDTH = 64
 LR_WIDTH_POWER = 1.0
 
 
 def peak_lr(d_model: int) -> float:
-    """Peak learning rate for a width: ``5e-3 * 64 / d_model``, as muP has it for AdamW (Yang et al. 2022)."""
-    return float(f"{BASE_LR * (BASE_WIDTH / d_model) ** LR_WIDTH_POWER:.3g}")
+    """Peak learning rate for a width: ``7.5e-3 * 64 / d_model``, as muP has it for AdamW (Yang et al. 2022)."""
+    return _rounded(BASE_LR * (BASE_WIDTH / d_model) ** LR_WIDTH_POWER)
+
+
+def _rounded(rate: float) -> float:
+    return float(f"{rate:.3g}")
 
 
 def find_recipe(name: str) -> Recipe:
@@ -148,9 +152,9 @@ MODES: dict[str, Mode] = {
         ),
         Mode(
             "lr-study", "which peak rate suits which width: 3 sizes x 5 rates x 2 token counts",
-            ((2, 2, 32), (3, 5, 80), (5, 8, 128)), 1024, 128, 16, 1000, 3000, "python-env",
+            ((2, 2, 32), (3, 5, 80), (6, 7, 168)), 1024, 128, 16, 1000, 3000, "python-env",
             recipes=("wsd",), data_steps=(488, 1953), grid=True, eval_tokens=131_072,
-            lr_factors=(0.25, 0.5, 1.0, 2.0, 4.0),
+            lr_factors=(1 / 6, 1 / 3, 2 / 3, 4 / 3, 8 / 3),
         ),
         Mode(
             "seed-noise", "how far runs that differ in their seed alone lie apart; wsd beside V2's cosine",
@@ -247,7 +251,7 @@ def cells(
 
     def add(index: int, recipe: str, steps: int, seed: int, warmup: int | None = None) -> None:
         model = m.model(index, vocab_size)
-        for rate in [lr] if lr is not None else [peak_lr(model.d_model) * factor for factor in m.lr_factors]:
+        for rate in [lr] if lr is not None else [_rounded(peak_lr(model.d_model) * factor) for factor in m.lr_factors]:
             train = make_train_config(
                 recipe, model.d_model, steps, m.batch_size,
                 seed=seed, lr=rate, warmup_steps=warmup, eval_tokens=m.eval_tokens,
