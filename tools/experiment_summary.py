@@ -2,7 +2,7 @@
 
     python tools/experiment_summary.py
 
-fits all records anew and writes their numbers to ``results/SUMMARY.json`` and the page to ``docs/EXPERIMENT_SUMMARY.md``.
+fits all records anew, writes their numbers to ``results/SUMMARY.json`` and the page to ``docs/EXPERIMENT_SUMMARY.md``.
 """
 
 from __future__ import annotations
