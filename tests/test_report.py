@@ -23,7 +23,7 @@ def law(x: float) -> float:
 
 
 def size_of(d_model: int) -> int:
-    return 24 * d_model**2 + 5 * d_model
+    return 24 * d_model**2 + 6 * d_model
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ EMU = 914_400  # to an inch
 
 
 def n_of(d: int) -> int:
-    return 24 * d**2 + 5 * d
+    return 24 * d**2 + 6 * d
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ WIDTHS = (16, 24, 32, 48, 64, 96, 128, 192)
 
 
 def n_of(d: int) -> int:
-    return 24 * d**2 + 5 * d  # two layers: 12 L d^2 + (2 L + 1) d
+    return 24 * d**2 + 6 * d  # two layers: 12 L d^2 + (2 L + 2) d
 
 
 def sweep(

@@ -17,7 +17,7 @@ from scaling_lib.fit.result import FitResult
 from scaling_lib.fit.table import RunTable, table_from_arrays
 from scaling_lib.runs import Run, check_poolable
 from scaling_lib.show.ladders import short
-from scaling_lib.show.plot import FAINT, look, new_axes, plot_law, shades
+from scaling_lib.show.plot import AXIS, FAINT, look, new_axes, plot_law, shades
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -158,6 +158,7 @@ def plot_grid(grid: Grid, variable: str = "D", axes: Axes | None = None) -> Axes
     for level, colour in zip(levels, shades(len(levels)), strict=True):
         plot_law(grid.fit, axes, along=variable, held=level, beyond=4.0, label=short(level), look=(colour, "o"),
                  bands=())  # fmt: skip
+    axes.set_xlabel(AXIS[variable])
     axes.legend(title="parameters" if variable == "D" else "tokens", fontsize="small")
     axes.set_title(f"The joint law: {grid.fit.verdict().level}")
     return axes

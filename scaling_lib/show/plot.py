@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 AXIS = {"N": "non-embedding parameters N", "D": "training tokens D"}
+PLAIN = {"N": "parameters N", "D": "training tokens D"}  # where it is open how N is counted
 LOSS = "validation loss (nats per token)"
 GREEK = {"alpha": "α", "beta": "β"}
 BEYOND = 30.0  # how far beyond the largest run a law is drawn, where its verdict lets it
@@ -109,7 +110,7 @@ def plot_law(
     axes.update_datalim([(most * beyond, float(loss.min()))])
     axes.autoscale_view(scaley=False)
     count_axis(axes)
-    axes.set_xlabel(AXIS[along])
+    axes.set_xlabel(PLAIN[along])
     axes.set_ylabel(LOSS)
     _keep_in_view(axes, band)
     if end < most * beyond * 0.99 and not (joint and any(t.get_text() == NO_PREDICTION for t in axes.texts)):
@@ -172,9 +173,9 @@ def plot_residuals(fits: Mapping[str, FitResult], axes: Axes | None = None, *, n
     axes.axhline(0, color=FAINT, linewidth=1)
     for i, (name, fit) in enumerate(fits.items()):
         colour, marker = look(i)
-        # log(observed / predicted) is stored; readers think in percent
-        axes.plot(fit.data[fit.law.variables[0]], 100 * np.expm1(fit.residuals), marker, color=colour, label=name)
-        axes.set_xlabel(AXIS[fit.law.variables[0]])
+        x = fit.data[fit.law.variables[0]]
+        axes.plot(x, 100 * (fit.data["loss"] / fit.predict(x) - 1), marker, color=colour, label=name)
+        axes.set_xlabel(PLAIN[fit.law.variables[0]])
     count_axis(axes)
     axes.set_ylabel("observed over predicted, minus 1 (%)")
     if len(fits) > 1 or noise is not None:
@@ -336,16 +337,15 @@ def _say_no(axes: Axes, x: float, y: float, colour: str) -> None:
 def plot_fit(ladder: Ladder, axes: Axes | None = None, *, extrapolate: float = BEYOND) -> Axes:
     """Draw a ladder's losses in its recipe's colour and, where there is one, its law; see `plot_law`."""
     axes = axes or new_axes()
-    name, look_here = ladder.recipe.upper(), look_of(ladder.recipe)
+    name, (colour, marker) = ladder.recipe.upper(), look_of(ladder.recipe)
     if ladder.fit is not None:
-        return plot_law(
-            ladder.fit, axes, beyond=extrapolate, label=law_label(ladder.fit, name), look=look_here
-        )  # fmt: skip
-    axes.plot(ladder.x, ladder.loss, look_here[1], color=look_here[0], label=f"{name}: no fit", zorder=3)
-    count_axis(axes)
+        plot_law(ladder.fit, axes, beyond=extrapolate, label=law_label(ladder.fit, name), look=(colour, marker))
+    else:
+        axes.plot(ladder.x, ladder.loss, marker, color=colour, label=f"{name}: no fit", zorder=3)
+        count_axis(axes)
+        axes.set_ylabel(LOSS)
+        _keep_in_view(axes, np.array([]))
     axes.set_xlabel(AXIS[ladder.variable])
-    axes.set_ylabel(LOSS)
-    _keep_in_view(axes, np.array([]))
     return axes
 
 

@@ -25,6 +25,7 @@ from scaling_lib.show.known import known_floors, plot_floors
 from scaling_lib.show.ladders import Ladder, at_shared_length, find_ladders, short, text_of
 from scaling_lib.show.noise import of_recipe
 from scaling_lib.show.plot import (
+    AXIS,
     FAINT,
     LOSS,
     NO_PREDICTION,
@@ -260,6 +261,7 @@ def _draw(ladder: Ladder, axes: Axes, beyond: float, named: bool = True) -> None
     assert ladder.fit is not None
     label = law_label(ladder.fit, _name(ladder.recipe) if named else "")
     plot_law(ladder.fit, axes, beyond=beyond, label=label, look=look_of(ladder.recipe), bands=("mean",))
+    axes.set_xlabel(AXIS[ladder.variable])
 
 
 def _far(ladders: Sequence[Ladder]) -> Iterator[Slide]:
