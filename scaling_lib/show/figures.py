@@ -133,8 +133,7 @@ def _overview(runs: Sequence[Run], ladders: Sequence[Ladder]) -> Named:
         f"{len(runs)} runs on {corpus}, vocabulary {runs[0].config.model.vocab_size:,}. Losses in nats per token with "
         f"their laws, 90% bands and the training curves. Verdicts within the data: {verdicts}.",
         "Four panels. Above, loss against parameters and against training tokens, with fitted laws that continue "
-        "dashed "
-        "beyond the data. Below, training loss against tokens seen, a line for each size and for each length.",
+        "dashed beyond the data. Below, training loss against tokens seen, a line for each size and for each length.",
         tall=True,
     )
 
@@ -203,8 +202,7 @@ def _residuals(ladder: Ladder) -> Named:
         f"residuals-{ladder.variable.lower()}",
         _one(draw),
         f"What the law L({ladder.variable}) of {ladder.recipe.upper()} leaves over; scatter {scatter} of the loss. A "
-        f"bend "
-        "here would say that the form is wrong.",
+        "bend here would say that the form is wrong.",
         f"Residuals of the fitted law about zero, in percent of the loss, at {len(ladder.x)} runs.",
     )
 
@@ -251,8 +249,8 @@ def _recipes(runs: Sequence[Run]) -> list[Named]:
             "v1-against-v2",
             _one(lambda axes: plot_recipe_curves(runs, recipes, model, axes, seed=both[0])),
             f"Training loss at {model.name}, by recipe; the dotted line is the loss of knowing nothing.",
-            f"Training curves of the recipes {', '.join(recipes)} at one model size, falling from ln of the "
-            f"vocabulary.",
+            f"Training curves of the recipes {', '.join(recipes)} at one model size, falling from ln of "
+            "the vocabulary.",
         )
     ]
     try:
@@ -264,9 +262,8 @@ def _recipes(runs: Sequence[Run]) -> list[Named]:
         Named(
             "one-change-at-a-time",
             _one(lambda axes: plot_steps(way, [s.recipe for s in way], axes)),
-            f"Final losses at {model.name} with paired seeds, and the mean change from each recipe to the next with "
-            f"its "
-            f"90% interval (nats): {changes}.",
+            f"Final losses at {model.name} with paired seeds, and the mean change from each recipe to the next "
+            f"with its 90% interval (nats): {changes}.",
             f"A column of dots for each recipe; the mean changes are {changes}.",
         )
     )
@@ -329,8 +326,7 @@ def _grid(grid: Grid, several: bool) -> Iterable[Named]:
         _one(lambda axes: plot_held_out(grid, axes)),
         f"The largest size and the longest runs, predicted from the rest: mean absolute error "
         f"{100 * b.mean_abs_error:.2f}%, {b.covered.mean():.0%} of {len(b.observed)} inside the 90% interval of a new "
-        f"run; "
-        f"a straight line errs by {100 * np.abs(b.line_error).mean():.2f}%, the nearest run by "
+        f"run; a straight line errs by {100 * np.abs(b.line_error).mean():.2f}%, the nearest run by "
         f"{100 * np.abs(b.nearest_error).mean():.2f}%.",
         "Predicted against observed losses of the held-out runs, with intervals, about the diagonal.",
     )
@@ -341,9 +337,8 @@ def _grid(grid: Grid, several: bool) -> Iterable[Named]:
     yield Named(
         f"isoflop{end}",
         _one(lambda axes: plot_isoflop(found, isoflop_points(grid), axes)),
-        f"Loss against size at {len(found.budgets)} budgets, interpolated in the grid, with parabolas; stars are "
-        f"minima "
-        f"inside. N* ~ C^{found.a:.2f}. The budgets share runs, so their scatter about the line gives no interval.",
+        f"Loss against size at {len(found.budgets)} budgets, interpolated in the grid, with parabolas; stars "
+        f"are minima inside. N* ~ C^{found.a:.2f}. Budgets share runs, so their scatter about the line gives no interval.",
         "Parabolas of loss against size, one for each compute budget; minima move to larger sizes.",
     )
 

@@ -17,6 +17,7 @@ import numpy as np
 from scaling_lib.files import atomic_file
 from scaling_lib.fit import published
 from scaling_lib.runs import Run
+from scaling_lib.show import plot
 from scaling_lib.show.ablation import say_nothing
 from scaling_lib.show.extrapolation import plot_at_models
 from scaling_lib.show.figures import WAY, back_tests
@@ -24,22 +25,6 @@ from scaling_lib.show.grids import Grid, find_grids, plot_grid, plot_held_out
 from scaling_lib.show.known import known_floors, plot_floors
 from scaling_lib.show.ladders import Ladder, at_shared_length, find_ladders, short, text_of
 from scaling_lib.show.noise import of_recipe
-from scaling_lib.show.plot import (
-    AXIS,
-    FAINT,
-    LOSS,
-    NO_PREDICTION,
-    Row,
-    bracket,
-    count_axis,
-    law_label,
-    look,
-    look_of,
-    plot_curves,
-    plot_intervals,
-    plot_law,
-    reach,
-)  # fmt: skip
 from scaling_lib.show.published import JOINT, known_models
 from scaling_lib.show.rates import is_rate_study, plot_rates, rate_scans
 from scaling_lib.show.sliders.sources import published_source
@@ -116,13 +101,6 @@ def _theory() -> Iterator[Slide]:
         "A made law. Form with a free floor: Henighan et al. 2020; without one: Kaplan et al. 2020.",
     )  # fmt: skip
     yield Slide(
-        "With size and tokens in one law, every budget has a best split", _draw_budgets,
-        "L(N, D) = E + A / N^α + B / D^β at C = 6 N D. Left of its minimum a model is too small, right of it the model "
-        "sees too few tokens. The best size grows as C^β/(α+β). Drawn: Chinchilla's law as refitted by Epoch.",
-        "Hoffmann et al. 2022, equations 2 and 4; Besiroglu et al. 2024. The exponents must be measured apart, which "
-        "is why a sweep is a grid of sizes and lengths.",
-    )  # fmt: skip
-    yield Slide(
         "A verdict, not R-squared, says whether a law may be believed",
         [
             ("verdict", "what it means"),
@@ -138,24 +116,14 @@ def _theory() -> Iterator[Slide]:
 
 def _draw_form(figure: Figure) -> None:
     axes, n = figure.add_subplot(), np.geomspace(1e5, 1e9, 60)
-    axes.plot(n, 1.5 + 2.0 * (n / 1e5) ** -0.3, color=look(0)[0], label="loss")
-    axes.axhline(1.5, color=look(1)[0], linestyle="--", label="floor E")
+    axes.plot(n, 1.5 + 2.0 * (n / 1e5) ** -0.3, color=plot.look(0)[0], label="loss")
+    axes.axhline(1.5, color=plot.look(1)[0], linestyle="--", label="floor E")
     for at in (1e6, 2e6):
         axes.annotate("", (at, 1.5), (at, 1.5 + 2.0 * (at / 1e5) ** -0.3), arrowprops={"arrowstyle": "<->", "lw": 1.5})
     axes.annotate("twice the size: 1/2$^α$ of the gap", (2e6, 1.65), (12, 0), textcoords="offset points", va="center")
-    count_axis(axes)
+    plot.count_axis(axes)
     axes.set(xlabel="parameters N", ylabel="loss (nats per token)", ylim=(1.3, 3.6))
     axes.legend()
-
-
-def _draw_budgets(figure: Figure) -> None:
-    law, n, budgets = published.laws["chinchilla-epoch"], np.geomspace(1e7, 1e11, 80), (1e19, 1e20, 1e21, 1e22)
-    losses = [np.asarray(law.predict(n, c / (6 * n))) for c in budgets]
-    curves = {f"{c:.0e} FLOP".replace("e+", "e"): np.column_stack([n, y]) for c, y in zip(budgets, losses, strict=True)}
-    axes = plot_curves(curves, figure.add_subplot())
-    axes.plot([n[y.argmin()] for y in losses], [y.min() for y in losses], "*--", color=look(1)[0], markersize=14)
-    count_axis(axes)
-    axes.set(xlabel="parameters N", ylabel="loss (nats per token)", ylim=(1.9, 3.6))
 
 
 # ---- one sweep -------------------------------------------------------------------
@@ -191,7 +159,7 @@ def _recipes(runs: Sequence[Run]) -> Iterator[Slide]:
     own = [r for r in runs if r.config.model.name == whole.model]
     ends = "" if np.isnan(whole.low) else f" [{-whole.high:.2f}, {-whole.low:.2f}]"
     rows = [
-        Row(CHANGES.get(c.after.lower(), c.after) if versus.way else "V1 to V2", c.change, c.low, c.high)
+        plot.Row(CHANGES.get(c.after.lower(), c.after) if versus.way else "V1 to V2", c.change, c.low, c.high)
         for c in versus.way or [whole]
     ]
 
@@ -199,11 +167,11 @@ def _recipes(runs: Sequence[Run]) -> Iterator[Slide]:
         left, right = figure.subplots(1, 2, width_ratios=(1.3, 1))
         lines = {x: at_shared_length(of_recipe(own, x))[0].history for x in there}
         curves = {_name(x): [(p.n_tokens, p.val_loss) for p in h if p.val_loss is not None] for x, h in lines.items()}
-        plot_curves(curves, left, colours=[look_of(x)[0] for x in there])
+        plot.plot_curves(curves, left, colours=[plot.look_of(x)[0] for x in there])
         say_nothing(left, own[0].config.model.vocab_size)
-        left.set(xlabel="training tokens seen", ylabel=LOSS)
+        left.set(xlabel="training tokens seen", ylabel=plot.LOSS)
         left.xaxis.set_major_formatter(lambda value, _: short(value) if value else "0")
-        plot_intervals(rows, right).axvline(0, color=FAINT, linestyle=":")
+        plot.plot_intervals(rows, right).axvline(0, color=plot.FAINT, linestyle=":")
         right.set(xlabel="change of the final loss (nats)")
 
     yield Slide(
@@ -224,14 +192,15 @@ def _law(ladders: Sequence[Ladder], runs: Sequence[Run]) -> Slide:
     what, verdict = ("parameters" if last.variable == "N" else "tokens"), fit.verdict()
     headline = f"Twice the {what} remove {_halved(fit)} of what is left above the floor{_doubt(fit)}"
     if verdict.refused:
-        headline = f"These runs do not say how the loss falls with {what}: {NO_PREDICTION}"
+        headline = f"These runs do not say how the loss falls with {what}: {plot.NO_PREDICTION}"
         if verdict.level == "no trend":
             headline = f"The loss does not fall with {what} beyond its noise: there is no law"
     elif fit.law.param_names[-1] in fit.diagnostics["at_bound"]:
         headline = f"The loss falls to its floor so fast that these runs do not pin down the exponent of {what}"
-    caption = f"{_name(last.recipe)}, {last.held}: {verdict if verdict.refused else law_label(fit)}."
+    caption = f"{_name(last.recipe)}, {last.held}: {verdict if verdict.refused else plot.law_label(fit)}."
     if not verdict.refused:
-        caption += f" Floor E = {bracket(fit.params['E'], *fit.parameter_interval('E'))}. Band: 90% of the law's mean."
+        floor = plot.bracket(fit.params["E"], *fit.parameter_interval("E"))
+        caption += f" Floor E = {floor}. Band: 90% of the law's mean."
     caption += f" The entropy of this text is known: {truth:.3f}." if truth else ""
 
     def draw(figure: Figure) -> None:
@@ -259,9 +228,9 @@ def _halved(fit: Any) -> str:
 
 def _draw(ladder: Ladder, axes: Axes, beyond: float, named: bool = True) -> None:
     assert ladder.fit is not None
-    label = law_label(ladder.fit, _name(ladder.recipe) if named else "")
-    plot_law(ladder.fit, axes, beyond=beyond, label=label, look=look_of(ladder.recipe), bands=("mean",))
-    axes.set_xlabel(AXIS[ladder.variable])
+    label = plot.law_label(ladder.fit, _name(ladder.recipe) if named else "")
+    plot.plot_law(ladder.fit, axes, beyond=beyond, label=label, look=plot.look_of(ladder.recipe), bands=("mean",))
+    axes.set_xlabel(plot.AXIS[ladder.variable])
 
 
 def _far(ladders: Sequence[Ladder]) -> Iterator[Slide]:
@@ -271,12 +240,12 @@ def _far(ladders: Sequence[Ladder]) -> Iterator[Slide]:
     for x in own:
         fit = x.fit
         assert fit is not None
-        most, end = float(x.x.max()), reach(fit, FAR)
+        most, end = float(x.x.max()), plot.reach(fit, FAR)
         at = min(10.0 * most, end)
         thing = "the largest model" if x.variable == "N" else "the longest run"
         times = "Ten" if at == 10 * most else f"{at / most:.2g}"
-        said.append(f"{times} times {thing}: {bracket(fit.predict(at), *fit.interval(at))} nats")
-        stops.append(f"; beyond {end / most:.2g} times, {NO_PREDICTION}" if end < 0.99 * FAR * most else "")
+        said.append(f"{times} times {thing}: {plot.bracket(fit.predict(at), *fit.interval(at))} nats")
+        stops.append(f"; beyond {end / most:.2g} times, {plot.NO_PREDICTION}" if end < 0.99 * FAR * most else "")
 
     def draw(figure: Figure) -> None:
         for axes, x in zip(figure.subplots(1, len(own), squeeze=False)[0], own, strict=True):
@@ -294,7 +263,7 @@ def _far(ladders: Sequence[Ladder]) -> Iterator[Slide]:
 def _grid(grid: Grid) -> Iterator[Slide]:
     fit, verdict, b = grid.fit, grid.fit.verdict(), grid.held_out
     letters = {"alpha": "α", "beta": "β", "E": "floor E"}
-    values = ", ".join(f"{v} = {bracket(fit.params[k], *fit.parameter_interval(k))}" for k, v in letters.items())
+    values = ", ".join(f"{v} = {plot.bracket(fit.params[k], *fit.parameter_interval(k))}" for k, v in letters.items())
 
     def draw(figure: Figure) -> None:
         for axes, variable in zip(figure.subplots(1, 2), "DN", strict=True):
@@ -324,7 +293,7 @@ def _floors(runs: Sequence[Run]) -> Slide:
     joint = floors[-1]
     return Slide(
         f"The text's entropy is {joint.truth:.3f}: the joint law's floor, "
-        f"{bracket(joint.fit.params['E'], joint.low, joint.high)}, {'holds' if joint.holds else 'misses'} it",
+        f"{plot.bracket(joint.fit.params['E'], joint.low, joint.high)}, {'holds' if joint.holds else 'misses'} it",
         lambda figure: plot_floors(floors, figure.add_subplot()),
         "Floors with 90% intervals. A ladder in N at one number of tokens has a floor of its own: what endless "
         "parameters reach with that much data. Only the joint law's floor means the language.",
@@ -375,7 +344,8 @@ def _all_exponents(sweeps: Sequence[tuple[str, Sequence[Run]]]) -> Iterator[Slid
     """Every exponent in tables; nothing where there is one or none."""
     rows = [
         (text_of(runs[0]), _name(side.recipe), name.split(" of ")[1],
-         NO_PREDICTION if e.value is None else f"{name.split()[0]} = {bracket(e.value, e.low, e.high)}", e.note)
+         plot.NO_PREDICTION if e.value is None else f"{name.split()[0]} = {plot.bracket(e.value, e.low, e.high)}",
+         e.note)
         for _, runs in sweeps if not is_rate_study(runs)
         for side in sides(runs) for name, e in side.exponents.items()
     ]  # fmt: skip
