@@ -129,8 +129,7 @@ def test_a_law_is_drawn_through_the_runs_and_dashed_beyond_them(runs: list[Run])
     assert largest < end <= largest * BEYOND * 1.0001
     for line in (inside, outside):
         x, y = np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)
-        p = ladder.fit.params
-        np.testing.assert_allclose(y, p["E"] + p["A"] / x ** p["alpha"], rtol=1e-9)
+        np.testing.assert_allclose(y, ladder.fit.predict(x), rtol=1e-9)
     assert np.abs(np.asarray(inside.get_ydata(), float) - law(np.asarray(inside.get_xdata(), float))).max() < 0.01
 
 
@@ -278,7 +277,7 @@ def test_a_band_that_opens_wide_does_not_widen_the_frame(make_run: Make) -> None
     axes = plot_fit(ladder)
     low, high = axes.get_ylim()
     assert 0 <= low < ladder.loss.min() < ladder.loss.max() < high
-    assert high - low < 3 * np.ptp(ladder.loss)
+    assert high - low < 4 * np.ptp(ladder.loss)
 
 
 def test_the_points_set_the_limits_and_not_a_band_without_end(runs: list[Run]) -> None:

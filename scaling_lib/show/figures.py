@@ -338,7 +338,7 @@ def _grid(grid: Grid, several: bool) -> Iterable[Named]:
         f"isoflop{end}",
         _one(lambda axes: plot_isoflop(found, isoflop_points(grid), axes)),
         f"Loss against size at {len(found.budgets)} budgets, interpolated in the grid, with parabolas; stars "
-        f"are minima inside. N* ~ C^{found.a:.2f}. Budgets share runs, so their scatter about the line gives no interval.",
+        f"are minima inside. N* ~ C^{found.a:.2f}, without an interval: budgets share runs.",
         "Parabolas of loss against size, one for each compute budget; minima move to larger sizes.",
     )
 
