@@ -26,6 +26,7 @@ from scaling_lib.show.plot import (
     plot_residuals,
     plot_training_curves,
     say_instead,
+    scatter,
     shades,
 )
 from scaling_lib.show.rates import is_rate_study, plot_rates, rate_report
@@ -197,11 +198,11 @@ def _residuals(ladder: Ladder) -> Named:
         plot_residuals({ladder.recipe.upper(): ladder.fit} if ladder.fit else {}, axes)
         axes.set_xlabel(AXIS[ladder.variable])
 
-    scatter = f"{100 * ladder.fit.sigma:.2f}%" if ladder.fit else "unknown"
+    rest = f"{100 * scatter(ladder.fit):.2f}%" if ladder.fit else "unknown"
     return Named(
         f"residuals-{ladder.variable.lower()}",
         _one(draw),
-        f"What the law L({ladder.variable}) of {ladder.recipe.upper()} leaves over; scatter {scatter} of the loss. A "
+        f"What the law L({ladder.variable}) of {ladder.recipe.upper()} leaves over; scatter {rest} of the loss. A "
         "bend here would say that the form is wrong.",
         f"Residuals of the fitted law about zero, in percent of the loss, at {len(ladder.x)} runs.",
     )
@@ -318,7 +319,7 @@ def _grid(grid: Grid, several: bool) -> Iterable[Named]:
         f"joint-law{end}",
         both,
         f"{len(grid.runs)} runs of {grid.recipe.upper()} and the joint law {grid.fit.law.formula}; scatter "
-        f"{100 * grid.fit.sigma:.2f}%; {verdict}.",
+        f"{100 * scatter(grid.fit):.2f}%; {verdict}.",
         "Loss against tokens with a line for each size, and against size with a line for each length.",
     )
     yield Named(

@@ -174,7 +174,7 @@ def plot_residuals(fits: Mapping[str, FitResult], axes: Axes | None = None, *, n
     for i, (name, fit) in enumerate(fits.items()):
         colour, marker = look(i)
         x = fit.data[fit.law.variables[0]]
-        axes.plot(x, 100 * (fit.data["loss"] / fit.predict(x) - 1), marker, color=colour, label=name)
+        axes.plot(x, 100 * left_over(fit), marker, color=colour, label=name)
         axes.set_xlabel(PLAIN[fit.law.variables[0]])
     count_axis(axes)
     axes.set_ylabel("observed over predicted, minus 1 (%)")
@@ -285,6 +285,16 @@ def reach(fit: FitResult, beyond: float = BEYOND, along: str = "", held: float =
         middle = (good + bad) / 2
         good, bad = (good, middle) if refused(middle) else (middle, bad)
     return float(np.exp(good))
+
+
+def left_over(fit: FitResult) -> np.ndarray:
+    """Observed over predicted, minus 1, float (n,), of what the fit predicts: of the pool where it is one."""
+    return np.asarray(fit.data["loss"] / fit.predict(*(fit.data[v] for v in fit.law.variables)) - 1)
+
+
+def scatter(fit: FitResult) -> float:
+    """Root mean square of `left_over`."""
+    return float(np.sqrt(np.mean(left_over(fit) ** 2)))
 
 
 def new_axes() -> Axes:

@@ -200,7 +200,7 @@ def _law(ladders: Sequence[Ladder], runs: Sequence[Run]) -> Slide:
     caption = f"{_name(last.recipe)}, {last.held}: {verdict if verdict.refused else plot.law_label(fit)}."
     if not verdict.refused:
         floor = plot.bracket(fit.params["E"], *fit.parameter_interval("E"))
-        caption += f" Floor E = {floor}. Band: 90% of the law's mean."
+        caption += f" Floor E = {floor}. {_band(fit)}"
     caption += f" The entropy of this text is known: {truth:.3f}." if truth else ""
 
     def draw(figure: Figure) -> None:
@@ -213,6 +213,10 @@ def _law(ladders: Sequence[Ladder], runs: Sequence[Run]) -> Slide:
         axes.legend(**({"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if len(ladders) > 2 else {}))
 
     return Slide(headline, draw, caption, "Points are final losses. A law that is refused is not drawn.")
+
+
+def _band(fit: Any) -> str:
+    return "Line and 90% band: several forms, pooled." if fit.pooled else "Band: 90% of the law's mean."
 
 
 def _doubt(fit: Any) -> str:
@@ -256,7 +260,7 @@ def _far(ladders: Sequence[Ladder]) -> Iterator[Slide]:
     if own:
         both = ". ".join(a + b for a, b in zip(said, stops, strict=True))
         yield Slide(said[0] + stops[0], draw,
-                    f"{_name(own[0].recipe)}. {both}. Grey: where the runs are. Band: 90% of the law's mean.",
+                    f"{_name(own[0].recipe)}. {both}. Grey: where the runs are. {_band(own[0].fit)}",
                     "Outside the grey strip is an extrapolation; a law stops where its verdict refuses.")  # fmt: skip
 
 
@@ -270,30 +274,32 @@ def _grid(grid: Grid) -> Iterator[Slide]:
             plot_grid(grid, variable, axes).set_title("")
             axes.legend(title="parameters" if variable == "D" else "tokens", loc="center left", bbox_to_anchor=(1, 0.5))
 
+    rest, pooled = f"{100 * plot.scatter(fit):.1f}%", ", several forms pooled" if fit.pooled else ""
     yield Slide(
         f"One law of size and tokens does not hold for these runs: {verdict.level}" if verdict.refused else
-        f"One law of size and tokens leaves {len(grid.runs)} runs a scatter of {100 * fit.sigma:.1f}%{_doubt(fit)}",
-        draw,
-        f"{_name(grid.recipe)}: {values}; {verdict.level}. Lines are one joint law: where points leave theirs, "
-        "the law is wrong there.", f"The verdict in full: {verdict}.",
+        f"One law of size and tokens leaves {len(grid.runs)} runs a scatter of {rest}{_doubt(fit)}", draw,
+        f"{_name(grid.recipe)}: {values}; {verdict.level}. Lines are one law for all runs{pooled}: where points leave "
+        "theirs, it is wrong.", f"The verdict in full: {verdict}.",
     )  # fmt: skip
+    errs = f"{100 * b.mean_abs_error:.1f}%, a straight line by {100 * np.abs(b.line_error).mean():.1f}%"
     yield Slide(
-        f"The largest runs, hidden and predicted: the law errs by {100 * b.mean_abs_error:.1f}%, a straight line by "
-        f"{100 * np.abs(b.line_error).mean():.1f}%",
+        f"The largest runs, hidden: {plot.NO_PREDICTION}; the law would have erred by {errs}" if b.verdict.refused else
+        f"The largest runs, hidden and predicted: the law errs by {errs}",
         lambda figure: plot_held_out(grid, figure.add_subplot()).set_title(""),
         f"{int(b.covered.sum())} of {b.covered.size} lie inside the 90% interval of a new run (whiskers). Mean errors; "
         f"the line is in the logarithms; the nearest trained run errs by {100 * np.abs(b.nearest_error).mean():.1f}%. "
         f"Verdict there: {b.verdict.level}.",
         "A law has shown something only where it beats both baselines on runs that it never saw.",
-    )
+    )  # fmt: skip
 
 
 def _floors(runs: Sequence[Run]) -> Slide:
     floors = known_floors(runs)
     joint = floors[-1]
+    e = f"{plot.bracket(joint.fit.params['E'], joint.low, joint.high)}, {'holds' if joint.holds else 'misses'} it"
     return Slide(
         f"The text's entropy is {joint.truth:.3f}: the joint law's floor, "
-        f"{plot.bracket(joint.fit.params['E'], joint.low, joint.high)}, {'holds' if joint.holds else 'misses'} it",
+        + (f"has no number ({joint.verdict.level})" if joint.verdict.refused else e),
         lambda figure: plot_floors(floors, figure.add_subplot()),
         "Floors with 90% intervals. A ladder in N at one number of tokens has a floor of its own: what endless "
         "parameters reach with that much data. Only the joint law's floor means the language.",
