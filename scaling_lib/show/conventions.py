@@ -12,7 +12,7 @@ from scaling_lib.fit.backtests import BacktestResult
 from scaling_lib.fit.result import FitResult
 from scaling_lib.fit.table import RunTable, table_from_arrays
 from scaling_lib.runs import Run, check_poolable
-from scaling_lib.show.plot import law_label, new_axes, plot_law, plot_residuals
+from scaling_lib.show.plot import law_label, legend_above, new_axes, plot_law, plot_residuals
 from scaling_lib.show.plot import look as nth_look
 
 __all__ = ["CONVENTIONS", "plot_held_out_runs", "plot_laws", "plot_residuals", "tables_by_convention"]
@@ -71,7 +71,7 @@ def plot_laws(fits: Mapping[str, FitResult], axes: Axes | None = None, *, extrap
     axes = axes or new_axes()
     for i, (name, fit) in enumerate(fits.items()):
         plot_law(fit, axes, beyond=extrapolate, label=law_label(fit, name), look=nth_look(i), bands=("mean",))
-    axes.legend()
+    legend_above(axes)
     return axes
 
 

@@ -21,6 +21,7 @@ from scaling_lib.show.plot import (
     LOSS,
     bracket,
     count_axis,
+    legend_above,
     look,
     plot_fit,
     plot_residuals,
@@ -113,7 +114,7 @@ def plot_overview(runs: Sequence[Run], figure: Figure | None = None) -> Figure:
             plot_fit(ladder, panels[i])
         panels[i].set_title("Parameter scaling" if variable == "N" else "Data scaling")
         if own:
-            panels[i].legend()
+            legend_above(panels[i])
             plot_training_curves(own[-1], panels[i + 2])  # the last recipe: V2 after V1
         else:
             say_instead(panels[i], f"no ladder in {variable}: at least three {rungs} are needed")
@@ -168,7 +169,7 @@ def _scaling(ladders: Sequence[Ladder], name: str) -> Named:
     def draw(axes: Axes) -> None:
         for ladder in ladders:
             plot_fit(ladder, axes)
-        axes.legend()
+        legend_above(axes)
 
     return Named(
         name,

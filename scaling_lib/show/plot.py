@@ -304,6 +304,16 @@ def new_axes() -> Axes:
     return plt.subplots()[1]
 
 
+def legend_above(axes: Axes) -> None:
+    """A legend; where it has many lines, in room made for it above all that is drawn."""
+    lines = len(axes.get_legend_handles_labels()[1])
+    if lines > 2:
+        low, high = axes.get_ylim()
+        share = min(0.09 * lines, 0.6)
+        axes.set_ylim(low, high + (high - low) * share / (1 - share))
+    axes.legend(loc="upper right" if lines > 2 else "best")
+
+
 def say_instead(axes: Axes, text: str) -> None:
     """Words in a panel that has nothing to draw."""
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color=GREY)

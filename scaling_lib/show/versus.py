@@ -19,7 +19,7 @@ from scaling_lib.runs import Run
 from scaling_lib.show.grids import find_grids
 from scaling_lib.show.ladders import ORDER, Ladder, at_shared_length, find_ladders, short, text_of
 from scaling_lib.show.noise import half_width, of_recipe, pairs
-from scaling_lib.show.plot import GREEK, LEVEL, Row, plot_fit, plot_intervals, say_instead
+from scaling_lib.show.plot import GREEK, LEVEL, Row, legend_above, plot_fit, plot_intervals, say_instead
 from scaling_lib.show.tokenizers import Tokenizers, compare_tokenizers, plot_tokenizers
 from scaling_lib.words import duration
 
@@ -378,7 +378,7 @@ def plot_versus(versus: Versus, figure: Figure | None = None) -> Figure:
             for ladder in own:
                 plot_fit(ladder, panel, extrapolate=3.0)
             if own:
-                panel.legend(fontsize="small")
+                legend_above(panel)
             else:
                 say_instead(panel, f"no ladder in {variable}")
             title = "Parameter scaling" if variable == "N" else "Data scaling"
