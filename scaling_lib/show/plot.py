@@ -309,7 +309,7 @@ def legend_above(axes: Axes) -> None:
     lines = len(axes.get_legend_handles_labels()[1])
     if lines > 2:
         low, high = axes.get_ylim()
-        share = min(0.09 * lines, 0.6)
+        share = min(0.08 * lines, 0.6)
         axes.set_ylim(low, high + (high - low) * share / (1 - share))
     axes.legend(loc="upper right" if lines > 2 else "best")
 
@@ -344,7 +344,7 @@ def _keep_in_view(axes: Axes, band: np.ndarray) -> None:
 def _say_no(axes: Axes, x: float, y: float, colour: str) -> None:
     """``no prediction`` where a law stops: beyond its end, upright where there is little room."""
     left, right = np.log(axes.get_xlim())
-    tight = (right - np.log(x)) / (right - left) < 0.2
+    tight = (right - np.log(x)) / (right - left) < 0.28
     axes.annotate(
         NO_PREDICTION, (x, y), (9, 2), textcoords="offset points", rotation=90 if tight else 0, ha="left",
         va="bottom", fontsize="small", color=colour, annotation_clip=True,

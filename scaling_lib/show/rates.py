@@ -147,7 +147,7 @@ def rate_report(runs: Sequence[Run], rule: Callable[[int], float]) -> str:
     seeds = min(s.seeds for s in scans)
     excess = [100 * s.rule_excess for s in scans]
     known = all(math.isfinite(e) for e in excess)
-    fall = f"The optimum goes as d_model^{-power:.2f} (± {error:.2f}); the rule as d_model^-1. "
+    fall = f"The optimum goes as d_model^{-power:.2f} (standard error {error:.2f}); the rule as d_model^-1. "
     lines += [
         "",
         f"{fall if math.isfinite(power) else ''}{seeds} seed{'s' * (seeds > 1)} a rate.",
