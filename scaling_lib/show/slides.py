@@ -278,8 +278,8 @@ def _grid(grid: Grid) -> Iterator[Slide]:
     yield Slide(
         f"One law of size and tokens does not hold for these runs: {verdict.level}" if verdict.refused else
         f"One law of size and tokens leaves {len(grid.runs)} runs a scatter of {rest}{_doubt(fit)}", draw,
-        f"{_name(grid.recipe)}. Chinchilla's form: {values}; {verdict.level}. Lines are one law for all runs{pooled}: where points leave "
-        "theirs, it is wrong.", f"The verdict in full: {verdict}.",
+        f"{_name(grid.recipe)}. Chinchilla's form: {values}; {verdict.level}. Lines are one law for all "
+        f"runs{pooled}: where points leave theirs, it is wrong.", f"The verdict in full: {verdict}.",
     )  # fmt: skip
     errs = f"{100 * b.mean_abs_error:.1f}%, a straight line by {100 * np.abs(b.line_error).mean():.1f}%"
     yield Slide(
