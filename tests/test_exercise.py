@@ -38,7 +38,7 @@ def grid(make_run: Make) -> Grid:
     noise = np.random.default_rng(1).normal(0, 0.001, (6, 5)).tolist()
     return the_grid(
         [
-            make_run("wsd", d_model=d, steps=s, loss=law(24 * d**2 + 5 * d, s * 1024) * (1 + e))
+            make_run("wsd", d_model=d, steps=s, loss=law(24 * d**2 + 6 * d, s * 1024) * (1 + e))
             for d, row in zip(WIDTHS, noise, strict=True)
             for s, e in zip(STEPS, row, strict=True)
         ]
