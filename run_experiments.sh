@@ -15,7 +15,7 @@ Usage: ./run_experiments.sh OPTION [further options, passed on to the job]
   3 standard   V2, 5M to 200M parameters: one GPU
   4 full       V2, 5M to 500M parameters: one or more GPUs
   5 v1         the V1 baseline at the quick sizes
-  6 compare    V1 with V2, and a quick look with a real sweep: tables, a figure, a paragraph
+  6 compare    V1 with V2, and a quick look with a real sweep: two tables and a figure
   7 notebooks  JupyterLab on the notebooks; "notebooks sliders" serves the sliders as a page without code
   8 check      check the environment and run the tests (its other name: test)
 

@@ -120,9 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     summary = command("summary", _summary, "Print tables, laws and verdicts from a folder of run records.")
     summary.add_argument("folder", type=Path, help="such as runs/demo or results/v1-to-v2")
-    form = summary.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print JSON; of a folder of sweeps (results), all of them")
-    form.add_argument("--markdown", action="store_true", help="a page of tables of a folder of sweeps, such as results")
+    summary.add_argument("--json", action="store_true", help="print JSON")
     figures = command("figures", _figures, "Draw the figures of a folder of run records.")
     figures.add_argument("folder", type=Path, nargs="+", help="such as results/v1-to-v2; one or more")
     figures.add_argument("--out", type=Path, metavar="DIR", help="where to (default: figures/NAME of the folder)")
@@ -166,20 +164,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _summary(args: argparse.Namespace) -> int:
-    if args.markdown:
-        from scaling_lib.show.digest import digest_folder
-        from scaling_lib.show.experiment_summary import experiment_summary, read_about
+    if args.json:
+        from scaling_lib.show.studies import sweep_numbers
         from scaling_lib.sweep.recipes import peak_lr
 
-        print(experiment_summary(digest_folder(args.folder, peak_lr), read_about(args.folder)), end="")
-    elif args.json:
-        from scaling_lib.runs import has_records
-        from scaling_lib.show.digest import digest, digest_folder
-        from scaling_lib.sweep.recipes import peak_lr
-
-        one = has_records(args.folder)
-        found = digest(records(args.folder), peak_lr) if one else digest_folder(args.folder, peak_lr)
-        print(json.dumps(found, indent=1, allow_nan=False))
+        print(json.dumps(sweep_numbers(records(args.folder), peak_lr), indent=1, allow_nan=False))
     else:
         print_report(records(args.folder))
     return 0
@@ -200,13 +189,12 @@ def _figures(args: argparse.Namespace) -> int:
             raise InputError(f"two folders are named {name}, and their figures would share one: draw them one by one")
     sweeps = {folder: records(folder) for folder in args.folder}
     if args.target == "pptx":
-        from scaling_lib.show.talk import save_talk
+        from scaling_lib.show.slides import save_talk
 
         if formats != ["png"]:
             raise InputError("--format is for pictures, and --target pptx makes a deck: leave --format out")
         out = args.out or Path("figures") / ("talk" if several else args.folder[0].resolve().name)
-        paths = save_talk([(str(folder), runs) for folder, runs in sweeps.items()], out, peak_lr)
-        print(paths[-1])
+        print(save_talk([(str(folder), runs) for folder, runs in sweeps.items()], out, peak_lr))
         return 0
     for folder, runs in sweeps.items():
         out = Path("figures") if args.out is None else args.out

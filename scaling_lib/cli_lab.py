@@ -282,17 +282,18 @@ def _contrast_table(
 ) -> str:
     wanted = "as measured" if detect is None else f"of {detect:g}%"
     lines = [
-        f"{names[1]} less {names[0]}, {'paired by seed' if paired else 'not paired'}; {level:.0%} intervals; times the "
-        f"compute that {names[0]} needs for the same loss; seeds that find a difference {wanted} in 90% of trials",
-        f"{'N':>9} {'D':>9} {'seeds':>6} {'difference':>10} {'interval':>20} {'different':>9} {'compute':>22} "
-        f"{'needed':>7}",
+        f"{names[1]} against {names[0]}, {'paired by seed' if paired else 'not paired'}; {level:.0%} intervals",
+        f"compute: how many times the tokens {names[0]} needs for the same loss at this size",
+        f"needed: seeds of each that find a difference {wanted} in 90% of trials",
+        f"{'N':>9} {'D':>9} {'seeds':>6} {'difference':>11} {'interval':>20} {'':>16} {'compute':>20} {'needed':>7}",
     ]
     for c in found:
         value, low, high = c.factor
         times = f"{value:.2f}x [{low:.2f}, {high:.2f}]" if 0.0 < value < np.inf else "beyond its lengths"
+        one = c.difference
         lines.append(
-            f"{c.n:>9.3g} {c.d:>9.3g} {'+'.join(map(str, c.seeds)):>6} {c.mean:>+10.4f} "
-            f"{f'[{c.low:+.4f}, {c.high:+.4f}]':>20} {'yes' if c.different else 'unclear':>9} {times:>22} "
-            f"{'>1000' if c.needed is None else c.needed:>7}"
+            f"{c.n:>9.3g} {c.d:>9.3g} {'+'.join(map(str, c.seeds)):>6} {100 * one.change:>+10.2f}% "
+            f"{f'[{100 * one.low:+.2f}%, {100 * one.high:+.2f}%]':>20} {'real' if one.real else 'within the noise':>16} "
+            f"{'-' if np.isnan(value) else times:>20} {'>1000' if c.needed is None else c.needed:>7}"
         )
     return "\n".join(lines)

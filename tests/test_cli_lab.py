@@ -90,7 +90,7 @@ def test_noise_of_a_folder_and_of_two_tables(tmp_path: Path, capsys: pytest.Capt
     assert main(["noise", str(ROOT / "results" / "seed-noise"), "--recipe", "v2", "--recipe", "wsd", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert len(found) == 4
-    assert all(c["high"] < 0 for c in found)  # wsd is better here, at every size and length
+    assert all(c["difference"]["high"] < 0 for c in found)  # wsd is better here, at every size and length
     files = []
     for name, shift in (("a", 0.0), ("b", -0.2)):
         files.append(tmp_path / f"{name}.csv")
@@ -98,10 +98,11 @@ def test_noise_of_a_folder_and_of_two_tables(tmp_path: Path, capsys: pytest.Capt
         files[-1].write_text("\n".join(["N,D,loss,group", *rows]) + "\n")
     paths = [str(f) for f in files]
     assert main(["noise", *paths]) == 0
-    assert "yes" in capsys.readouterr().out
+    assert "real" in capsys.readouterr().out
     assert main(["noise", *paths, "--paired", "--json"]) == 0
     (pair,) = json.loads(capsys.readouterr().out)
-    assert pair["low"] == pytest.approx(pair["high"]) == pytest.approx(-0.2)
+    assert pair["difference"]["change"] == pytest.approx(-0.2 / 3.0, rel=1e-3)
+    assert pair["seeds"] == [4]
     for wrong in (paths[:1], [*paths, "--recipe", "v1"], [str(ROOT / "results" / "paired")], [*paths, "--level", "1"]):
         assert main(["noise", *wrong]) == 2
         out, err = capsys.readouterr()

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling_lib.errors import InputError
+from scaling_lib.fit.baselines import nearest, spacing
 from scaling_lib.fit.design import next_runs
 from scaling_lib.fit.estimate import fit_joint
 from scaling_lib.fit.result import FitResult
-from scaling_lib.fit.scoreboard import nearest_run
 from scaling_lib.fit.table import RunTable
 from scaling_lib.lab.shop import Item, Shop, columns
 
@@ -85,8 +85,8 @@ def rivals(table: RunTable | None, target: Item, observed: float) -> list[Row]:
             continue
         out.append(_of_fit(who, fit, target, observed))
     if len(table) > 1:
-        guess, half = nearest_run(x, table.loss, (np.array([target.n]), np.array([target.d])))
-        loss = float(guess[0])
+        loss = float(nearest(x, table.loss, (np.array([target.n]), np.array([target.d])))[0])
+        half = spacing(x, table.loss, LEVEL)
         out.append(make_row("nearest run", observed, loss, loss * np.exp(-half), loss * np.exp(half)))
     return out
 

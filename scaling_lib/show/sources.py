@@ -45,7 +45,7 @@ class SourceLaw:
 
 
 @dataclass(frozen=True)
-class Source:
+class Laws:
     """What was named, and the laws that it bears; ``about`` says what its losses are of."""
 
     name: str
@@ -102,7 +102,7 @@ def _completed(at: dict[str, float]) -> dict[str, float]:
     return {k: at.get(k, third[k]) for k in "NDC" if len(at) > 1 or k in at}
 
 
-def find_source(name: str, recipe: str | None = None, law: str = "auto") -> Source:
+def find_source(name: str, recipe: str | None = None, law: str = "auto") -> Laws:
     """The laws that a folder of records, a table of runs or a published law's name stands for.
 
     Parameters
@@ -127,12 +127,12 @@ def find_source(name: str, recipe: str | None = None, law: str = "auto") -> Sour
             raise InputError(f"--law is for .csv files; {name} is one published law: leave it out")
         found = published.laws[name.lower()]
         about = f"{found.corpus}, {found.tokenizer}; {found.source}" + (f"; {found.note}" if found.note else "")
-        return Source(name, about, (SourceLaw(f"{found.title}: {found.law.formula}", found.law.variables, found),))
+        return Laws(name, about, (SourceLaw(f"{found.title}: {found.law.formula}", found.law.variables, found),))
     if path.suffix.lower() == ".csv" or path.is_file():
         made = report.fit_table(read_table(path), law=law)
         fit, what = made.fit, f"{made.fit.law.formula}, {made.fit.n_points} runs"
         one = SourceLaw(what, fit.law.variables, fit, held=_held(made.table, fit.law.variables))
-        return Source(name, f"a table of {fit.n_points} runs", (one,), made.table.loss_unit)
+        return Laws(name, f"a table of {fit.n_points} runs", (one,), made.table.loss_unit)
     raise InputError(
         f"{name!r} is neither a folder of run records nor a .csv file nor a published law, which are "
         + ", ".join(published.laws)
@@ -148,7 +148,7 @@ def _held(table: RunTable, variables: Sequence[str]) -> dict[str, float]:
     return {name: float(values.mean())} if values.max() <= (1 + SAME) * values.min() else {}
 
 
-def _folder(folder: Path, recipe: str | None) -> Source:
+def _folder(folder: Path, recipe: str | None) -> Laws:
     """The ladders of one recipe, and the joint law where its runs form a grid."""
     runs = read_runs(folder)
     ladders = find_ladders(runs)
@@ -167,7 +167,7 @@ def _folder(folder: Path, recipe: str | None) -> Source:
         f"recipe {chosen.upper()}" + (f" (--recipe chooses; also here: {others})" if others else "") + ", "
         f"{runs[0].corpus['name']}, vocabulary {runs[0].config.model.vocab_size:,}; N without embeddings"
     )
-    return Source(str(folder), about, tuple(laws))
+    return Laws(str(folder), about, tuple(laws))
 
 
 def _ladder(ladder: Ladder) -> SourceLaw:

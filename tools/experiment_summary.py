@@ -1,10 +1,14 @@
 """All committed sweeps on one page of Markdown: what was run, which laws came of it, and what they may say.
 
-The numbers are those of ``show.digest``: from ``SUMMARY.json`` the page is written without fitting anything.
+    python tools/experiment_summary.py
+
+fits all records anew, writes their numbers to ``results/SUMMARY.json`` and the page to ``docs/EXPERIMENT_SUMMARY.md``.
 """
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +21,7 @@ Digest = Mapping[str, Any]
 INTRODUCTION = """\
 # Experiment summary
 
-<!-- Written by `python -m scaling_lib summary results --markdown`: do not edit. -->
+<!-- Written by `python tools/experiment_summary.py`: do not edit. -->
 
 Every sweep under [results](../results), and what its records say when they are fitted again. Losses are validation
 losses in nats per token. They compare within one text and one vocabulary only. N counts parameters without embeddings,
@@ -230,3 +234,21 @@ def _number(value: float | None, form: str) -> str:
 
 def _hours(hours: float) -> str:
     return f"{60 * hours:.0f} min" if hours < 1.5 else f"{hours:.1f} h"
+
+
+def main(root: Path) -> None:
+    """Write both files of a checkout at ``root``."""
+    from scaling_lib.sweep.recipes import peak_lr
+    from tools.digest import digest_folder
+
+    results = root / "results"
+    digests = digest_folder(results, peak_lr)
+    (results / "SUMMARY.json").write_text(json.dumps(digests, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    page = experiment_summary(digests, read_about(results))
+    (root / "docs" / "EXPERIMENT_SUMMARY.md").write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    here = Path(__file__).resolve().parents[1]
+    sys.path.insert(0, str(here))
+    main(here)
