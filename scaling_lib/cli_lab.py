@@ -291,9 +291,10 @@ def _contrast_table(
         value, low, high = c.factor
         times = f"{value:.2f}x [{low:.2f}, {high:.2f}]" if 0.0 < value < np.inf else "beyond its lengths"
         one = c.difference
+        said = "real" if one.real else "within the noise"
         lines.append(
             f"{c.n:>9.3g} {c.d:>9.3g} {'+'.join(map(str, c.seeds)):>6} {100 * one.change:>+10.2f}% "
-            f"{f'[{100 * one.low:+.2f}%, {100 * one.high:+.2f}%]':>20} {'real' if one.real else 'within the noise':>16} "
+            f"{f'[{100 * one.low:+.2f}%, {100 * one.high:+.2f}%]':>20} {said:>16} "
             f"{'-' if np.isnan(value) else times:>20} {'>1000' if c.needed is None else c.needed:>7}"
         )
     return "\n".join(lines)

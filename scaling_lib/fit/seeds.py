@@ -1,8 +1,9 @@
 """Are two recipes different, and by how much compute? From replicates: runs of one size and length with several seeds.
 
 Runs of two recipes that share a seed share first weights and the order of the text: their difference is less noisy than
-either loss, and *paired* intervals use that [Student 1908]. All differences are of log losses. The compute multiplier is the length at which the reference would reach the other's loss, read from the reference's own
-losses at other lengths of the same size, over the length that was trained.
+either loss, and *paired* intervals use that [Student 1908]. All differences are of log losses. The compute multiplier
+is the length at which the reference would reach the other's loss, read from the reference's own losses at other lengths
+of the same size, over the length that was trained.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ def _cells(runs: Replicates, paired: bool) -> dict[tuple[float, float], dict[str
 def _multiplier(
     cells: dict[tuple[float, float], dict[str, float]], at: tuple[float, float], found: Difference
 ) -> tuple[float, float, float]:
-    """The reference's length for each changed loss, over its length: 0 or inf where its ladder does not reach so far."""
+    """The reference's length for each changed loss, over its length: 0 or inf where its ladder does not reach."""
     ladder = sorted((d, float(np.mean(np.log(list(v.values()))))) for (n, d), v in cells.items() if n == at[0])
     x, y = np.log([d for d, _ in ladder]), np.array([loss for _, loss in ladder])
     if len(x) < 2 or np.any(np.diff(y) >= 0.0):
