@@ -93,23 +93,17 @@ def _status(lab: Lab) -> str:
 
 
 def _advise(lab: Lab, names: list[str]) -> str:
-    """What the fit says of a target, and which runs on sale would shrink its interval most."""
-    from scaling_lib.fit.design import next_runs
-    from scaling_lib.lab.shop import columns
-
+    """What the fit says of a target, by default the dearest, and which runs on sale would shrink its interval most."""
     if len(names) > 1:
         raise InputError("advice is for one target")
     target = lab.shop.find(names[0], "heroes") if names else lab.shop.heroes[-1]
     fit, at = lab.fit(), (target.n, target.d)
     low, high = fit.interval(*at, kind="new_run")
-    lines = [
-        f"{target.name}: {fit.predict(*at):.4f}, 90% interval of a run [{low:.4f}, {high:.4f}]; {fit.verdict(*at)}"
-    ]
-    open_ = [i for i in lab.shop.items if i.name not in lab.losses and i.name not in lab.owed]
-    if not open_ or min(i.price for i in open_) > lab.left:
-        return "\n".join([*lines, "nothing more can be bought"])
-    advice = next_runs(fit, at, *columns(open_), lab.left)
-    return "\n".join([*lines, _table(advice, lab.shop.unit, [open_[i].name for i in advice.chosen])])
+    chosen, advice = lab.advise(target.name)
+    return (
+        f"{target.name}: {fit.predict(*at):.4f}, 90% interval of a run [{low:.4f}, {high:.4f}]; {fit.verdict(*at)}\n"
+        + _table(advice, lab.shop.unit, chosen)
+    )
 
 
 def _table(advice: Advice, unit: str, names: list[str] | None = None) -> str:

@@ -127,6 +127,10 @@ def test_a_game_survives_a_restart(lab: Lab, tmp_path: Path) -> None:
     assert again.spent == pytest.approx(again.price(square))
     assert again.left + again.spent == again.budget == 4e16
     assert again.losses == got
+    advised, advice = again.advise(again.shop.heroes[-1].name)
+    assert not set(advised) & set(square)
+    assert again.price(advised) == pytest.approx(advice.cost.sum())
+    assert advice.cost.sum() <= again.left
     hero = again.shop.heroes[-1]
     fit = again.fit()
     loss, (low, high) = fit.predict(hero.n, hero.d), fit.interval(hero.n, hero.d)

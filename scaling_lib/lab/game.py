@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from scaling_lib.errors import InputError
+from scaling_lib.fit.design import Advice, next_runs
 from scaling_lib.fit.estimate import fit_joint
 from scaling_lib.fit.result import FitResult
 from scaling_lib.fit.table import RunTable, table_from_arrays
 from scaling_lib.lab.ledger import Entry, add_entries, read_ledger
 from scaling_lib.lab.score import Score, adviser, make_row, rivals
-from scaling_lib.lab.shop import Item, Shop, find_shop, minutes
+from scaling_lib.lab.shop import Item, Shop, columns, find_shop, minutes
 
 LEDGER = "ledger.json"
 BUDGET_SHARE = 0.3  # of the hero's budget: what the player gets where no budget is named
@@ -167,11 +168,12 @@ class Lab:
         if not found:
             return None
         models = [item.model for item, _ in found]
+        n, d, price = columns([item for item, _ in found])
         return table_from_arrays(
             [loss for _, loss in found],
-            n_params=[item.n for item, _ in found],
-            n_tokens=[item.d for item, _ in found],
-            flops=[item.price for item, _ in found] if self.shop.unit == "FLOPs" else None,
+            n_params=n,
+            n_tokens=d,
+            flops=price if self.shop.unit == "FLOPs" else None,
             groups=models if 1 < len(set(models)) < len(models) else None,
             labels=[item.name for item, _ in found],
             source=str(self.path),
@@ -184,6 +186,20 @@ class Lab:
             raise InputError("nothing is bought yet, so there is nothing to fit")
         labels = None if table.labels is None else table.labels.tolist()
         return fit_joint(table.get("N"), table.get("D"), table.loss, groups=table.groups, labels=labels)
+
+    def advise(self, config: str) -> tuple[list[str], Advice]:
+        """Names of the runs on sale that serve the prediction of a target best, for what is left, and the advice.
+
+        Raises
+        ------
+        InputError
+            No target of that name; runs from which no advice follows (`fit.design`); nothing left to buy.
+        """
+        target, bought, fit = self.shop.find(config, "heroes"), _bought(self.entries), self.fit()
+        rest = [i for i in self.shop.items if i.name not in bought]
+        _refuse(not rest or min(i.price for i in rest) > self.left, "nothing more can be bought")
+        advice = next_runs(fit, (target.n, target.d), *columns(rest), self.left)
+        return [rest[i].name for i in advice.chosen], advice
 
     def seal(self, config: str, loss: float, low: float, high: float) -> str:
         """Seal a target's predicted loss and its 90% interval; nothing can be bought afterwards. Returns the hash.
