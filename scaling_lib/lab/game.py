@@ -126,24 +126,26 @@ class Lab:
     def buy(self, runs: str | Iterable[str]) -> dict[str, float | None]:
         """Pay for runs, then train or reveal them; what is owed is delivered too. Returns losses by name.
 
+        A call that was ended on the way is repeated for nothing.
+
         Raises
         ------
         InputError
-            A run that is not for sale, is named twice or was bought before; more than is left; a sealed lab; a disk
+            A run that is not for sale, is named twice or was delivered before; more than is left; a sealed lab; a disk
             that is full. Nothing is spent then, unless the training itself fails: what is paid stays owed.
         """
         items = self._items(runs)
 
         def pay(entries: list[Entry]) -> Entry | None:
             _refuse(_find(entries, "seal"), "the prediction is sealed: nothing more can be bought")
-            before = _bought(entries)
+            paid, delivered = _bought(entries), _delivered(entries)
             for item in items:
-                _refuse(item.name in before, f"{item.name} was bought before")
-            cost, left = sum(i.price for i in items), float(entries[0]["budget"]) - _spent(entries)
+                _refuse(item.name in delivered, f"{item.name} was bought before")
+            prices = {i.name: i.price for i in items if i.name not in paid}
+            cost, left = math.fsum(prices.values()), float(entries[0]["budget"]) - _spent(entries)
             unit = self.shop.unit
-            _refuse(cost > left, f"{len(items)} run(s) cost {cost:.4g} {unit}, and {left:.4g} are left")
-            prices = {i.name: i.price for i in items}
-            return {"kind": "buy", **_now(), "runs": prices, "cost": cost, "left": left - cost} if items else None
+            _refuse(cost > left, f"{len(prices)} run(s) cost {cost:.4g} {unit}, and {left:.4g} are left")
+            return {"kind": "buy", **_now(), "runs": prices, "cost": cost, "left": left - cost} if prices else None
 
         self._add(pay)
         return self.deliver(i.name for i in items)
