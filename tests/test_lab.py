@@ -82,8 +82,12 @@ def test_entries_that_are_cut_off_or_moved_are_noticed(tmp_path: Path) -> None:
     path = tmp_path / "ledger.json"
     add_entries(path, lambda _: [{"kind": "a"}, {"kind": "b"}, {"kind": "c"}])
     whole = json.loads(path.read_text())
-    for kept in ([0, 1], [0, 2], [1, 0, 2], [0, 1, 2, 2]):
-        path.write_text(json.dumps({**whole, "entries": [whole["entries"][i] for i in kept]}))
+    other = tmp_path / "other.json"
+    add_entries(other, lambda _: [{"kind": "x"}, {"kind": "y"}])
+    foreign = json.loads(other.read_text())["entries"]  # each fits its own hash, but not this chain
+    one, two, three = whole["entries"]
+    for entries in ([one, two], [one, three], [two, one, three], [one, foreign[1], three], [one, two, three, three]):
+        path.write_text(json.dumps({**whole, "entries": entries}))
         with pytest.raises(InputError, match="by hand"):
             read_ledger(path)
 
