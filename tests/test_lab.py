@@ -245,6 +245,7 @@ def test_what_is_paid_and_not_delivered_is_owed(lab: Lab, monkeypatch: pytest.Mo
     spent = lab.spent
     assert lab.buy(name) == {name: lab.shop.losses[name]}  # the same call again, as the command line advises
     assert (lab.owed, lab.spent) == ([], spent)
+    assert sum(e["kind"] == "buy" for e in lab.entries) == 1
 
 
 def test_a_ledger_that_vanishes_or_is_replaced_stops_the_game(lab: Lab, tmp_path: Path) -> None:
