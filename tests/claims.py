@@ -116,7 +116,7 @@ def _effect(e: Mapping[str, Any]) -> SimpleNamespace:
 def _recipes() -> dict[str, Any]:
     """``change.v2``: from the recipe before it, at 4x96; ``change.all``: from V1 to V2; ``cosine.n300``: at 2x32."""
     runs = read_runs(RESULTS / "v1-to-v2")
-    small, large = ModelConfig(2, 2, 32, 512, 64), ModelConfig(4, 6, 96, 512, 64)
+    small, large = (ModelConfig(*s, 512, 64, "learned", False) for s in ((2, 2, 32), (4, 6, 96)))
     way = ablation_steps(runs, STEPS_OF_THE_WAY, large)
     change = {_word(step.recipe): _step(step) for step in way[1:]}
     change["all"] = _step(ablation_steps(runs, ("v1", "v2"), large)[1])
