@@ -102,7 +102,7 @@ BAD = {
     "text's name too long": (["run", "--corpus", "text:" + "x" * 5000], "too long"),
     "figure format": (["figures", "folder", "--format", "png,gif"], "unknown figure format 'gif'"),
     "no figure format": (["figures", "folder", "--format", ""], "unknown figure format"),
-    "unknown law": (["fit", "table.csv", "--law", "line"], "choose one of"),
+    "unknown law": (["fit", "table.csv", "--law", "curve"], "choose one of"),
     "law without its column": (["fit", "table.csv", "--law", "chinchilla"], "no D column"),
     "recipe of a table": (["fit", "table.csv", "--recipe", "v2"], "chooses among the runs of a folder"),
     "unknown objective": (["fit", "table.csv", "--objective", "mse"], "choose one of"),

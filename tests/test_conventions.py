@@ -152,7 +152,7 @@ def test_laws_are_drawn_with_every_run_solid_inside_and_dashed_beyond():
 
 def test_residuals_are_percent_of_the_prediction_beside_the_noise():
     table = tables_by_convention(exact("n_params", noise=0.01))["total"]
-    fit = fit_power_law(table.n_params, table.loss)
+    fit = fit_power_law(table.n_params, table.loss, law="power")
     axes = plot_residuals({"a": fit}, noise=0.004)
     assert points(axes)[0].get_ydata() == pytest.approx(100 * (table.loss / fit.predict(table.n_params) - 1))
     box = axes.patches[0].get_bbox() if hasattr(axes.patches[0], "get_bbox") else axes.patches[0].get_extents()

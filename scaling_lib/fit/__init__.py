@@ -25,6 +25,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "backtest": "backtests",
         "compare_laws": "compare",
         "compute_optimal": "allocate",
+        "difference": "differences",
         "data_constrained": "allocate",
         "envelope": "isoflops",
         "error_by_span": "backtests",

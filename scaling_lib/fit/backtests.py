@@ -13,10 +13,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial import cKDTree
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit import published
+from scaling_lib.fit import baselines, published
 from scaling_lib.fit._line import check_level
 from scaling_lib.fit.estimate import fit_law
 from scaling_lib.fit.laws import Law, get_law
@@ -178,9 +177,10 @@ def backtest(
     hidden = _hidden(table, hide)
     known = table.select(~hidden)
     x = tuple(table.get(v) for v in form.variables)
+    seen = tuple(v[~hidden] for v in x)
     fit = fit_law(
         form,
-        tuple(v[~hidden] for v in x),
+        seen,
         known.loss,
         pool=law == "auto",
         objective=objective or ("huber" if len(form.variables) > 1 else "log_mse"),
@@ -194,7 +194,6 @@ def backtest(
     predicted = np.asarray(fit.predict(*target))
     low, high = (np.asarray(a) for a in fit.interval(*target, level=level, kind="new_run", method=method))
     size = _size(table)
-    line, nearest = _baselines(tuple(np.log(v) for v in x), table.loss, hidden)
     return BacktestResult(
         fit=fit,
         source=table.source,
@@ -208,8 +207,8 @@ def backtest(
         covered=(low <= observed) & (observed <= high),
         level=level,
         span=size[hidden] / size[~hidden].max(),
-        line_error=line / observed - 1,
-        nearest_error=nearest / observed - 1,
+        line_error=baselines.line(seen, known.loss, target) / observed - 1,
+        nearest_error=baselines.nearest(seen, known.loss, target) / observed - 1,
         verdict=fit.verdict(*target),
     )
 
@@ -338,12 +337,3 @@ def _labels(table: RunTable, hidden: NDArray[np.bool_]) -> tuple[str, ...]:
     if table.labels is not None:
         return tuple(table.labels[hidden].tolist())
     return tuple(f"row {i + 1}" for i in np.flatnonzero(hidden))
-
-
-def _baselines(logs: tuple[Floats, ...], loss: Floats, hidden: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Return (h,) losses by a least-squares plane of ln L in the logarithms, and of the nearest fitted run."""
-    x = np.stack(logs, axis=1)  # (n, variables)
-    design = np.column_stack([np.ones(len(x)), x - x[~hidden].mean(axis=0)])
-    plane = np.linalg.lstsq(design[~hidden], np.log(loss[~hidden]), rcond=None)[0]
-    nearest = cKDTree(x[~hidden]).query(x[hidden])[1]
-    return np.exp(design[hidden] @ plane), loss[~hidden][nearest]

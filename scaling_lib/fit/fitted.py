@@ -12,7 +12,7 @@ import numpy as np
 from scaling_lib.fit import setup as setups
 from scaling_lib.fit.forms import Array
 from scaling_lib.fit.laws import Law
-from scaling_lib.fit.misfit import NONE, Misfit, misfit
+from scaling_lib.fit.misfit import Misfit, misfit, straight
 from scaling_lib.fit.noise import Noise, log_jacobian, measure
 
 AT_BOUND = 1e-6  # a scaled working parameter this near its bound is at it
@@ -99,9 +99,9 @@ class Fitted:
     @cached_property
     def misfit(self) -> Misfit:
         """The bend of the residuals."""
-        jac = log_jacobian(self.law, self.theta, self.work.log_x)[1][:, self.work.free]
+        jac = log_jacobian(self.law, self.theta, self.work.log_x)[1] * self.work.free
         if self.dof < 4:
-            return NONE
+            return straight(jac.shape[1], len(self.x))
         sigma = self.sigma if np.isfinite(self.delta) else np.inf  # robust fits may have outliers
         return misfit(self.work.log_x, self.work.y, self.residuals, jac, self.noise, sigma, codes=self.groups)
 

@@ -57,8 +57,9 @@ def prediction_interval(fit: Fitted, x: tuple[Array, ...], level: float, kind: s
         down, up, quantile = _from_draws(fit, x, level)
     else:
         down, up, quantile = _from_noise(fit, gradient, at, level, method)
-    widening = np.sqrt(fit.misfit.inflation)
-    down, up = widening * down, widening * up
+    if fit.misfit.clear:  # the form is off by what its residuals show, carried on to the target
+        off = quantile**2 * fit.misfit.variance_at(at, gradient)
+        down, up = np.sqrt(down**2 + off), np.sqrt(up**2 + off)
     if kind == "new_run":
         spread = quantile * new_run_sigma(fit, level)
         down, up = np.sqrt(down**2 + spread**2), np.sqrt(up**2 + spread**2)

@@ -23,6 +23,7 @@ HIDDEN_SHARES = (0.1, 0.2, 0.35, 0.5)  # of the runs, the largest hidden: four c
 HUBER = 1.345
 LOOSE = 0.05  # Huber threshold of the first descent: all but gross outliers count by their square
 REWEIGHTINGS = 4
+FEWEST = 4  # spare runs from which a large residual can be called an outlier
 PRECISION = 1e-6  # log losses of a table are taken to be no more exact than this: it is where its digits end
 
 
@@ -51,7 +52,8 @@ class FormFit:
 class Cut:
     """A form fitted without the largest runs, and how it predicts them; ``h`` hidden runs.
 
-    error : (h,) log loss less log prediction. variance : (h,) of the prediction. gradient : (h, k).
+    hidden : (n,) bool of the runs in the order of the fit. error : (h,) log loss less log prediction.
+    variance : (h,) of the prediction. gradient : (h, k).
     """
 
     fit: FormFit
@@ -105,9 +107,13 @@ def fit_form(
         theta = _descend(work, weight, spread)[:, 0]
     else:
         theta = theta[:1]
-    for _ in range(REWEIGHTINGS):
+    spare = rows.sum(axis=1) - k
+    for _ in range(REWEIGHTINGS if spare.max() >= FEWEST else 1):
         r = _relative_residuals(work, theta, scatter)
-        sigma = np.array([max(robust_sigma(a[b], int(b.sum()) - k), PRECISION) for a, b in zip(r, rows, strict=True)])
+        sigma = np.array(
+            [robust_sigma(a[b], s) if s >= FEWEST else np.inf for a, b, s in zip(r, rows, spare, strict=True)]
+        )
+        sigma = np.maximum(sigma, PRECISION)
         robust = np.minimum(1.0, HUBER * sigma[:, None] / np.maximum(np.abs(r), 1e-300))
         theta = minimise(work.problem(weight=weight * robust), theta, max_iter=40, tol=1e-8).theta
     found = iter([_form_fit(name, work, t, row, scatter, codes) for t, row in zip(theta, rows, strict=True)])

@@ -2,8 +2,9 @@
 
 For each table the runs within a factor of 2, 4, 10 and 30 of the largest compute are hidden in turn. Counted are
 the mean absolute error, how many 90% intervals of a new run held, their median half-width, and the interval score:
-width plus 2 / 0.1 times the miss, in the mean over the hidden runs [Gneiting and Raftery 2007]. An interval that is narrow and
-wrong scores badly, and so does one that is wide for nothing. All are shares of the loss.
+width plus 2 / 0.1 times the miss, in the mean over the hidden runs [Gneiting and Raftery 2007]. An interval that is
+narrow and wrong scores badly, and so does one that is wide for nothing. All are shares of the loss. Where the pool's
+verdict refuses, no prediction is quoted: that cut is shown, but counts in no form's total.
 """
 
 from __future__ import annotations
@@ -14,15 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit import published
+from scaling_lib.fit import baselines, published
 from scaling_lib.fit._published_runs import EPOCH_FILE
 from scaling_lib.fit.backtests import choose_law
 from scaling_lib.fit.estimate import fit_law
 from scaling_lib.fit.forms import Array
-from scaling_lib.fit.laws import get_law
+from scaling_lib.fit.laws import Law, get_law
 from scaling_lib.fit.table import RunTable, read_table
 
 CUTS = (2.0, 4.0, 10.0, 30.0)
@@ -30,6 +30,7 @@ LEVEL = 0.9
 POOL, NEAREST = "pool", "nearest run"
 JOINT = ("chinchilla", "power_mean", "kaplan", "line")
 LEAST_HIDDEN, LEAST_FITTED = 2, 5
+REFUSED = ("not identifiable", "no trend")
 SHIPPED = ("gemstones", "cs336_isoflop")
 
 
@@ -38,8 +39,8 @@ class Score:
     """One way to predict, on one table at one cut.
 
     table, form : names. cut : runs of more than the largest compute over ``cut`` were hidden. hidden : how many.
-    error : mean absolute error; held : number of 90% intervals of a new run that held; half_width : their median;
-    score : mean interval score; all relative to the loss. level : the verdict's on the farthest, "" where none is asked.
+    error : mean absolute error. held : number of 90% intervals of a new run that held. half_width : their median.
+    score : mean interval score. All but held are relative to the loss. level : the pool's verdict, "" for others.
     """
 
     table: str
@@ -93,7 +94,7 @@ def scoreboard(of: Mapping[str, RunTable] | None = None, cuts: Iterable[float] =
 
 def _score(name: str, table: RunTable, cut: float, hidden: Array) -> list[Score]:
     chosen = choose_law(table)
-    forms = [(POOL, chosen, {})]
+    forms: list[tuple[str, Law, dict[str, float]]] = [(POOL, chosen, {})]
     if len(chosen.variables) > 1:
         forms += [(law, get_law(law), {}) for law in JOINT]
     else:
@@ -113,7 +114,7 @@ def _score(name: str, table: RunTable, cut: float, hidden: Array) -> list[Score]
         low, high = fit.interval(*target, level=LEVEL, kind="new_run")
         level = fit.verdict(*target).level if form == POOL else ""
         out.append(_counted(name, cut, form, observed, fit.predict(*target), low, high, level))
-    guess, half = _nearest(fitted, known.loss, target)
+    guess, half = baselines.nearest(fitted, known.loss, target), baselines.spacing(fitted, known.loss, LEVEL)
     out.append(_counted(name, cut, NEAREST, observed, guess, guess * np.exp(-half), guess * np.exp(half), ""))
     return out
 
@@ -135,19 +136,12 @@ def _counted(
     )
 
 
-def _nearest(x: tuple[Array, ...], loss: Array, to: tuple[Array, ...]) -> tuple[Array, float]:
-    """Loss of the nearest fitted run; how far, at `LEVEL`, one fitted run's log loss lies from its neighbour's."""
-    points = np.log(np.stack(x, axis=1))
-    tree = cKDTree(points)
-    own = tree.query(points, k=2)[1][:, 1]
-    half = float(np.quantile(np.abs(np.log(loss / loss[own])), LEVEL))
-    return loss[tree.query(np.log(np.stack(to, axis=1)))[1]], half
-
-
 def pooled_scores(scores: Iterable[Score]) -> dict[str, tuple[int, float, float, float, float]]:
     """For each form: hidden runs, mean error and share held over runs, median half-width and mean score over cuts."""
     out = {}
     scores = tuple(scores)
+    refused = {(s.table, s.cut) for s in scores if s.level in REFUSED}
+    scores = tuple(s for s in scores if (s.table, s.cut) not in refused)
     for form in dict.fromkeys(s.form for s in scores):
         own = [s for s in scores if s.form == form]
         runs = sum(s.hidden for s in own)
@@ -174,12 +168,13 @@ def as_markdown(scores: Iterable[Score]) -> str:
     lines += ["", "| form, all cuts | hidden | error | held | half-width | score |", "|---|---|---|---|---|---|"]
     for form, (runs, error, held, half, score) in pooled_scores(scores).items():
         lines.append(f"| {form} | {runs} | {100 * error:.2f}% | {held:.0%} | {100 * half:.2f}% | {100 * score:.2f}% |")
-    names = list(dict.fromkeys(s.table for s in scores))
+    quoted = {(s.table, s.cut) for s in scores if s.form == POOL and s.level not in REFUSED}
+    names = list(dict.fromkeys(name for name, _ in quoted))
     lines += ["", f"| share held | {' | '.join(names)} |", "|---|" + "---|" * len(names)]
     for form in dict.fromkeys(s.form for s in scores):
         cells = []
         for name in names:
-            own = [s for s in scores if s.form == form and s.table == name]
+            own = [s for s in scores if s.form == form and s.table == name and (s.table, s.cut) in quoted]
             cells.append(f"{sum(s.held for s in own) / sum(s.hidden for s in own):.0%}" if own else "-")
         lines.append(f"| {form} | {' | '.join(cells)} |")
     return "\n".join(lines)

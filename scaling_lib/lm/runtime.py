@@ -13,11 +13,13 @@ import psutil
 import torch
 
 from scaling_lib.config import RunConfig
-from scaling_lib.counting import training_bytes, training_flops
+from scaling_lib.counting import count_parameters, training_bytes, training_flops
 from scaling_lib.errors import InputError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "bfloat16")
+# Below some ten thousand parameters, casting to bf16 and back costs what the products save.
+BF16_PAYS_FROM_PARAMS = 50_000
 # A compiled step is 1.3 to 1.5 times as fast (benchmarks/RESULTS.md); compiling takes 10 to 25 seconds a shape, less
 # where an earlier process has left its work in the compiler's cache. A rough rate that no small model reaches: half a
 # minute by it is a minute and more in truth.
@@ -70,7 +72,8 @@ def choose_runtime(
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype {dtype!r}; choose from {', '.join(DTYPES)}")
     if dtype == "auto":
-        dtype = "bfloat16" if _has_bf16(device) else "float32"
+        large = count_parameters(config.model).total >= BF16_PAYS_FROM_PARAMS
+        dtype = "bfloat16" if large and _has_bf16(device) else "float32"
     if compile is None:
         flops = training_flops(config.model, config.n_tokens)
         long = flops / ROUGH_FLOPS_PER_SECOND[device] > COMPILE_PAYS_FROM_SECONDS
