@@ -19,7 +19,15 @@ from scaling_lib import __version__
 from scaling_lib.cli_compare import compare_command, compare_options
 from scaling_lib.cli_doctor import doctor_command
 from scaling_lib.cli_predict import predict_command, predict_options
-from scaling_lib.cli_shared import ended_like_ctrl_c, positive, print_report, records, say
+from scaling_lib.cli_shared import (
+    ended_like_ctrl_c,
+    positive,
+    print_report,
+    reading_of,
+    records,
+    say,
+    table_options,
+)
 from scaling_lib.cli_sweep import plan_command, run_command, sweep_options
 from scaling_lib.errors import InputError
 
@@ -134,18 +142,25 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--law", default="auto", help="auto, power_n, power_d, chinchilla, ... (default: auto)")
     fit.add_argument("--recipe", help="which runs of a folder to pool; needed where it holds several recipes")
     fit.add_argument("--objective", default=None, help="log_mse, huber or lad (default: the law's own)")
+    fit.add_argument("--delta", type=positive(float), metavar="X", help="threshold of the huber objective (1e-3)")
+    fit.add_argument("--fixed", action="append", default=[], metavar="E=1.7", help="hold a parameter; may be repeated")
     fit.add_argument("--bootstrap", type=int, default=0, metavar="DRAWS", help="bootstrap draws (default: none)")
     fit.add_argument(
-        "--predict", action="append", default=[], metavar="N=175e9,D=300e9", help="a target; may be repeated"
-    )
+        "--predict", action="append", default=[], metavar="N=175e9,D=300e9",
+        help="a target; of N, D, C two suffice, of a joint law C=1e22 means its best split; may be repeated",
+    )  # fmt: skip
     fit.add_argument("--level", type=float, default=0.9, help="confidence of the intervals (default: 0.9)")
     fit.add_argument("--json", action="store_true", help="print JSON")
+    table_options(fit)
     backtest = command(
         "backtest", _backtest, "Hide the largest models of a table, predict them from the rest, and compare."
     )
     backtest.add_argument("source", help="cerebras, pythia, epoch, a .csv file, or a folder such as results/laptop")
     backtest.add_argument("--law", help="of a .csv file or a folder: chinchilla, kaplan, power_mean, power_n, ...")
-    backtest.add_argument("--hide", type=int, metavar="K", help="how many of the largest of a .csv file (default: 1)")
+    backtest.add_argument(
+        "--hide", metavar="K", help="of a .csv file: how many of the largest, or which, as in 'N>=1.5e9' (default: 1)"
+    )
+    table_options(backtest)
     predict_options(command("predict", predict_command, "Predict a loss at N, D or C, with intervals and a verdict."))
     compare_options(
         command("compare", compare_command, "Compare a quick look with a real sweep, or the recipes of one folder.")
@@ -213,12 +228,17 @@ def _fit(args: argparse.Namespace) -> int:
     from scaling_lib.show.grids import run_table
     from scaling_lib.show.ladders import check_rates
 
+    reading = reading_of(args)
     if args.source.is_dir():
         everything = records(args.source)
         runs = [r for r in everything if r.finished]
         if not runs:
             raise InputError(f"{args.source}: no run in the folder has finished, so there is nothing to fit")
-        wishes = args.recipe or args.json or args.predict or args.objective or args.bootstrap
+        if reading:
+            raise InputError(f"--{next(iter(reading))} is for .csv files; leave it out")
+        wishes = (
+            args.recipe or args.json or args.predict or args.objective or args.bootstrap or args.delta or args.fixed
+        )
         if not wishes and (args.law, args.level) == ("auto", 0.9):
             print_report(everything)
             return 0
@@ -232,11 +252,24 @@ def _fit(args: argparse.Namespace) -> int:
     elif args.recipe:
         raise InputError(f"--recipe chooses among the runs of a folder; {args.source} is a table: leave it out")
     else:
-        source = read_table(args.source)
-    options = {} if args.objective is None else {"objective": args.objective}
+        source = read_table(args.source, **reading)
+    options: dict[str, Any] = {"objective": args.objective, "delta": args.delta, "fixed": _fixed(args.fixed)}
+    options = {name: value for name, value in options.items() if value}
     found = fit_table(source, law=args.law, bootstrap=args.bootstrap, predict=args.predict, level=args.level, **options)
     print(json.dumps(found.to_dict(), indent=1, allow_nan=False) if args.json else found.to_text())
     return 0
+
+
+def _fixed(given: Sequence[str]) -> dict[str, float]:
+    """Parameters to hold, by name, from words such as E=1.7."""
+    held: dict[str, float] = {}
+    for part in ",".join(given).split(",") if given else ():
+        name, _, value = part.partition("=")
+        try:
+            held[name.strip()] = float(value)
+        except ValueError:
+            raise InputError(f"--fixed {part!r}: write it as a parameter and a number, such as E=1.7") from None
+    return held
 
 
 def _of_one_recipe(runs: list[Run], recipe: str | None) -> list[Run]:
@@ -264,8 +297,12 @@ def _ladder_of(runs: list[Run], law: str) -> list[Run]:
 
 def _backtest(args: argparse.Namespace) -> int:
     from scaling_lib.fit import backtests
+    from scaling_lib.fit.report import about_reading
     from scaling_lib.fit.table import read_table
 
+    reading = reading_of(args)
+    if reading and args.source in ("cerebras", "pythia", "epoch"):
+        raise InputError(f"--{next(iter(reading))} is for .csv files; leave it out")
     for option in ("hide", "law"):
         if getattr(args, option) is not None and args.source in ("cerebras", "pythia", "epoch"):
             raise InputError(f"{args.source} has its models and its law fixed; leave --{option} out")
@@ -280,10 +317,15 @@ def _backtest(args: argparse.Namespace) -> int:
     elif Path(args.source).is_dir():
         from scaling_lib.show.grids import the_grid
 
+        if reading:
+            raise InputError(f"--{next(iter(reading))} is for .csv files; leave it out")
         if args.hide is not None:
             raise InputError("of a folder of runs the largest size and the longest runs are hidden; leave --hide out")
         print(the_grid(records(Path(args.source))).hold_out(args.law or "chinchilla").summary(20))
     else:
-        hide = 1 if args.hide is None else args.hide
-        print(backtests.backtest(read_table(Path(args.source)), hide=hide, law=args.law or "auto").summary())
+        table = read_table(Path(args.source), **reading)
+        for line in about_reading(table):
+            say(line)
+        hide = 1 if args.hide is None else int(args.hide) if args.hide.lstrip("+-").isdecimal() else args.hide
+        print(backtests.backtest(table, hide=hide, law=args.law or "auto").summary())
     return 0

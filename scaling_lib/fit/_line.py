@@ -103,11 +103,8 @@ def fit_line(ln_c: Floats, ln_n: Floats, stderr: Floats) -> Line:
 
 def positive_flops(flops: ArrayLike) -> Floats:
     c = np.asarray(flops, dtype=float)
+    if c.size == 0:
+        raise InputError("flops is empty: give a budget")
     if not np.all(np.isfinite(c) & (c > 0)):
         raise InputError("flops must be finite and above zero")
     return c
-
-
-def check_level(level: float) -> None:
-    if not 0 < level < 1:
-        raise InputError(f"level must lie between 0 and 1, got {level!r}")

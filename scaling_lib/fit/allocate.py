@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit import published
-from scaling_lib.fit._line import check_level, positive_flops
+from scaling_lib.fit._line import positive_flops
+from scaling_lib.fit.check import check_level, check_seed
 from scaling_lib.fit.laws import DATA_CONSTRAINED, Law
 from scaling_lib.fit.published import PublishedLaw
 from scaling_lib.fit.result import FitResult, Verdict
@@ -291,6 +292,7 @@ def _search(law: Law, params: Floats, budget: Floats, unique: float | None) -> t
 def _sample(fit: Fit, draws: int, seed: int) -> Floats | None:
     """Return (R, k) natural parameters that stand for the fit's uncertainty, or None where it has none."""
     law = fit.law
+    check_seed(seed)
     if isinstance(fit, FitResult) and fit.draws is not None:
         return np.asarray(fit.draws)
     if draws < 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -180,6 +181,7 @@ def fit_law(
     data = check.columns((*law.variables, "loss"), (*x, loss))
     objective = check.choice("objective", objective, OBJECTIVES)
     threshold = _threshold(objective, delta)
+    check.check_seed(seed)
     fixed = dict(fixed or {})
     arrays = tuple(data[v] for v in law.variables)
     n = len(data["loss"])
@@ -202,7 +204,7 @@ def _threshold(objective: str, delta: float) -> float:
         return np.inf
     if objective == "lad":
         return setups.LAST_DELTA
-    if not (isinstance(delta, int | float) and setups.LAST_DELTA <= delta < np.inf):
+    if not (isinstance(delta, Real) and setups.LAST_DELTA <= delta < np.inf):
         raise InputError(f"delta={delta!r} must be a number of at least {setups.LAST_DELTA:g} (or use objective='lad')")
     return float(delta)
 

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit._line import Floats, Line, Optimum, check_level, exponent_lines, fit_line
+from scaling_lib.fit._line import Floats, Line, Optimum, exponent_lines, fit_line
+from scaling_lib.fit.check import check_level, check_seed
 from scaling_lib.fit.table import table_from_arrays
 
 OK, EDGE, OUTSIDE, FLAT, FEW = "ok", "edge", "outside", "flat", "too few sizes"
@@ -128,6 +129,7 @@ def isoflop(
     """
     table = table_from_arrays(loss, n_params=n_params, flops=flops, source="isoflop")
     check_level(level)
+    check_seed(seed)
     n, c, y = np.log(table.get("N")), np.log(table.get("C")), table.loss
     which = _budgets(c, budgets, rtol)
     size = int(which.max()) + 1

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtrit
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit import bootstrap, check, profile
+from scaling_lib.fit.check import check_level
 from scaling_lib.fit.forms import Array
 from scaling_lib.fit.noise import Noise, log_jacobian, measure
 from scaling_lib.fit.result import FitResult
@@ -263,9 +263,3 @@ def parameter_interval(fit: FitResult, name: str, level: float = 0.9) -> tuple[f
     else:
         ends = value - down[0], value + far[0]
     return max(float(ends[0]), bounds[0]), min(float(ends[1]), bounds[1])
-
-
-def check_level(level: Any) -> None:
-    """Raises `InputError` unless 0 < level < 1."""
-    if isinstance(level, bool) or not (isinstance(level, int | float) and 0.0 < level < 1.0):
-        raise InputError(f"level={level!r} must lie between 0 and 1, for example 0.9")
