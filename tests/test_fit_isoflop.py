@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit._line import Line
-from scaling_lib.fit.isoflops import envelope, isoflop
+from scaling_lib.fit.isoflops import Line, envelope, isoflop
 
 E, A, B = 1.69, 406.4, 410.7
 

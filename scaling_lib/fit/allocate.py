@@ -1,10 +1,12 @@
 """Spend a budget: compute-optimal N and D, the price of leaving them, and what repeated data are worth.
 
 Everything takes a fit of a joint law (:class:`FitResult`) or a published one (:class:`PublishedLaw`) and C
-= 6 N D. The optimum is found on the line of constant C by a grid and golden sections, for every draw of the
-parameters at once, so that any joint law has intervals; for E + A/N^alpha + B/D^beta it agrees with the
-closed form N* = G (C/6)^(beta/(alpha+beta)), G = (alpha A / (beta B))^(1/(alpha+beta)) [Hoffmann et al.
-2022, equation 4].
+= 6 N D. The optimum is found on the line of constant C by a grid and golden sections; for E + A/N^alpha +
+B/D^beta it agrees with the closed form N* = G (C/6)^(beta/(alpha+beta)), G = (alpha A / (beta B))^(1/(alpha
++ beta)) [Hoffmann et al. 2022, equation 4].
+
+The interval of N* is a profile: the fit is repeated with the optimum held at another size, where the losses
+a little to its left and to its right are then equal, until the objective objects as at a loss's interval.
 """
 
 from __future__ import annotations
@@ -14,31 +16,38 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit import published
-from scaling_lib.fit._line import positive_flops
-from scaling_lib.fit.check import check_level, check_seed
+from scaling_lib.fit.check import check_level, check_seed, positive_flops
 from scaling_lib.fit.laws import DATA_CONSTRAINED, Law
+from scaling_lib.fit.profile import walk
 from scaling_lib.fit.published import PublishedLaw
 from scaling_lib.fit.result import FitResult, Verdict
+from scaling_lib.fit.solver import Pin, minimise
+from scaling_lib.fit.uncertainty import noise_of
 
 Floats: TypeAlias = NDArray[np.float64]
 Fit: TypeAlias = FitResult | PublishedLaw
+ASIDE = 0.05  # in ln N: the optimum of a smooth loss lies halfway between two points of one loss
+FURTHEST = 12.0  # in ln N: an optimum that moves by more than this without objection has no limit
 _GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
 _FAR = np.log(1e40)  # the largest count that the laws accept
 
 
 @dataclass(frozen=True)
 class Allocation:
-    """How to spend ``flops``. Numbers are floats for a scalar budget, else arrays of its shape.
+    """How to spend ``flops``. Numbers are floats for a scalar budget, else arrays of its shape; NaN where the
+    verdict refuses.
 
     Attributes
     ----------
     flops : FLOP. n_params, n_tokens : the optimum, with flops = flops_per n_params n_tokens.
     loss : predicted there, in the unit of the fit. tokens_per_param : n_tokens / n_params.
     n_interval, d_interval, loss_interval : (low, high) of the optimum and of the law's mean there, at
-        ``level``; None where the law has neither draws nor a covariance.
+        ``level``; None where the law has neither data nor draws nor a covariance. An end of N or D may be 0 or inf:
+        then the data set no limit there.
     epochs : passes over the data; 1 where data are not limited. unique_tokens : their number, or None.
     verdict : the fit's verdict at the optimum (the worst of several), None for a published law.
     at_edge : whether the optimum ran into the end of what was searched (1 parameter, or 1 token): no true
@@ -101,9 +110,10 @@ def compute_optimal(
     ----------
     fit : of a law in N and D.
     flops_per : FLOP per parameter and token: C = flops_per N D.
-    level : of the intervals. They come from the fit's bootstrap draws; without those from ``draws`` normal
-        draws of its working parameters by the covariance.
-    judge : whether to ask the fit for its verdict at the optimum (the slowest part).
+    level : of the intervals. They come from the fit's bootstrap draws if it has some, else from profiles; of a
+        published law from ``draws`` normal draws of its working parameters by the covariance. ``draws=0``: no
+        intervals.
+    judge : whether to ask the fit for its verdict at the optimum, and to give no numbers where it refuses.
 
     Raises
     ------
@@ -230,28 +240,112 @@ def _allocate(
     def shaped(a: Floats) -> Any:
         return float(a[0]) if c.ndim == 0 else a.reshape(c.shape)
 
-    bounds: dict[str, tuple[Any, Any]] = {}
-    if sample is not None:
+    bounds: dict[str, tuple[Floats, Floats]] = {}
+    tails = [0.5 - level / 2, 0.5 + level / 2]
+    if isinstance(fit, FitResult) and law is fit.law and sample is not None:
+        low, high = _optimum_interval(fit, u[0], edge[0], budget, unique, level)
+        bounds = {"n": (np.exp(low), np.exp(high)), "d": (np.exp(budget - high), np.exp(budget - low))}
+        bounds["loss"] = fit.interval(*((n, d) if unique is None else (n, d, np.full(n.size, unique))), level=level)
+    elif sample is not None:
         us, losses, _ = _search(law, sample, budget, unique)
-        tails = [0.5 - level / 2, 0.5 + level / 2]
         for name, a in (("n", np.exp(us)), ("d", np.exp(budget - us)), ("loss", losses)):
             low, high = np.quantile(a, tails, axis=0)
-            bounds[name] = (shaped(low), shaped(high))
+            bounds[name] = (low, high)
+    verdict = fit.verdict(n, d) if judge and isinstance(fit, FitResult) else None
+    good = np.ones(n.size)
+    if verdict is not None and verdict.refused and isinstance(fit, FitResult):  # the worst of several: which?
+        good = np.array([np.nan if fit.verdict(*at).refused else 1.0 for at in zip(n, d, strict=True)])
+
+    def interval(name: str) -> tuple[Any, Any] | None:
+        return (shaped(bounds[name][0] * good), shaped(bounds[name][1] * good)) if name in bounds else None
+
     return Allocation(
         flops=shaped(c.ravel()),
-        n_params=shaped(n),
-        n_tokens=shaped(d),
-        loss=shaped(loss[0]),
-        tokens_per_param=shaped(d / n),
+        n_params=shaped(n * good),
+        n_tokens=shaped(d * good),
+        loss=shaped(loss[0] * good),
+        tokens_per_param=shaped(d / n * good),
         level=level,
-        n_interval=bounds.get("n"),
-        d_interval=bounds.get("d"),
-        loss_interval=bounds.get("loss"),
+        n_interval=interval("n"),
+        d_interval=interval("d"),
+        loss_interval=interval("loss"),
         epochs=1.0 if unique is None else shaped(np.maximum(d / unique, 1.0)),
         unique_tokens=unique,
-        verdict=fit.verdict(n, d) if judge and isinstance(fit, FitResult) else None,
+        verdict=verdict,
         at_edge=bool(edge.any()),
     )
+
+
+def _optimum_interval(
+    fit: FitResult, u: Floats, edge: NDArray[np.bool_], budget: Floats, unique: float | None, level: float
+) -> tuple[Floats, Floats]:
+    """Low and high (m,) of ln N* at optima ``u`` (m,) of budgets ln(N D) (m,): by draws where there are some, else by
+    a profile; infinite at an edge.
+    """
+    quantile = float(special.stdtrit(max(fit.dof, 1), 0.5 + level / 2.0))
+    if fit.draws is not None:
+        us = _search(fit.law, np.asarray(fit.draws), budget, unique)[0] - u
+        tail = float(special.ndtr(-quantile))  # further out, as a t quantile lies beyond a normal one
+        down, up = np.quantile(us, [tail, 1.0 - tail], axis=0)
+        down, up = np.maximum(-down, 0.0), np.maximum(up, 0.0)
+    elif fit.dof <= 0:
+        down = up = np.full(u.size, np.inf)
+    else:
+        down, up = _profile(fit, u, budget, unique, level)
+    return u - np.where(edge, np.inf, down), u + np.where(edge, np.inf, up)
+
+
+def _profile(fit: FitResult, u: Floats, budget: Floats, unique: float | None, level: float) -> tuple[Floats, Floats]:
+    """How far down and up (m,) the optimum may move before the objective objects."""
+    work = fit.setup()
+    theta = work.scaled(fit.values)
+    base = minimise(work.problem(), theta[None, :])
+    theta, floor = base.theta[0], float(base.cost[0])
+    m = u.size
+    sign, centre, total = np.repeat([-1.0, 1.0], m), np.tile(u, 2), np.tile(budget, 2)
+
+    def pin(i: NDArray[np.intp], at: Floats, weight: Floats) -> Pin:
+        """The loss a little above size ``at`` less that a little below, as logarithms, is to be 0."""
+
+        def point(v: Floats) -> tuple[Floats, ...]:
+            extra = () if unique is None else (np.full(v.size, np.log(unique)),)
+            return tuple(x - x0 for x, x0 in zip((v, total[i] - v, *extra), work.log_x0, strict=True))
+
+        return Pin(np.zeros(at.size), weight, log_x=point(at + ASIDE), less=point(at - ASIDE))
+
+    def tilt(i: NDArray[np.intp], at: Floats, where: Floats) -> tuple[Floats, Floats, Floats]:
+        """That difference, its slope in ln N, its gradient by the parameters."""
+        one = np.ones(at.size)
+        value, gradient = pin(i, at, one).measure(fit.law, where)
+        ends = [pin(i, at + step, one).measure(fit.law, where)[0] for step in (ASIDE, -ASIDE)]
+        return value, (ends[0] - ends[1]) / (2.0 * ASIDE), gradient
+
+    every = np.arange(2 * m)
+    where = np.repeat(theta[None, :], 2 * m, axis=0)
+    _, slope, gradient = tilt(every, centre, where)
+    variance, bend, dof = noise_of(fit, bounded=False).contrast(gradient)
+    if float(np.sum(fit.residuals**2)) <= 1e-24 * fit.n_points:  # rounding is all that is left of them
+        return np.zeros(m), np.zeros(m)
+    sharp = (slope > 0) & (bend > 1e-100)
+    variance, scale = np.maximum(variance, 1e-300), np.where(sharp, variance / np.maximum(bend, 1e-300), 1.0)
+    quantile = special.stdtrit(dof, 0.5 + level / 2.0)
+    weight = np.minimum(100.0 * scale / variance, 1e40)
+
+    def solve(i: NDArray[np.intp], distance: Floats) -> tuple[Floats, Floats]:
+        at = centre[i] + sign[i] * distance
+        held = pin(i, at, weight[i])
+        solved = minimise(work.problem(work.y[None, :], pin=held), where[i], max_iter=60, tol=1e-7)
+        where[i] = solved.theta
+        off, steep, _ = tilt(i, at, solved.theta)
+        reached = at - np.where(steep > 0, off / np.where(steep > 0, steep, 1.0), 0.0)
+        plain = solved.cost - 0.5 * held.weight * off**2
+        return np.sqrt(np.maximum(2.0 * (plain - floor) / scale[i], 0.0)), np.maximum(
+            sign[i] * (reached - centre[i]), 0
+        )
+
+    first = quantile * np.clip(np.sqrt(variance) / np.where(sharp, slope, 1.0), 1e-6, 2.0)
+    out = np.where(sharp, walk(solve, first, quantile, FURTHEST), np.inf)
+    return out[:m], out[m:]
 
 
 def _search(law: Law, params: Floats, budget: Floats, unique: float | None) -> tuple[Floats, Floats, NDArray[np.bool_]]:
@@ -290,13 +384,16 @@ def _search(law: Law, params: Floats, budget: Floats, unique: float | None) -> t
 
 
 def _sample(fit: Fit, draws: int, seed: int) -> Floats | None:
-    """Return (R, k) natural parameters that stand for the fit's uncertainty, or None where it has none."""
+    """Return (R, k) natural parameters that stand for the law's uncertainty, or None where it has none.
+
+    Of a fit they serve only where another form borrows its parameters (`data_constrained`).
+    """
     law = fit.law
     check_seed(seed)
-    if isinstance(fit, FitResult) and fit.draws is not None:
-        return np.asarray(fit.draws)
     if draws < 1:
         return None
+    if isinstance(fit, FitResult) and fit.draws is not None:
+        return np.asarray(fit.draws)
     if isinstance(fit, PublishedLaw):
         if fit.cov is None:
             return None

@@ -119,3 +119,13 @@ def targets(names: Sequence[str], values: Sequence[Any]) -> tuple[tuple[Array, .
     for name, v in zip(names, arrays, strict=True):
         flat.append(positive(name, v.ravel()) if v.size else np.empty(0))
     return tuple(flat), arrays[0].shape
+
+
+def positive_flops(flops: Any) -> Array:
+    """Budgets in FLOP as a float array of any shape, finite and above 0. Raises `InputError`."""
+    c = np.asarray(flops, dtype=float)
+    if c.size == 0:
+        raise InputError("flops is empty: give a budget")
+    if not np.all(np.isfinite(c) & (c > 0)):
+        raise InputError("flops must be finite and above zero")
+    return c

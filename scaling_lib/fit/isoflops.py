@@ -14,15 +14,104 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special  # scipy.stats would add half a second to every command
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit._line import Floats, Line, Optimum, exponent_lines, fit_line
-from scaling_lib.fit.check import check_level, check_seed
+from scaling_lib.fit.check import check_level, check_seed, positive_flops
 from scaling_lib.fit.table import table_from_arrays
+
+Floats = NDArray[np.float64]
 
 OK, EDGE, OUTSIDE, FLAT, FEW = "ok", "edge", "outside", "flat", "too few sizes"
 # Webb's six-point weights: mean 0, variance 1, and enough distinct draws with few clusters [Webb 2023].
 _WEBB = np.sqrt(np.array([0.5, 1.0, 1.5, 0.5, 1.0, 1.5])) * np.array([1, 1, 1, -1, -1, -1])
+
+
+@dataclass(frozen=True)
+class Line:
+    """ln N* = height + slope (ln C - centre), with the covariance of (height, slope)."""
+
+    slope: float
+    height: float
+    centre: float
+    cov: Floats  # (2, 2)
+    dof: int  # of Student's t; 0 where cov does not come from the line's own scatter: then the normal serves
+
+    def quantile(self, level: float) -> float:
+        """Return the two-sided quantile for ``level``, such as 1.645 for 0.9 and many degrees of freedom."""
+        p = 0.5 + level / 2
+        return float(special.stdtrit(self.dof, p) if self.dof else special.ndtri(p))
+
+    def at(self, ln_c: Floats) -> tuple[Floats, Floats]:
+        """Return (ln N*, its standard error) at ``ln_c`` of any shape."""
+        u = ln_c - self.centre
+        variance = self.cov[0, 0] + 2 * u * self.cov[0, 1] + u**2 * self.cov[1, 1]
+        return self.height + self.slope * u, np.sqrt(np.maximum(variance, 0.0))
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """What both approaches know: the line, and how to read it."""
+
+    line: Line
+    level: float
+    flops_per: float
+
+    @property
+    def a(self) -> float:
+        """Exponent of N* ~ C^a."""
+        return self.line.slope
+
+    @property
+    def b(self) -> float:
+        """Exponent of D* ~ C^b; a + b = 1 because C = 6 N D."""
+        return 1.0 - self.line.slope
+
+    @property
+    def a_interval(self) -> tuple[float, float]:
+        """Interval of ``a`` at ``level``."""
+        half = self.line.quantile(self.level) * float(np.sqrt(self.line.cov[1, 1]))
+        return self.a - half, self.a + half
+
+    @property
+    def b_interval(self) -> tuple[float, float]:
+        """Interval of ``b`` at ``level``."""
+        low, high = self.a_interval
+        return 1.0 - high, 1.0 - low
+
+    def optimal(self, flops: ArrayLike) -> tuple[Any, Any]:
+        """Return (N*, D*) at a budget or an array of budgets in FLOP, floats or arrays of its shape."""
+        c = positive_flops(flops)
+        n = np.exp(self.line.at(np.log(c))[0])
+        d = c / (self.flops_per * n)
+        return (float(n), float(d)) if n.ndim == 0 else (n, d)
+
+    def interval(self, flops: ArrayLike, level: float | None = None) -> tuple[Any, Any]:
+        """Return (low, high) of N* at ``flops``; D*'s interval is C / (6 high), C / (6 low)."""
+        mid, se = self.line.at(np.log(positive_flops(flops)))
+        half = self.line.quantile(self.level if level is None else level) * se
+        low, high = np.exp(mid - half), np.exp(mid + half)
+        return (float(low), float(high)) if low.ndim == 0 else (low, high)
+
+
+def _exponent_lines(r: Optimum) -> list[str]:
+    (a0, a1), (b0, b1) = r.a_interval, r.b_interval
+    return [
+        f"N* ~ C^{r.a:.3f} ({r.level:.0%}: {a0:.3f} to {a1:.3f})",
+        f"D* ~ C^{r.b:.3f} ({r.level:.0%}: {b0:.3f} to {b1:.3f})",
+    ]
+
+
+def _fit_line(ln_c: Floats, ln_n: Floats, stderr: Floats) -> Line:
+    """Least-squares line; its covariance from the scatter, or from ``stderr`` where two points leave none."""
+    centre = float(ln_c.mean())
+    design = np.stack([np.ones_like(ln_c), ln_c - centre], axis=1)
+    hat = np.linalg.pinv(design)
+    height, slope = hat @ ln_n
+    dof = ln_c.size - 2
+    scatter = float(np.sum((ln_n - design @ [height, slope]) ** 2))
+    variance = np.full(ln_c.size, scatter / dof) if dof > 0 else stderr**2
+    return Line(float(slope), float(height), centre, (hat * variance) @ hat.T, max(dof, 0))
 
 
 @dataclass(frozen=True)
@@ -65,7 +154,7 @@ class IsoFlopResult(Optimum):
         for i, flag in enumerate(self.flags):
             found = f"{self.n_opt[i]:10.3g} {self.d_opt[i]:10.3g} {self.loss_opt[i]:8.4f}"
             rows.append(f"{self.budgets[i]:10.3g} {found if self.n_opt[i] else ' ' * 30}  {flag}")
-        return "\n".join([*rows, *exponent_lines(self)])
+        return "\n".join([*rows, *_exponent_lines(self)])
 
 
 @dataclass(frozen=True)
@@ -91,7 +180,7 @@ class EnvelopeResult(Optimum):
     def summary(self) -> str:
         """Return a text of the exponents and of what was left out."""
         left_out = ", ".join(f"{n:.3g}" for n in self.edge_sizes)
-        return "\n".join([f"{self.sizes.size} sizes on the envelope; at its ends: {left_out}", *exponent_lines(self)])
+        return "\n".join([f"{self.sizes.size} sizes on the envelope; at its ends: {left_out}", *_exponent_lines(self)])
 
 
 def isoflop(
@@ -145,7 +234,7 @@ def isoflop(
         )
     ln_n = np.array([p.vertex for p in parabolas])
     se = np.array([p.stderr for p in parabolas])
-    line = fit_line(ln_c[ok], ln_n[ok], se[ok])
+    line = _fit_line(ln_c[ok], ln_n[ok], se[ok])
     kind = "Student's t of the minima's scatter" if line.dof else "the parabolas' residuals"
     if bootstrap:
         draws = _bootstrap(parabolas, which, ln_c, ok, groups, bootstrap, seed)
@@ -170,7 +259,7 @@ def isoflop(
         n_range=np.exp([[n[which == i].min(), n[which == i].max()] for i in range(size)]),
         flags=flags,
         used=ok,
-        a_with_edges=fit_line(ln_c[bounded], ln_n[bounded], se[bounded]).slope,
+        a_with_edges=_fit_line(ln_c[bounded], ln_n[bounded], se[bounded]).slope,
         diagnostics={
             "n_runs": [int((which == i).sum()) for i in range(size)],
             "interval": kind,
@@ -225,7 +314,7 @@ def envelope(
         )
     centres = np.array([(grid[best == i].min() + grid[best == i].max()) / 2 for i in inner])
     return EnvelopeResult(
-        line=fit_line(centres, sizes[inner], np.zeros(inner.size)),
+        line=_fit_line(centres, sizes[inner], np.zeros(inner.size)),
         level=level,
         flops_per=flops_per,
         flops=np.exp(grid),

@@ -30,31 +30,42 @@ TINY = 1e-120  # least scaled loss a law is taken to give: its inverse can be sq
 
 @dataclass(frozen=True)
 class Pin:
-    """A quadratic that holds one linear function of the working parameters, or the prediction at one point.
+    """A quadratic that holds one linear function of the working parameters, or predictions.
 
-    Adds ``weight/2 (f(theta) - value)^2`` where f is ``vector . theta`` or, with ``log_x``, the logarithm
-    of the law there. Each array has one entry per member of the batch.
+    Adds ``weight/2 (f(theta) - value)^2`` where f is ``vector . theta`` or, with ``log_x``, the logarithm of the law
+    there, less that at ``less`` if given. Each array has one entry per member of the batch.
     """
 
     value: Array  # (B,)
     weight: Array  # (B,)
     vector: Array | None = None  # (B, k)
     log_x: tuple[Array, ...] | None = None  # each (B,)
+    less: tuple[Array, ...] | None = None  # each (B,)
 
     def at(self, i: Array) -> Pin:
         """The pins of members ``i``."""
         vector = None if self.vector is None else self.vector[i]
         log_x = None if self.log_x is None else tuple(v[i] for v in self.log_x)
-        return Pin(self.value[i], self.weight[i], vector, log_x)
+        less = None if self.less is None else tuple(v[i] for v in self.less)
+        return Pin(self.value[i], self.weight[i], vector, log_x, less)
 
     def measure(self, law: Law, theta: Array) -> tuple[Array, Array]:
         """f (B,) and its gradient (B, k)."""
         if self.vector is not None:
             return np.sum(self.vector * theta, axis=1), self.vector
         assert self.log_x is not None
-        m, grad = law.core(theta, tuple(v[:, None] for v in self.log_x))
-        m = np.maximum(m[:, 0], TINY)
-        return np.log(m), grad[:, :, 0] / m[:, None]
+        value, slope = _log_at(law, theta, self.log_x)
+        if self.less is None:
+            return value, slope
+        other, slope_there = _log_at(law, theta, self.less)
+        return value - other, slope - slope_there
+
+
+def _log_at(law: Law, theta: Array, log_x: tuple[Array, ...]) -> tuple[Array, Array]:
+    """Logarithm of the law (B,) at one point for each member, and its gradient (B, k)."""
+    m, grad = law.core(theta, tuple(v[:, None] for v in log_x))
+    m = np.maximum(m[:, 0], TINY)
+    return np.log(m), grad[:, :, 0] / m[:, None]
 
 
 @dataclass(frozen=True)
@@ -255,9 +266,10 @@ def _minimise(problem: Problem, start: Array, max_iter: int, tol: float) -> Solu
         better = (new_cost <= cost) & (slope >= 0.0)
         rest = (slope >= 0.0) & (slope <= tol * cost) & (lam <= 1.0)
         # A damped step that promises little proves nothing: what counts is the promise of the undamped one.
-        near = np.flatnonzero(rest & (lam > 1e-6) | (lam > 1e13)) if tol < LOOSE else ()
+        near = np.flatnonzero(rest & (lam > 1e-6) | (lam > 1e13)) if tol < LOOSE else np.empty(0, dtype=int)
         if len(near):
-            whole = _step(theta[near], grad[near], inner[near], outer[near], np.full(len(near), 1e-9), problem.at(near))[1]
+            undamped = np.full(len(near), 1e-9)
+            whole = _step(theta[near], grad[near], inner[near], outer[near], undamped, problem.at(near))[1]
             rest[near] = (whole >= 0.0) & (whole <= np.where(lam[near] > 1e13, 1e-7, 10.0 * tol) * cost[near])
         rest |= cost <= floor
         take = better[:, None]
