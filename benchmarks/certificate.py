@@ -131,7 +131,7 @@ def main() -> None:
     certified = [f for f in found if f.certified]
     print(
         f"{len(found)} designs from seed {args.seed}: {len(certified)} certified, {sum(f.false for f in found)} of "
-        f"them false (largest excess {max(f.excess for f in certified):.1e}); {len(found) - len(certified)} not certified; "
+        f"them false (largest excess {max(f.excess for f in certified):.1e}), {len(found) - len(certified)} not; "
         f"{(time.process_time() - started) / 60:.0f} minutes of one core"
     )
 

@@ -32,6 +32,7 @@ from scaling_lib.cli_sweep import plan_command, run_command, sweep_options
 from scaling_lib.errors import InputError
 
 if TYPE_CHECKING:
+    from scaling_lib.fit.table import RunTable
     from scaling_lib.runs import Run
 
 
@@ -140,6 +141,10 @@ def _parser() -> argparse.ArgumentParser:
     fit = command("fit", _fit, "Fit a law to a CSV table (columns N, D or C, loss) or a folder of run records.")
     fit.add_argument("source", type=Path, help="a .csv file, or a folder such as runs/demo")
     fit.add_argument("--law", default="auto", help="auto, power_n, power_d, chinchilla, ... (default: auto)")
+    fit.add_argument(
+        "--approach", choices=("law", "isoflop"), default="law",
+        help="isoflop: a parabola for each budget, with the joint law's answer beside it (default: law)",
+    )  # fmt: skip
     fit.add_argument("--recipe", help="which runs of a folder to pool; needed where it holds several recipes")
     fit.add_argument("--objective", default=None, help="log_mse, huber or lad (default: the law's own)")
     fit.add_argument("--delta", type=positive(float), metavar="X", help="threshold of the huber objective (1e-3)")
@@ -236,8 +241,16 @@ def _fit(args: argparse.Namespace) -> int:
             raise InputError(f"{args.source}: no run in the folder has finished, so there is nothing to fit")
         if reading:
             raise InputError(f"--{next(iter(reading))} is for .csv files; leave it out")
+        approach = None if args.approach == "law" else args.approach
         wishes = (
-            args.recipe or args.json or args.predict or args.objective or args.bootstrap or args.delta or args.fixed
+            args.recipe
+            or args.json
+            or args.predict
+            or args.objective
+            or args.bootstrap
+            or args.delta
+            or args.fixed
+            or approach
         )
         if not wishes and (args.law, args.level) == ("auto", 0.9):
             print_report(everything)
@@ -253,10 +266,29 @@ def _fit(args: argparse.Namespace) -> int:
         raise InputError(f"--recipe chooses among the runs of a folder; {args.source} is a table: leave it out")
     else:
         source = read_table(args.source, **reading)
+    if args.approach == "isoflop":
+        return _isoflop(args, source)
     options: dict[str, Any] = {"objective": args.objective, "delta": args.delta, "fixed": _fixed(args.fixed)}
     options = {name: value for name, value in options.items() if value}
     found = fit_table(source, law=args.law, bootstrap=args.bootstrap, predict=args.predict, level=args.level, **options)
     print(json.dumps(found.to_dict(), indent=1, allow_nan=False) if args.json else found.to_text())
+    return 0
+
+
+def _isoflop(args: argparse.Namespace, table: RunTable) -> int:
+    """``fit --approach isoflop``: parabolas, and the joint law's answer beside them."""
+    from scaling_lib.fit.isoflops import compare_with_joint
+    from scaling_lib.fit.report import about_reading, counts
+
+    for option in ("objective", "delta", "fixed"):
+        if getattr(args, option):
+            raise InputError(f"--{option} is for --approach law; leave it out")
+    targets = [counts(text) for text in args.predict]
+    if any(set(at) != {"C"} for at in targets):
+        raise InputError("--approach isoflop predicts the best size of a budget: write --predict C=1e21")
+    found = compare_with_joint(table, [at["C"] for at in targets], level=args.level, bootstrap=args.bootstrap)
+    text = json.dumps(found.to_dict(), indent=1, allow_nan=False) if args.json else found.to_text()
+    print(text if args.json else "\n".join([*about_reading(table), text]))
     return 0
 
 

@@ -400,6 +400,23 @@ def test_fit_obeys_fixed_and_delta(place: Path, capsys: pytest.CaptureFixture[st
     assert (found["fixed"], found["objective"]["delta"]) == ({"E": 1.4}, 0.01)
 
 
+def test_fit_by_isoflop_sets_the_joint_law_beside_it(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        (n, c, 1.7 + 400 / n**0.34 + 410 / (c / 6 / n) ** 0.28)
+        for c in (1e18, 1e19, 1e20)
+        for n in [0.03 * (c / 6) ** 0.5 * 1.65**i for i in range(7)]
+    ]
+    (place / "iso.csv").write_text("N,C,loss\n" + "".join(f"{n},{c},{loss!r}\n" for n, c, loss in rows))
+    assert call("fit", "iso.csv", "--approach", "isoflop", "--predict", "C=1e21", "--json") == 0
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert found["a"] == pytest.approx(0.28 / 0.62, abs=0.02)
+    (answer,) = found["predictions"]
+    assert answer["joint_n_params"] == pytest.approx(answer["n_params"], rel=0.1)
+    assert call("fit", "iso.csv", "--approach", "isoflop", "--predict", "N=1e9") == 2
+    assert "--predict C=1e21" in capsys.readouterr().err
+    assert call("fit", "iso.csv", "--approach", "isoflop", "--fixed", "E=1") == 2
+
+
 def test_backtest_hides_the_largest_and_compares(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("backtest", "table.csv", "--hide", "2") == 0
     said = capsys.readouterr().out

@@ -242,7 +242,7 @@ def test_a_target_in_a_variable_that_the_law_does_not_use_is_refused(
 
 def test_headings_and_rows_can_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [
-        f"{n:.6g},{d:.6g},{truth(n, d)!r},{e}"
+        f"{n:.6g},{d:.6g},{float(truth(n, d))!r},{e}"
         for n in np.geomspace(1e7, 1e9, 5)
         for d in np.geomspace(1e9, 1e11, 5)
         for e in "ab"

@@ -2,14 +2,16 @@
 
 Both give N*(C) ~ C^a and D*(C) = C / (6 N*) ~ C^b without a law for L(N, D) [Hoffmann et al. 2022, section
 3]. A parabola is only the loss's local shape: where alpha and beta differ, wide or off-centre grids of
-sizes bias D* by percents to tens of percents at 1e24 FLOP [arXiv 2603.22339]. The interval holds the
-scatter of the minima, never that bias: compare with the joint fit.
+sizes bias D* by percents to tens of percents at 1e24 FLOP [arXiv 2603.22339]. So a test of lack of fit (do
+a cubic and a quartic term say more than noise would?) chooses how far from the minimum sizes may lie; where
+it rejects even the narrowest window, or rejected all sizes, the interval holds the difference to the minima
+of the quartics as well. Compare with the joint fit: `joint_optimum`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,16 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special  # scipy.stats would add half a second to every command
 
 from scaling_lib.errors import InputError
+from scaling_lib.fit.allocate import Allocation, compute_optimal
 from scaling_lib.fit.check import check_level, check_seed, positive_flops
-from scaling_lib.fit.table import table_from_arrays
+from scaling_lib.fit.estimate import fit_joint
+from scaling_lib.fit.result import FitResult
+from scaling_lib.fit.table import RunTable, table_from_arrays
 
 Floats = NDArray[np.float64]
 
+LACK_P = 0.05  # curves that noise alone bends so rarely are taken to be no parabolas
+LEAST_SIZES = 5  # in a window: a parabola's three, and two to test it by
 OK, EDGE, OUTSIDE, FLAT, FEW = "ok", "edge", "outside", "flat", "too few sizes"
 # Webb's six-point weights: mean 0, variance 1, and enough distinct draws with few clusters [Webb 2023].
 _WEBB = np.sqrt(np.array([0.5, 1.0, 1.5, 0.5, 1.0, 1.5])) * np.array([1, 1, 1, -1, -1, -1])
@@ -103,14 +110,19 @@ def _exponent_lines(r: Optimum) -> list[str]:
 
 
 def _fit_line(ln_c: Floats, ln_n: Floats, stderr: Floats) -> Line:
-    """Least-squares line; its covariance from the scatter, or from ``stderr`` where two points leave none."""
+    """Least-squares line; its covariance from the scatter, shared out as ``stderr`` (b,) are, or from these alone where
+    two points leave none. Zeros share it out evenly.
+    """
     centre = float(ln_c.mean())
     design = np.stack([np.ones_like(ln_c), ln_c - centre], axis=1)
     hat = np.linalg.pinv(design)
     height, slope = hat @ ln_n
     dof = ln_c.size - 2
     scatter = float(np.sum((ln_n - design @ [height, slope]) ** 2))
-    variance = np.full(ln_c.size, scatter / dof) if dof > 0 else stderr**2
+    variance = stderr**2
+    if dof > 0:
+        share = variance if np.all(stderr > 0) else np.ones(ln_c.size)
+        variance = scatter * share / np.sum(share * (1.0 - np.einsum("bi,ib->b", design, hat)))
     return Line(float(slope), float(height), centre, (hat * variance) @ hat.T, max(dof, 0))
 
 
@@ -132,6 +144,9 @@ class IsoFlopResult(Optimum):
     used : (b,) bool, the budgets whose minima enter the exponent.
     a_with_edges : the exponent when "edge" minima count as well; equals ``a`` where there are none.
     line, level, flops_per : the line ln N*(ln C), the level of intervals, FLOP per parameter and token.
+    window : sizes from N* / window to window N* are fitted; inf where all are.
+    lack_of_fit : chances, in noise alone, of curves that bend away from parabolas as these do: over all sizes, and
+        over those fitted; 1.0 where there are too few sizes to tell.
     diagnostics : counts, the kind of interval, the width of the budgets.
     """
 
@@ -146,6 +161,8 @@ class IsoFlopResult(Optimum):
     flags: tuple[str, ...]
     used: NDArray[np.bool_]
     a_with_edges: float
+    window: float
+    lack_of_fit: tuple[float, float]
     diagnostics: Mapping[str, Any]
 
     def summary(self) -> str:
@@ -154,7 +171,13 @@ class IsoFlopResult(Optimum):
         for i, flag in enumerate(self.flags):
             found = f"{self.n_opt[i]:10.3g} {self.d_opt[i]:10.3g} {self.loss_opt[i]:8.4f}"
             rows.append(f"{self.budgets[i]:10.3g} {found if self.n_opt[i] else ' ' * 30}  {flag}")
-        return "\n".join([*rows, *_exponent_lines(self)])
+        whole, left = self.lack_of_fit
+        told = f"lack of fit of the parabolas: p = {whole:.2g} over all sizes"
+        if np.isfinite(self.window):
+            told += f", {left:.2g} over those within {self.window:.3g}x of N*, which are fitted"
+        if whole < LACK_P:
+            told += "; the intervals hold the difference to the minima of quartics"
+        return "\n".join([*rows, told, *_exponent_lines(self)])
 
 
 @dataclass(frozen=True)
@@ -192,6 +215,7 @@ def isoflop(
     groups: ArrayLike | None = None,
     rtol: float = 0.15,
     use_edges: bool = False,
+    window: str | float = "auto",
     level: float = 0.9,
     bootstrap: int = 0,
     seed: int = 0,
@@ -206,6 +230,8 @@ def isoflop(
         less than the factor 1 + ``rtol``.
     groups : (n,) labels of runs whose errors go together (one trunk, one seed). Used by the bootstrap.
     use_edges : whether minima flagged "edge" enter the exponent.
+    window : sizes from N*/window to window N* are fitted. ``"auto"`` takes the widest window whose curves a test of
+        lack of fit does not tell from parabolas (at 5%; at least five sizes a budget); inf takes all sizes.
     level : of the intervals, 0 < level < 1.
     bootstrap : draws of a wild bootstrap of the parabolas' residuals (by group where ``groups`` is given).
         With 0 the interval comes from the minima's scatter about the line, by Student's t with b - 2
@@ -223,7 +249,8 @@ def isoflop(
     which = _budgets(c, budgets, rtol)
     size = int(which.max()) + 1
     ln_c = np.array([c[which == i].mean() for i in range(size)])
-    parabolas = [_parabola(n[which == i], y[which == i]) for i in range(size)]
+    kept, factor, lack = _window(n, y, which, window, groups is not None)
+    parabolas = [_parabola(n[(which == i) & kept], y[(which == i) & kept]) for i in range(size)]
     flags = tuple(p.flag for p in parabolas)
     ok = np.array([f == OK or (use_edges and f == EDGE) for f in flags])
     if ok.sum() < 2:
@@ -234,14 +261,17 @@ def isoflop(
         )
     ln_n = np.array([p.vertex for p in parabolas])
     se = np.array([p.stderr for p in parabolas])
-    line = _fit_line(ln_c[ok], ln_n[ok], se[ok])
+    line = _fit_line(ln_c[ok], ln_n[ok], _of_one_noise(parabolas, se)[ok])
     kind = "Student's t of the minima's scatter" if line.dof else "the parabolas' residuals"
     if bootstrap:
-        draws = _bootstrap(parabolas, which, ln_c, ok, groups, bootstrap, seed)
-        spare = int(np.isin(which, np.flatnonzero(ok)).sum() - 3 * ok.sum())
+        used_groups = None if groups is None else np.asarray(groups)[kept] if np.shape(groups) == kept.shape else groups
+        draws = _bootstrap(parabolas, which[kept], ln_c, ok, used_groups, bootstrap, seed)
+        spare = int((np.isin(which, np.flatnonzero(ok)) & kept).sum() - 3 * ok.sum())
         dof = max(1, spare if groups is None else np.unique(np.asarray(groups)).size - 1)
         line = Line(line.slope, line.height, line.centre, np.cov(draws), dof)
         kind = f"wild bootstrap, {bootstrap} draws" + (" by group" if groups is not None else "")
+    if lack[0] < LACK_P and window == "auto":
+        line = _with_bias(line, ln_c[ok], [_quartic_minimum(n[which == i], y[which == i]) for i in np.flatnonzero(ok)])
     bounded = np.array([f in (OK, EDGE) for f in flags])
     found = np.array([f not in (FLAT, FEW) for f in flags])
     n_opt = np.where(found, np.exp(np.clip(ln_n, -50, 150)), 0.0)
@@ -260,8 +290,11 @@ def isoflop(
         flags=flags,
         used=ok,
         a_with_edges=_fit_line(ln_c[bounded], ln_n[bounded], se[bounded]).slope,
+        window=factor,
+        lack_of_fit=lack,
         diagnostics={
             "n_runs": [int((which == i).sum()) for i in range(size)],
+            "n_fitted": [int(((which == i) & kept).sum()) for i in range(size)],
             "interval": kind,
             "budget_spread": [float(np.exp(np.ptp(c[which == i]))) for i in range(size)],
         },
@@ -327,6 +360,82 @@ def envelope(
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """Compute-optimal sizes by the parabolas and, beside them, by a joint law fitted to the same runs.
+
+    isoflop : the parabolas. joint : the fit of L(N, D). optima : at each budget asked for, the joint law's allocation.
+    """
+
+    isoflop: IsoFlopResult
+    joint: FitResult
+    optima: tuple[Allocation, ...]
+
+    def to_text(self) -> str:
+        """Return the parabolas' summary, and a line per budget with both answers."""
+        lines = [self.isoflop.summary(), f"beside it, the joint law {self.joint.law.formula}: {self.joint.verdict()}"]
+        for best in self.optima:
+            n, (low, high) = self.isoflop.optimal(best.flops)[0], self.isoflop.interval(best.flops)
+            lines.append(f"at C = {best.flops:.4g}: N* = {n:.4g} by the parabolas ({low:.4g} to {high:.4g}),")
+            if best.verdict is not None and best.verdict.refused:
+                lines.append(f"  no answer by the joint law: {best.verdict}")
+            else:
+                ends = best.n_interval or (0.0, np.inf)
+                lines.append(f"  {best.n_params:.4g} by the joint law ({ends[0]:.4g} to {ends[1]:.4g})")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON: null where there is no number."""
+        r = self.isoflop
+        answers = []
+        for best in self.optima:
+            refused = best.verdict is not None and best.verdict.refused
+            answers.append(
+                {
+                    "flops": best.flops,
+                    "n_params": r.optimal(best.flops)[0],
+                    "n_interval": r.interval(best.flops),
+                    "joint_n_params": None if refused else best.n_params,
+                    "joint_n_interval": None if refused else best.n_interval,
+                    "joint_verdict": str(best.verdict),
+                }
+            )
+        return {
+            "approach": "isoflop",
+            "level": r.level,
+            "a": r.a,
+            "a_interval": r.a_interval,
+            "b": r.b,
+            "b_interval": r.b_interval,
+            "window": r.window if np.isfinite(r.window) else None,
+            "lack_of_fit": r.lack_of_fit,
+            "budgets": r.budgets.tolist(),
+            "n_opt": r.n_opt.tolist(),
+            "loss_opt": r.loss_opt.tolist(),
+            "minima": r.flags,
+            "joint_params": self.joint.params,
+            "predictions": answers,
+        }
+
+
+def compare_with_joint(table: RunTable, flops: Sequence[float] = (), **options: Any) -> Comparison:
+    """Fit the parabolas and a joint law to one table, and set their optima at budgets ``flops`` side by side.
+
+    Parameters
+    ----------
+    table : with N, D and C.
+    options : of `isoflop`; ``level`` and ``flops_per`` hold for both.
+
+    Raises
+    ------
+    InputError : for a table without N and C, or what either fit refuses.
+    """
+    found = isoflop(table.get("N"), table.get("C"), table.loss, groups=table.groups, **options)
+    joint = fit_joint(table.get("N"), table.get("D"), table.loss, groups=table.groups)
+    optima = [compute_optimal(joint, float(c), level=found.level, flops_per=found.flops_per) for c in flops]
+    return Comparison(found, joint, tuple(optima))
+
+
+@dataclass(frozen=True)
 class _Parabola:
     centre: float
     coefficients: Floats
@@ -375,6 +484,93 @@ def _parabola(n: Floats, y: Floats) -> _Parabola:
     stderr = float(np.sqrt(slope @ cov @ slope))
     loss = float(c[0] - c[1] ** 2 / (4 * c[2]))
     return _Parabola(centre, c, centre + float(vertex), loss, stderr, flag, hat, fitted, residuals)
+
+
+def _of_one_noise(parabolas: list[_Parabola], stderr: Floats) -> Floats:
+    """The minima's standard errors (b,) with one noise for all budgets: one budget's few residuals say little."""
+    own = np.array([np.sqrt(np.mean(p.residuals**2)) if p.stderr else 1.0 for p in parabolas])
+    return stderr / np.maximum(own, 1e-300) * np.sqrt(np.mean(own[stderr > 0] ** 2)) if np.any(stderr > 0) else stderr
+
+
+def _window(
+    n: Floats, y: Floats, which: NDArray[np.intp], window: str | float, grouped: bool
+) -> tuple[NDArray[np.bool_], float, tuple[float, float]]:
+    """Which runs (n,) are fitted, the window's factor, and the chances of the lack of fit of all and of these."""
+    everything = np.ones(n.size, dtype=bool)
+    whole = _lack_of_fit(n, y, which, grouped)
+    if window != "auto":
+        if isinstance(window, str) or not window > 1:
+            raise InputError(f"isoflop: window={window!r} must be 'auto' or a factor above 1")
+        window = float(window)
+    elif whole >= LACK_P:
+        return everything, np.inf, (whole, whole)
+    count = int(which.max()) + 1
+    centre = np.array([_centre(n[which == i], y[which == i]) for i in range(count)])
+    away = np.abs(n - centre[which])
+    # The nearest few of each budget stay, whatever the window.
+    least = np.array([np.sort(away[which == i])[:LEAST_SIZES][-1] for i in range(count)])[which] + 1e-9
+    if window != "auto":
+        kept = away <= np.maximum(np.log(window), least)
+        return kept, float(window), (whole, _lack_of_fit(n[kept], y[kept], which[kept], grouped))
+    widths = np.unique(np.round(away[away > least.min() - 1e-6], 6))[::-1]
+    kept, width, chance = everything, np.inf, whole
+    for width in widths[1 :: max(1, widths.size // 40)]:
+        kept = away <= np.maximum(width + 1e-6, least)
+        chance = _lack_of_fit(n[kept], y[kept], which[kept], grouped)
+        if chance >= LACK_P:
+            break
+    return kept, float(np.exp(width)), (whole, chance)
+
+
+def _centre(n: Floats, y: Floats) -> float:
+    """The log size round which a budget's window lies: the quartic's minimum, else the lowest loss."""
+    found = _quartic_minimum(n, y)
+    return float(n[np.argmin(y)]) if np.isnan(found) else found
+
+
+def _lack_of_fit(n: Floats, y: Floats, which: NDArray[np.intp], grouped: bool) -> float:
+    """Chance, in noise, of curves that a cubic and a quartic term improve as much: an F test over all budgets."""
+    gain = left = 0.0
+    added = spare = tested = 0
+    for i in np.unique(which):
+        u, loss = n[which == i] - n[which == i].mean(), y[which == i]
+        sizes = np.unique(u).size
+        if sizes < LEAST_SIZES:
+            continue
+        rest = [_rest(u, loss, degree) for degree in (2, min(4, sizes - 2))]
+        gain, left = gain + rest[0] - rest[1], left + rest[1]
+        added, spare, tested = added + min(2, sizes - 4), spare + loss.size - min(5, sizes - 1), tested + 1
+    if not tested or gain <= 1e-24 * float(np.sum(y**2)):
+        return 1.0
+    # Runs that share a trunk bend every budget's curve alike: they count as one.
+    share = tested if grouped else 1
+    return float(special.fdtrc(added / share, spare / share, (gain / added) / max(left / spare, 1e-300)))
+
+
+def _rest(u: Floats, y: Floats, degree: int) -> float:
+    basis = np.linalg.qr(np.vander(u / np.abs(u).max(), degree + 1))[0]
+    return float(np.sum((y - basis @ (basis.T @ y)) ** 2))
+
+
+def _quartic_minimum(n: Floats, y: Floats) -> float:
+    """Log size of the lowest point of a quartic (of a cubic, for five sizes) inside the sizes; nan without one."""
+    sizes = np.unique(n).size
+    if sizes < LEAST_SIZES:
+        return np.nan
+    polynomial = np.polynomial.Polynomial.fit(n, y, min(4, sizes - 2))
+    at = np.linspace(n.min(), n.max(), 2001)
+    i = int(np.argmin(polynomial(at)))
+    return np.nan if i in (0, at.size - 1) else float(at[i])
+
+
+def _with_bias(line: Line, ln_c: Floats, minima: list[float]) -> Line:
+    """The line with what it differs from the line of the quartics' ``minima`` added to its covariance."""
+    there = np.isfinite(minima)
+    if there.sum() < 2:
+        return line
+    other = _fit_line(ln_c[there], np.array(minima)[there], np.zeros(int(there.sum())))
+    bias = np.array([other.at(np.array([line.centre]))[0][0] - line.height, other.slope - line.slope])
+    return replace(line, cov=line.cov + np.outer(bias, bias))
 
 
 def _bootstrap(
