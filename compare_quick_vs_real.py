@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compare a quick look with a real sweep, or V1 with V2: tables, a figure and a paragraph.
+"""Compare a quick look with a real sweep, or V1 with V2: two tables and a figure.
 
 Usage: python compare_quick_vs_real.py [FOLDER [FOLDER]] [further options]
 

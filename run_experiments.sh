@@ -15,7 +15,7 @@ Usage: ./run_experiments.sh OPTION [further options, passed on to the job]
   3 standard   V2, 5M to 200M parameters: one GPU
   4 full       V2, 5M to 500M parameters: one or more GPUs
   5 v1         the V1 baseline at the quick sizes
-  6 compare    V1 with V2, and a quick look with a real sweep: tables, a figure, a paragraph
+  6 compare    V1 with V2, and a quick look with a real sweep: two tables and a figure
   7 notebooks  JupyterLab on the notebooks; "notebooks sliders" serves the sliders as a page without code
   8 check      check the environment and run the tests (its other name: test)
 
@@ -23,7 +23,7 @@ The number or the word chooses: "./run_experiments.sh 2 --dry-run" is "./run_exp
 Options 2 to 5 first show what they will cost. Where that is ten minutes or more they ask before they start: not in a
 pipe, and not with --yes.
 The first call makes .venv beside this file and installs into it, which takes minutes; later calls start at once.
-PYTHON=/path/to/python chooses the interpreter (3.11 or newer). Relative paths start at this file's folder.
+PYTHON=/path/to/python chooses the interpreter (tried: 3.11 to 3.13). Relative paths start at this file's folder.
 TEXT
 }
 
@@ -58,7 +58,8 @@ find_python() {
         suits "$PYTHON" || stop 1 "PYTHON=$PYTHON is not a Python 3.11 or newer with venv${rejected}"
         return
     fi
-    for name in python3.13 python3.12 python3.11 python3 python; do
+    # Those that were tried, and first the one that trained the committed runs: its library is the text they read.
+    for name in python3.11 python3.13 python3.12 python3 python; do
         if suits "$name"; then return; fi
     done
     stop 1 "no Python 3.11 or newer found${rejected}; install one, or name one with PYTHON=/path/to/python"

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -28,13 +29,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from scaling_lib.config import ModelConfig, RunConfig
 from scaling_lib.counting import count_parameters
 from scaling_lib.lm.model import GPT
-from scaling_lib.lm.runtime import Runtime
-from scaling_lib.lm.train import _optimizer
+from scaling_lib.lm.runtime import Runtime, choose_runtime, keep_freed_memory
+from scaling_lib.lm.train import make_optimizer, update
 from scaling_lib.sweep.cost import calibrate, expected_seconds
 from scaling_lib.sweep.plan import Options, cores, make_plan
 from scaling_lib.sweep.recipes import MODES, cells, make_train_config
 
 SHAPES = {"4 layers x 256": ModelConfig(4, 4, 256, 10_000, 256), "8 layers x 384": ModelConfig(8, 6, 384, 10_000, 256)}
+# As sweeps of small models train them: one process a core, by the planner's own choice of runtime.
+SMALL_SHAPES = {"3 layers x 64": ModelConfig(3, 4, 64, 1024, 128), "4 layers x 128": ModelConfig(4, 8, 128, 1024, 128)}
+SMALL_BATCH = 16
+LONG = 8_000  # steps: a run of minutes, as the larger ones of the laptop sweep
 BATCH = 8
 Step = Callable[[], None]
 
@@ -43,23 +48,15 @@ def ours(config: ModelConfig, batch: int, runtime: Runtime) -> Step:
     """A training step as ``lm.train`` does it."""
     model = GPT(config)
     run = RunConfig(config, make_train_config("v2", config.d_model, 100, batch), "uniform")
-    optimizer = _optimizer(model, run, runtime)
+    keep_freed_memory()
+    optimizer = make_optimizer(model, run.train)
     loss_of = torch.compile(model.loss, dynamic=False) if runtime.compile else model.loss
     x = torch.randint(config.vocab_size, (batch, config.seq_len))
-
-    def step() -> None:
-        with runtime.autocast():
-            loss = loss_of(x, x)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    return step
+    return lambda: update(loss_of, optimizer, x, x, 1e-4, clip=1.0, runtime=runtime)
 
 
-def peer(config: ModelConfig, batch: int, *, bf16_compiled: bool = False) -> Step:
-    """A training step of transformers' GPT-2: float32 and eager, or bf16 under autocast and compiled."""
+def peer(config: ModelConfig, batch: int, *, bf16: bool = False, compiled: bool = False) -> Step:
+    """A training step of transformers' GPT-2: in float32 or in bf16 under autocast, eager or compiled."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     shape = GPT2Config(
@@ -69,9 +66,9 @@ def peer(config: ModelConfig, batch: int, *, bf16_compiled: bool = False) -> Ste
     )  # fmt: skip
     model = GPT2LMHeadModel(shape).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
-    forward = torch.compile(model, dynamic=False) if bf16_compiled else model
+    forward = torch.compile(model, dynamic=False) if compiled else model
     x = torch.randint(config.vocab_size, (batch, config.seq_len))
-    autocast = torch.autocast("cpu", torch.bfloat16) if bf16_compiled else contextlib.nullcontext()
+    autocast = torch.autocast("cpu", torch.bfloat16) if bf16 else contextlib.nullcontext()
 
     def step() -> None:
         with autocast:
@@ -105,13 +102,19 @@ def speed(rounds: int) -> dict[str, dict[str, float]]:
     found = {}
     for name, config in SHAPES.items():
         torch.compiler.reset()
+        bf16 = Runtime("cpu", "bfloat16", True, cores())
         with FlopCounterMode(display=False) as counter:
             ours(config, BATCH, Runtime("cpu", "float32", False, cores()))()
         forms = {
-            "ours": ours(config, BATCH, Runtime("cpu", "bfloat16", True, cores())),
+            "ours": ours(config, BATCH, bf16),
             "ours, not compiled": ours(config, BATCH, Runtime("cpu", "bfloat16", False, cores())),
+            "ours, learned positions": ours(
+                replace(config, positions="learned", token_shift=False),
+                BATCH,
+                Runtime("cpu", "bfloat16", True, cores()),
+            ),
             "peer": peer(config, BATCH),
-            "peer, bf16 and compiled": peer(config, BATCH, bf16_compiled=True),
+            "peer, bf16 and compiled": peer(config, BATCH, bf16=True, compiled=True),
             "product": product(),
         }
         took = seconds(forms, rounds)
@@ -125,6 +128,76 @@ def speed(rounds: int) -> dict[str, dict[str, float]]:
         row["share of the product's rate"] = row["GFLOP/s"] / row["bf16 product, GFLOP/s"]
         found[name] = row
     return found
+
+
+def small(rounds: int) -> dict[str, dict[str, float]]:
+    """Tokens a second of all cores: ours in a process a core, the peer's forms with all cores each, taking turns."""
+    found = {}
+    for name, _config in SMALL_SHAPES.items():
+        forms = {"ours": cores(), "ours, learned": cores(), "peer, float32": 1, "peer, bf16": 1}
+        forms |= {"peer, bf16 and compiled": 1, "peer, float32 and compiled": 1}
+        with contextlib.ExitStack() as stack:
+            servers = {f: [stack.enter_context(Server(f, name)) for _ in range(n)] for f, n in forms.items()}
+            rates: dict[str, list[float]] = {form: [] for form in forms}
+            for _ in range(rounds):
+                for form, group in servers.items():
+                    for server in group:
+                        server.begin()
+                    rates[form].append(sum(server.tokens_per_second() for server in group))
+        row = {f"tokens/s, {form}": statistics.median(values) for form, values in rates.items()}
+        best = max(rate for form, rate in row.items() if "peer" in form)
+        row["over the peer's best form"] = row["tokens/s, ours"] / best
+        row["over our learned positions"] = row["tokens/s, ours"] / row["tokens/s, ours, learned"]
+        found[name] = row
+    return found
+
+
+class Server:
+    """A process that holds one form of a small model and times some of its steps when asked."""
+
+    def __init__(self, form: str, shape: str) -> None:
+        command = [sys.executable, "-W", "ignore", __file__, "--serve", form, shape]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout
+        self._process.stdout.readline()  # it is warm
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._process.kill()
+
+    def begin(self) -> None:
+        assert self._process.stdin
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+
+    def tokens_per_second(self) -> float:
+        assert self._process.stdout
+        return float(self._process.stdout.readline())
+
+
+def serve(form: str, shape: str) -> None:
+    """The other end of a ``Server``: 2 seconds of steps at each line of input."""
+    config = SMALL_SHAPES[shape]
+    if form.startswith("ours"):
+        torch.set_num_threads(1)
+        if "learned" in form:
+            config = replace(config, positions="learned", token_shift=False)
+        run = RunConfig(config, make_train_config("v2", config.d_model, LONG, SMALL_BATCH), "uniform")
+        step = ours(config, SMALL_BATCH, choose_runtime(run, device="cpu", threads=1))
+    else:
+        torch.set_num_threads(cores())
+        step = peer(config, SMALL_BATCH, bf16="bf16" in form, compiled="compiled" in form)
+    for _ in range(5):
+        step()
+    print("warm", flush=True)
+    for _ in sys.stdin:
+        steps, began = 0, time.perf_counter()
+        while time.perf_counter() - began < 2.0:
+            step()
+            steps += 1
+        print(steps * SMALL_BATCH * config.seq_len / (time.perf_counter() - began), flush=True)
 
 
 def resident_bytes() -> int:
@@ -187,14 +260,17 @@ def grid(rounds: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, metavar="K", help="medians are of K (default 5; 2 for a look)")
-    parser.add_argument("--part", choices=("speed", "memory", "grid"), help="one part (default: all)")
+    parser.add_argument("--part", choices=("small", "speed", "memory", "grid"), help="one part (default: all)")
     parser.add_argument("--memory-of", choices=("ours", "peer"), help=argparse.SUPPRESS)
+    parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.serve:
+        return serve(*args.serve)
     if args.memory_of:
         return memory_of(args.memory_of)
     torch.set_num_threads(cores())
     print(f"torch {torch.__version__}, {cores()} cores")
-    for part in (speed, memory, grid):
+    for part in (small, speed, memory, grid):
         if args.part in (None, part.__name__):
             print(part.__name__, json.dumps(part(args.rounds), indent=1), flush=True)
 

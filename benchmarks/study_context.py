@@ -27,7 +27,7 @@ from scaling_lib.lm.evaluate import token_losses
 from scaling_lib.lm.model import GPT
 from scaling_lib.lm.runtime import Runtime
 from scaling_lib.lm.schedule import learning_rate
-from scaling_lib.lm.train import _optimizer
+from scaling_lib.lm.train import make_optimizer, update
 from scaling_lib.sweep.recipes import cells
 
 OUT = Path(__file__).parent.parent / "scaling_lib" / "show" / "records" / "context.csv"
@@ -43,7 +43,7 @@ def curve(config: RunConfig) -> Iterator[tuple[str, int, str, float]]:
     torch.set_num_threads(1)
     corpus = load_corpus("python-env", config.model.vocab_size)
     model = GPT(config.model, seed=config.train.seed)
-    optimizer = _optimizer(model, config, runtime)
+    optimizer = make_optimizer(model, config.train)
     x, y, _ = val_windows(corpus, config.model.seq_len, EVAL_TOKENS)
     rng = np.random.default_rng(0)
     half = rng.integers(256, config.model.vocab_size, (256, config.model.seq_len // 2))
@@ -58,15 +58,12 @@ def curve(config: RunConfig) -> Iterator[tuple[str, int, str, float]]:
             middle = config.model.seq_len // 2
             yield config.model.name, tokens, "random", copied[: middle - 1].mean()
             yield config.model.name, tokens, "random again", copied[middle:].mean()
-        inputs, targets = batch(
-            corpus.train, config.train.seed, step, config.train.batch_size, config.model.seq_len, corpus.unit
+        train = config.train
+        rows = batch(corpus.train, train.seed, step, train.batch_size, config.model.seq_len, corpus.unit)
+        inputs, targets = (torch.from_numpy(part) for part in rows)
+        update(
+            model.loss, optimizer, inputs, targets, learning_rate(step, train), clip=train.grad_clip, runtime=runtime
         )
-        model.loss(torch.from_numpy(inputs), torch.from_numpy(targets)).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.train.grad_clip)
-        for parameters in optimizer.param_groups:
-            parameters["lr"] = learning_rate(step, config.train)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
 
 
 def main() -> None:

@@ -30,6 +30,7 @@ from scaling_lib.cli_shared import (
 )
 from scaling_lib.cli_sweep import plan_command, run_command, sweep_options
 from scaling_lib.errors import InputError
+from scaling_lib.words import counted
 
 if TYPE_CHECKING:
     from scaling_lib.fit.table import RunTable
@@ -127,9 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     summary = command("summary", _summary, "Print tables, laws and verdicts from a folder of run records.")
     summary.add_argument("folder", type=Path, help="such as runs/demo or results/v1-to-v2")
-    form = summary.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print JSON; of a folder of sweeps (results), all of them")
-    form.add_argument("--markdown", action="store_true", help="a page of tables of a folder of sweeps, such as results")
+    summary.add_argument("--json", action="store_true", help="print JSON")
     figures = command("figures", _figures, "Draw the figures of a folder of run records.")
     figures.add_argument("folder", type=Path, nargs="+", help="such as results/v1-to-v2; one or more")
     figures.add_argument("--out", type=Path, metavar="DIR", help="where to (default: figures/NAME of the folder)")
@@ -160,7 +159,10 @@ def _parser() -> argparse.ArgumentParser:
     backtest = command(
         "backtest", _backtest, "Hide the largest models of a table, predict them from the rest, and compare."
     )
-    backtest.add_argument("source", help="cerebras, pythia, epoch, a .csv file, or a folder such as results/laptop")
+    backtest.add_argument(
+        "source", nargs="?", help="cerebras, pythia, epoch, a .csv file, or a folder such as results/laptop"
+    )
+    backtest.add_argument("--all", action="store_true", help="score every table at hand, in Markdown (minutes)")
     backtest.add_argument("--law", help="of a .csv file or a folder: chinchilla, kaplan, power_mean, power_n, ...")
     backtest.add_argument(
         "--hide", metavar="K", help="of a .csv file: how many of the largest, or which, as in 'N>=1.5e9' (default: 1)"
@@ -170,25 +172,19 @@ def _parser() -> argparse.ArgumentParser:
     compare_options(
         command("compare", compare_command, "Compare a quick look with a real sweep, or the recipes of one folder.")
     )
+    packing = command("pack", _pack, "Put the records of a folder into one file, runs.jsonl, with one record a line.")
+    packing.add_argument("folder", type=Path, nargs="+", help="such as results/laptop; a sweep may go on there later")
     doctor = command("doctor", doctor_command, "Look at this machine: versions, speed, disk, and what will run here.")
     doctor.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 
 def _summary(args: argparse.Namespace) -> int:
-    if args.markdown:
-        from scaling_lib.show.digest import digest_folder
-        from scaling_lib.show.experiment_summary import experiment_summary, read_about
+    if args.json:
+        from scaling_lib.show.studies import sweep_numbers
         from scaling_lib.sweep.recipes import peak_lr
 
-        print(experiment_summary(digest_folder(args.folder, peak_lr), read_about(args.folder)), end="")
-    elif args.json:
-        from scaling_lib.show.digest import digest, digest_folder
-        from scaling_lib.sweep.recipes import peak_lr
-
-        has_records = any(args.folder.glob("*-*.json"))
-        found = digest(records(args.folder), peak_lr) if has_records else digest_folder(args.folder, peak_lr)
-        print(json.dumps(found, indent=1, allow_nan=False))
+        print(json.dumps(sweep_numbers(records(args.folder), peak_lr), indent=1, allow_nan=False))
     else:
         print_report(records(args.folder))
     return 0
@@ -209,13 +205,12 @@ def _figures(args: argparse.Namespace) -> int:
             raise InputError(f"two folders are named {name}, and their figures would share one: draw them one by one")
     sweeps = {folder: records(folder) for folder in args.folder}
     if args.target == "pptx":
-        from scaling_lib.show.talk import save_talk
+        from scaling_lib.show.slides import save_talk
 
         if formats != ["png"]:
             raise InputError("--format is for pictures, and --target pptx makes a deck: leave --format out")
         out = args.out or Path("figures") / ("talk" if several else args.folder[0].resolve().name)
-        paths = save_talk([(str(folder), runs) for folder, runs in sweeps.items()], out, peak_lr)
-        print(paths[-1])
+        print(save_talk([(str(folder), runs) for folder, runs in sweeps.items()], out, peak_lr))
         return 0
     for folder, runs in sweeps.items():
         out = Path("figures") if args.out is None else args.out
@@ -332,6 +327,15 @@ def _backtest(args: argparse.Namespace) -> int:
     from scaling_lib.fit.report import about_reading
     from scaling_lib.fit.table import read_table
 
+    if args.all:
+        from scaling_lib.fit.scoreboard import as_markdown, scoreboard
+
+        if args.source or args.law or args.hide:
+            raise InputError("--all takes every table, form and cut: leave the source, --law and --hide out")
+        print(as_markdown(scoreboard()))
+        return 0
+    if args.source is None:
+        raise InputError("name what to back-test: cerebras, pythia, epoch, a .csv file or a folder; or --all")
     reading = reading_of(args)
     if reading and args.source in ("cerebras", "pythia", "epoch"):
         raise InputError(f"--{next(iter(reading))} is for .csv files; leave it out")
@@ -360,4 +364,13 @@ def _backtest(args: argparse.Namespace) -> int:
             say(line)
         hide = 1 if args.hide is None else int(args.hide) if args.hide.lstrip("+-").isdecimal() else args.hide
         print(backtests.backtest(table, hide=hide, law=args.law or "auto").summary())
+    return 0
+
+
+def _pack(args: argparse.Namespace) -> int:
+    from scaling_lib.runs import PACKED
+    from scaling_lib.sweep.pack import pack
+
+    for folder in args.folder:
+        print(f"{folder / PACKED}: {counted(pack(folder), 'record')}")
     return 0

@@ -1,4 +1,4 @@
-"""The command ``compare``: a table, a figure and a paragraph about two sweeps. A part of the command line."""
+"""The command ``compare``: two tables and a figure about two sweeps. A part of the command line."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from scaling_lib.cli_predict import plain
 from scaling_lib.cli_shared import records
 from scaling_lib.errors import InputError
+from scaling_lib.runs import has_records
 
 if TYPE_CHECKING:
     from scaling_lib.show.versus import Versus
@@ -35,19 +36,19 @@ def compare_options(parser: argparse.ArgumentParser) -> None:
 
 
 def compare_command(args: argparse.Namespace) -> int:
-    """``compare``: print tables and a paragraph, draw the figure and print its path, for every comparison asked for."""
-    from scaling_lib.show import versus_report
+    """``compare``: print the tables, draw the figure and print its path, for every comparison asked for."""
+    from scaling_lib.show import versus
 
     if len(args.folders) > 2:
         raise InputError(f"compare takes one folder or two, not {len(args.folders)}")
     made = [(v, _draw(v, args.out)) for v in (_asked(args) if args.folders else _at_hand(args))]
     if args.json:
-        found: list[dict[str, Any]] = [{**versus_report.to_dict(v), "figure": str(path)} for v, path in made]
+        found: list[dict[str, Any]] = [{**versus.to_dict(v), "figure": str(path)} for v, path in made]
         print(json.dumps(plain(found), indent=1, allow_nan=False))
         return 0
     for i, (v, path) in enumerate(made):
         print(("\n" if i else "") + _title(v))
-        print(f"\n{versus_report.tables(v)}\n\n{versus_report.paragraph(v)}\n\nfigure: {path}")
+        print(f"\n{versus.tables(v)}\n\nfigure: {path}")
     return 0
 
 
@@ -96,7 +97,7 @@ def _first(names: tuple[str, ...]) -> Path:
     """The first of the folders that holds records."""
     for name in names:
         folder = Path(name) if "/" in name else RESULTS / name
-        if any(folder.glob("*-*.json")):
+        if has_records(folder):
             return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     raise InputError(
         f"none of {', '.join(names)} holds run records: name the folders to compare, or run the demo first"
@@ -104,14 +105,15 @@ def _first(names: tuple[str, ...]) -> Path:
 
 
 def _draw(v: Versus, out: Path) -> Path:
-    from scaling_lib.show import export, versus_report
+    from scaling_lib.show import export
     from scaling_lib.show.figures import Named
+    from scaling_lib.show.versus import plot_versus
 
     words = "-".join(v.name.replace(" against ", "-").replace("/", "-").split()).strip("-.")
     named = Named(
         f"compare-{words}",
-        lambda figure: (versus_report.plot_versus(v, figure), None)[1],
-        versus_report.paragraph(v),
+        lambda figure: (plot_versus(v, figure), None)[1],
+        f"{v.name}: exponents with their 90% intervals, and the losses that they rest on.",
         "Exponents with their intervals, and beside them the losses against size and tokens with the fitted laws.",
         tall=True,
     )

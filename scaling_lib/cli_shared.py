@@ -40,9 +40,9 @@ def positive(kind: type) -> Any:
 
 def records(folder: Path, allow_none: bool = False) -> list[Run]:
     """The run records of a folder."""
-    from scaling_lib.runs import read_runs
+    from scaling_lib.runs import has_records, read_runs
 
-    if allow_none and not list(folder.glob("*.json")):
+    if allow_none and not has_records(folder):
         return []
     return read_runs(folder)
 

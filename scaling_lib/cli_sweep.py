@@ -150,13 +150,14 @@ def plan_command(args: argparse.Namespace) -> int:
     for phase in plan.phases:
         print(phase.why)
 
-    def number(cell: RunConfig) -> int:
-        return 2 if _runtime(args, cell).dtype == "bfloat16" else 4
+    def computed(cell: RunConfig) -> tuple[int, int]:
+        runtime = _runtime(args, cell)
+        return runtime.micro_batch or cell.train.batch_size, 2 if runtime.dtype == "bfloat16" else 4
 
     where = "on this machine" if args.engine == "local" else "one after another on this machine; a cluster divides it"
     print(
         f"{counted(len(cells), 'run')}, {plan.flops:.2g} FLOPs, trunks shared, "
-        f"up to {plan.peak_bytes(number) / 1e9:.1f} GB of memory, "
+        f"up to {plan.peak_bytes(computed) / 1e9:.1f} GB of memory, "
         f"about {duration(expected_seconds(plan, seconds, done))} {where}"
         + (f"; {len(done)} are finished" if done else "")
     )
@@ -165,10 +166,10 @@ def plan_command(args: argparse.Namespace) -> int:
 
 def _done(args: argparse.Namespace, plan: Plan) -> list[RunConfig]:
     """The plan's runs that have records, as far as can be told by their names without loading the corpus."""
-    from scaling_lib.runs import read_runs
+    from scaling_lib.runs import has_records, read_runs
 
     folder = args.out or _default_folder(args)
-    if getattr(args, "force", False) or not folder.is_dir() or not any(folder.glob("*-*.json")):
+    if getattr(args, "force", False) or not has_records(folder):
         return []
     found = {r.config for r in read_runs(folder)}
     return [c for c in plan.cells if c in found]
@@ -183,6 +184,7 @@ def run_command(args: argparse.Namespace) -> int:
     from scaling_lib.config import run_id
     from scaling_lib.lm.batches import check_room
     from scaling_lib.lm.corpus import load_corpus
+    from scaling_lib.runs import is_recorded
     from scaling_lib.sweep.cost import Timing, calibrate, expected_seconds, largest_model, log_timing, plan_flops
     from scaling_lib.sweep.execute import Outcome, check_writable, run_sweep
     from scaling_lib.sweep.recipes import find_mode
@@ -194,7 +196,7 @@ def run_command(args: argparse.Namespace) -> int:
     corpus = load_corpus(cells[0].corpus, cells[0].model.vocab_size, progress=sys.stderr.isatty())
     check_room(corpus, cells[0].train.batch_size, cells[0].model.seq_len)
     names = {c: run_id(c, corpus.fingerprint) for c in cells}
-    done = [c for c in cells if not args.force and (out / f"{names[c]}.json").exists()]
+    done = [c for c in cells if not args.force and is_recorded(out, names[c])]
     if len(done) == len(cells):  # without loading torch
         every = "the one run was" if len(cells) == 1 else f"all {len(cells)} runs were"
         say(f"{every} finished before and kept (--force trains again)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from scaling_lib.errors import InputError
@@ -13,6 +13,7 @@ from scaling_lib.errors import InputError
 # A byte-level vocabulary needs the 256 bytes and an end-of-document token; token ids are stored as uint16.
 MIN_VOCAB, MAX_VOCAB = 257, 65_535
 SCHEDULES = ("constant", "cosine", "wsd")
+POSITIONS = ("rotary", "learned")
 
 
 def _require(ok: bool, message: str) -> None:
@@ -38,11 +39,15 @@ def _number(owner: str, name: str, value: Any, *, zero: bool) -> None:
 class ModelConfig:
     """The shape of a GPT with tied embeddings.
 
+    ``positions`` are ``"rotary"`` (queries and keys are rotated; no parameters) or ``"learned"`` (GPT-2's
+    table, one vector a place). With ``token_shift`` each embedding has a learned multiple of the one before it
+    added, channel by channel.
+
     Raises
     ------
     InputError
-        When a value is not a positive whole number, ``n_head`` does not divide ``d_model``, or ``vocab_size``
-        is outside 257..65,535.
+        When a number is not a positive whole one, ``n_head`` does not divide ``d_model``, ``vocab_size`` is
+        outside 257..65,535, ``positions`` is unknown, or heads of odd width are to be rotated.
     """
 
     n_layer: int
@@ -50,10 +55,20 @@ class ModelConfig:
     d_model: int
     vocab_size: int
     seq_len: int
+    positions: str = "rotary"
+    token_shift: bool = True
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            _positive_int("model", field.name, getattr(self, field.name))
+        for name in ("n_layer", "n_head", "d_model", "vocab_size", "seq_len"):
+            _positive_int("model", name, getattr(self, name))
+        _require(
+            self.positions in POSITIONS,
+            f"model: unknown positions {self.positions!r}; choose from {', '.join(POSITIONS)}",
+        )
+        _require(
+            isinstance(self.token_shift, bool),
+            f"model: token_shift must be true or false, not {self.token_shift!r}",
+        )
         _require(
             self.d_model % self.n_head == 0,
             f"model: n_head {self.n_head} does not divide d_model {self.d_model}; choose a divisor",
@@ -62,6 +77,12 @@ class ModelConfig:
             MIN_VOCAB <= self.vocab_size <= MAX_VOCAB,
             f"model: vocab_size {self.vocab_size:,} is outside {MIN_VOCAB}..{MAX_VOCAB:,} "
             "(256 bytes and one end-of-document token at least; ids must fit 16 bits)",
+        )
+
+        _require(
+            self.positions == "learned" or self.d_model // self.n_head % 2 == 0,
+            f"model: heads of width {self.d_model // self.n_head} cannot be rotated, since rotation pairs their "
+            "channels; choose an even d_model / n_head",
         )
 
     @property
@@ -145,12 +166,30 @@ def digest(data: Any, length: int = 64) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
+def model_fields(model: ModelConfig) -> dict[str, Any]:
+    """The model as plain data, without what a record from before these switches did not say.
+
+    Such a record means learned positions and no token shift, and keeps its name.
+    """
+    data = asdict(model)
+    if model.positions == "learned":
+        del data["positions"]
+    if not model.token_shift:
+        del data["token_shift"]
+    return data
+
+
+def model_from_fields(data: dict[str, Any]) -> ModelConfig:
+    """The inverse of ``model_fields``; raises TypeError for an unknown field, InputError for a bad value."""
+    return ModelConfig(**{"positions": "learned", "token_shift": False, **data})
+
+
 def run_id(config: RunConfig, fingerprint: str) -> str:
     """Name a run: a readable slug and a hash of model, training, vocabulary and corpus fingerprint.
 
     Device, dtype and threads are recorded but do not name a run: the same experiment elsewhere is that run.
     """
-    identity = {"model": asdict(config.model), "train": asdict(config.train), "corpus": fingerprint}
+    identity = {"model": model_fields(config.model), "train": asdict(config.train), "corpus": fingerprint}
     train = config.train
     return f"{train.recipe}-{config.model.name}-s{train.max_steps}-r{train.seed}-{digest(identity, 10)}"
 
@@ -158,5 +197,5 @@ def run_id(config: RunConfig, fingerprint: str) -> str:
 def trunk_id(config: RunConfig, fingerprint: str) -> str:
     """Name the trunk of a ``wsd`` run: what it shares with longer and shorter runs of the same model."""
     train = {k: v for k, v in asdict(config.train).items() if k not in ("max_steps", "decay_steps", "eval_tokens")}
-    identity = {"model": asdict(config.model), "train": train, "corpus": fingerprint}
+    identity = {"model": model_fields(config.model), "train": train, "corpus": fingerprint}
     return f"trunk-{config.model.name}-r{config.train.seed}-{digest(identity, 10)}"

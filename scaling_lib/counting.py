@@ -1,17 +1,18 @@
 """Parameters, FLOPs and tokens of a GPT, in every convention the literature uses.
 
-The model counted here is the one in ``scaling_lib.lm.model``: tied input and output embeddings, learned
+The model counted here is the one in ``scaling_lib.lm.model``: tied input and output embeddings, rotary or learned
 positions, pre-norm blocks of attention and a 4x GELU feed-forward, no biases. For ``n_layer`` L,
-``d_model`` d, ``vocab_size`` V and ``seq_len`` T:
+``d_model`` d, ``vocab_size`` V and ``seq_len`` T, with a token shift (without: (2 L + 1) d in place of (2 L + 2) d):
 
 ==========================  =============================================  ==================================
 name                        formula                                        who counts so
 ==========================  =============================================  ==================================
-``n_params``                12 L d^2 + (2 L + 1) d + V d + T d             Chinchilla ("total")
-``n_params_non_embedding``  12 L d^2 + (2 L + 1) d                         Kaplan et al. 2020
-``n_params_with_head``      12 L d^2 + (2 L + 1) d + V d                   Porian et al. 2024, by head FLOPs
+``n_params``                12 L d^2 + (2 L + 2) d + V d                   Chinchilla ("total")
+``n_params_non_embedding``  12 L d^2 + (2 L + 2) d                         Kaplan et al. 2020
+``n_params_with_head``      12 L d^2 + (2 L + 2) d + V d                   Porian et al. 2024, by head FLOPs
 ==========================  =============================================  ==================================
 
+Learned positions add T d to the first. Rotary ones have no parameters, so that the first and the last agree.
 The choice alone moves a fitted exponent (Pearce & Song 2024: 0.78 against 0.51), so every record carries all.
 """
 
@@ -32,6 +33,10 @@ class Shape(Protocol):
     def vocab_size(self) -> int: ...
     @property
     def seq_len(self) -> int: ...
+    @property
+    def positions(self) -> str: ...
+    @property
+    def token_shift(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class ParameterCounts:
     attention: int
     feed_forward: int
     norm: int
+    token_shift: int = 0
 
     @property
     def total(self) -> int:
@@ -52,7 +58,7 @@ class ParameterCounts:
     @property
     def non_embedding(self) -> int:
         """Without token and position embeddings (Kaplan et al. 2020, section 2.1)."""
-        return self.attention + self.feed_forward + self.norm
+        return self.attention + self.feed_forward + self.norm + self.token_shift
 
     @property
     def with_head(self) -> int:
@@ -65,10 +71,11 @@ def count_parameters(shape: Shape) -> ParameterCounts:
     d, layers = shape.d_model, shape.n_layer
     return ParameterCounts(
         token_embedding=shape.vocab_size * d,
-        position_embedding=shape.seq_len * d,
+        position_embedding=shape.seq_len * d if shape.positions == "learned" else 0,  # rotation has no parameters
         attention=layers * 4 * d * d,  # query, key, value and output projections
         feed_forward=layers * 8 * d * d,  # d -> 4 d -> d
         norm=(2 * layers + 1) * d,  # two per block and the last one; a gain, no bias
+        token_shift=d if shape.token_shift else 0,  # a gain per channel
     )
 
 

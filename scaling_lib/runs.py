@@ -1,23 +1,24 @@
-"""Run records: one JSON file per training run. Write, read, validate, and line them up in a table."""
+"""Run records: one JSON object per training run, in a file of its own or one a line. Write, read, validate."""
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from scaling_lib.config import ModelConfig, RunConfig, TrainConfig, digest
+from scaling_lib.config import RunConfig, TrainConfig, digest, model_fields, model_from_fields
 from scaling_lib.counting import count_parameters, flops_6nd, training_flops
 from scaling_lib.errors import InputError
 from scaling_lib.files import write_atomically
 
 SCHEMA = 1
 STATUSES = ("finished", "diverged")
+PACKED = "runs.jsonl"
+NOT_RECORDS = ("sweep.json", "SUMMARY.json")
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def _to_json(run: Run) -> dict[str, Any]:
         "schema": SCHEMA,
         "run_id": run.run_id,
         "status": run.status,
-        "model": asdict(run.config.model),
+        "model": model_fields(run.config.model),
         "train": asdict(run.config.train),
         "corpus_spec": run.config.corpus,
         "corpus": run.corpus,
@@ -133,7 +134,7 @@ def _to_json(run: Run) -> dict[str, Any]:
 def _from_json(data: dict[str, Any]) -> Run:
     columns = data["history"]
     rows = zip(*(columns[k] for k in ("step", "n_tokens", "lr", "train_loss", "val_loss")), strict=True)
-    config = RunConfig(ModelConfig(**data["model"]), TrainConfig(**data["train"]), data["corpus_spec"])
+    config = RunConfig(model_from_fields(data["model"]), TrainConfig(**data["train"]), data["corpus_spec"])
     return Run(
         config=config,
         history=tuple(Point(*row) for row in rows),
@@ -170,67 +171,152 @@ def _join_number_lists(text: str) -> str:
     return "\n".join(out)
 
 
-def read_run(path: Path) -> Run:
-    """Read and validate one record.
+class Record(NamedTuple):
+    """A record as it stands in a file: the run, the JSON it was read from, and where that is."""
 
-    Raises
-    ------
-    InputError
-        When the file is truncated or not a record, of a newer schema, or its ``sha256`` does not fit.
-    """
+    run: Run
+    data: dict[str, Any]
+    where: str
+
+
+def _parse(text: bytes, where: str, unit: str) -> Record:
+    """Read and check the JSON text of one record; ``unit`` is what a person would delete: the file or the line."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+        data = json.loads(text)
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, too long a number, too deep
         raise InputError(
-            f"{path}: not a whole JSON file ({error}); delete it and the sweep will run that cell again"
+            f"{where}: not a whole JSON {unit} ({error}); delete the {unit} and the sweep will run that cell again"
         ) from error
     if not isinstance(data, dict) or "schema" not in data or "run_id" not in data:
-        raise InputError(f"{path}: not a run record (no 'schema' and 'run_id'); move it out of the folder")
+        raise InputError(f"{where}: not a run record (no 'schema' and 'run_id'); move the {unit} out of the folder")
     if not isinstance(data["schema"], int) or data["schema"] > SCHEMA:
         raise InputError(
-            f"{path}: schema {data['schema']} is newer than {SCHEMA}, the newest known; update scaling_lib"
+            f"{where}: schema {data['schema']} is newer than {SCHEMA}, the newest known; update scaling_lib"
         )
-    claimed = data.pop("sha256", None)
     try:
-        fits = claimed == digest(data)
+        fits = data.get("sha256") == digest({key: value for key, value in data.items() if key != "sha256"})
     except (TypeError, ValueError):
         fits = False
     if not fits:
         raise InputError(
-            f"{path}: sha256 does not fit the content, so it was changed after it was written; "
-            "restore it or delete it and run that cell again"
+            f"{where}: sha256 does not fit the content, so it was changed after it was written; "
+            f"restore the {unit} or delete it and run that cell again"
         )
     try:
-        return _from_json(data)
+        return Record(_from_json(data), data, where)
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not a valid run record ({error}); delete it and run that cell again") from error
+        raise InputError(
+            f"{where}: not a valid run record ({error}); delete the {unit} and run that cell again"
+        ) from error
+
+
+def _read(path: Path) -> bytes | None:
+    """A file's content, or None where there is no such file."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def read_run(path: Path) -> Run:
+    """Read and validate one record's file.
+
+    Raises
+    ------
+    InputError
+        When the file is missing, truncated or not a record, of a newer schema, or its ``sha256`` does not fit.
+    """
+    if (text := _read(path)) is None:
+        raise InputError(f"cannot read {path}: no such file")
+    return _parse(text, str(path), "file").run
+
+
+def record_files(folder: Path) -> list[Path]:
+    """The files of a folder that hold one record each."""
+    return sorted(p for p in folder.glob("*.json") if not p.name.startswith(".") and p.name not in NOT_RECORDS)
+
+
+def packed_records(folder: Path) -> list[Record]:
+    """The records of a folder's ``runs.jsonl``; none where there is no such file."""
+    path = folder / PACKED
+    lines = (_read(path) or b"").split(b"\n")
+    return [_parse(line, f"{path}, line {i}", "line") for i, line in enumerate(lines, 1) if line.strip()]
+
+
+def has_records(folder: Path) -> bool:
+    """Whether a folder holds records of either form, without reading them."""
+    return bool(record_files(folder)) or (folder / PACKED).exists()
+
+
+def read_records(folder: Path) -> list[Record]:
+    """Read every record of a folder as it stands in its file, in the order of ``read_runs``, which raises the same.
+
+    A record that stands there twice, alone and packed, is read once.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder of run records; a sweep writes one, for example runs/demo")
+    found: dict[str, Record] = {}
+    # Single files before the packed ones: a file that vanishes between listing and reading has been packed.
+    texts = [(path, _read(path)) for path in record_files(folder)]
+    single = [_parse(text, str(path), "file") for path, text in texts if text is not None]
+    for record in [*single, *packed_records(folder)]:
+        first = found.setdefault(record.run.run_id, record)
+        if first.data["sha256"] != record.data["sha256"]:
+            raise InputError(
+                f"{first.where} and {record.where} are two records of the run {record.run.run_id}, and they differ; "
+                "delete one of them"
+            )
+    if not found:
+        raise InputError(f"{folder}: holds no run records (*.json or {PACKED}); run a sweep first")
+    return sorted(
+        found.values(),
+        key=lambda r: (
+            r.run.counts["n_params_non_embedding"],
+            r.run.counts["n_tokens"],
+            r.run.config.train.recipe,
+            r.run.config.train.seed,
+            r.run.run_id,
+        ),
+    )
 
 
 def read_runs(folder: Path) -> list[Run]:
     """Read every record of a sweep's folder, smallest model first, then by tokens, recipe and seed.
 
+    Records stand in ``<run_id>.json``, as a sweep writes them, or one a line in ``runs.jsonl``, as ``sweep.pack``
+    leaves them; a folder may hold both.
+
     Raises
     ------
     InputError
-        When the folder is missing or holds no record, or one of them is invalid (see ``read_run``).
+        When the folder is missing or holds no record, one of them is invalid (see ``read_run``), or two records of
+        one run differ.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder of run records; a sweep writes one, for example runs/demo")
-    paths = sorted(p for p in folder.glob("*.json") if not p.name.startswith(".") and p.name not in NOT_RECORDS)
-    if not paths:
-        raise InputError(f"{folder}: holds no run records (*.json); run a sweep first")
-    runs = [read_run(path) for path in paths]
-    return sorted(
-        runs,
-        key=lambda r: (
-            r.counts["n_params_non_embedding"],
-            r.counts["n_tokens"],
-            r.config.train.recipe,
-            r.config.train.seed,
-        ),
-    )
+    return [record.run for record in read_records(folder)]
+
+
+@functools.lru_cache(maxsize=4)
+def _packed(folder: Path, stamp: tuple[int, ...]) -> dict[str, Run]:
+    return {record.run.run_id: record.run for record in packed_records(folder)}
+
+
+def find_run(folder: Path, run_id: str) -> Run | None:
+    """The run of that name in a folder, or None while it has no record there. Raises as ``read_run`` does."""
+    path = folder / f"{run_id}.json"
+    if (text := _read(path)) is not None:  # its own file first: one that vanishes has been packed by then
+        return _parse(text, str(path), "file").run
+    try:
+        state = (folder / PACKED).stat()
+    except FileNotFoundError:
+        return None
+    return _packed(folder, (state.st_mtime_ns, state.st_size, state.st_ino)).get(run_id)
+
+
+def is_recorded(folder: Path, run_id: str) -> bool:
+    """Whether a run has a record in the folder; cheap enough to ask for each run of a sweep twice a second."""
+    return (folder / f"{run_id}.json").exists() or find_run(folder, run_id) is not None
 
 
 def shipped(sweep: str) -> list[Run]:
@@ -244,52 +330,30 @@ def shipped(sweep: str) -> list[Run]:
     return read_runs(Path(__file__).resolve().parents[1] / "results" / sweep)
 
 
-NOT_RECORDS = ("sweep.json", "SUMMARY.json")
-
-
-def table(runs: Iterable[Run]) -> dict[str, np.ndarray]:
-    """Line runs up in columns: name -> array with one entry per run. A missing number is NaN.
-
-    Columns: run_id, recipe, seed, status, n_layer, d_model, max_steps, lr, every count, val_loss,
-    val_loss_se, bits_per_byte, epochs, seconds.
-    """
-    rows = list(runs)
-    nan = float("nan")
-    columns: dict[str, list[Any]] = {
-        "run_id": [r.run_id for r in rows],
-        "recipe": [r.config.train.recipe for r in rows],
-        "seed": [r.config.train.seed for r in rows],
-        "status": [r.status for r in rows],
-        "n_layer": [r.config.model.n_layer for r in rows],
-        "d_model": [r.config.model.d_model for r in rows],
-        "max_steps": [r.config.train.max_steps for r in rows],
-        "lr": [r.config.train.lr for r in rows],
-    }
-    for name in rows[0].counts if rows else {}:
-        columns[name] = [float(r.counts[name]) for r in rows]
-    for name in ("val_loss", "val_loss_se", "bits_per_byte"):
-        columns[name] = [nan if getattr(r, name) is None else getattr(r, name) for r in rows]
-    columns["epochs"] = [r.epochs for r in rows]
-    columns["seconds"] = [r.seconds for r in rows]
-    return {name: np.array(values) for name, values in columns.items()}
-
-
 def check_poolable(runs: Iterable[Run]) -> None:
     """Refuse to pool runs whose losses may not be compared.
 
     Raises
     ------
     InputError
-        When two runs read different texts (fingerprint) or use different vocabularies.
+        When two runs read different texts (fingerprint), use different vocabularies or windows, or are models
+        of different kinds (positions, token shift).
     """
     rows = list(runs)
-    for what, key in (
-        ("corpus fingerprint", lambda r: str(r.corpus["fingerprint"])[:12]),
-        ("vocabulary", lambda r: r.config.model.vocab_size),
+    nats = "nats per token compare only within one text and one tokenizer; fit them apart, or use bits per byte"
+    other = "it changes the law itself; fit them apart"
+    for what, why, key in (
+        ("corpus fingerprint", nats, lambda r: str(r.corpus["fingerprint"])[:12]),
+        ("vocabulary", nats, lambda r: r.config.model.vocab_size),
+        ("window length (seq_len)", other, lambda r: r.config.model.seq_len),
+        ("kind of positions", other, lambda r: kind_of_model(r.config)),
     ):
         seen = sorted({key(r) for r in rows})
         if len(seen) > 1:
-            raise InputError(
-                f"runs of more than one {what} ({', '.join(map(str, seen))}) cannot be pooled: nats per "
-                "token compare only within one text and one tokenizer; fit them apart, or use bits per byte"
-            )
+            raise InputError(f"runs of more than one {what} ({', '.join(map(str, seen))}) cannot be pooled: {why}")
+
+
+def kind_of_model(config: RunConfig) -> str:
+    """The positions of a run's model, in words: ``rotary``, ``learned``, perhaps with the token shift."""
+    model = config.model
+    return model.positions + (" and token shift" if model.token_shift else "")

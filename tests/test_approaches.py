@@ -38,7 +38,7 @@ PER_PARAM = 20.0  # tokens per parameter of the middle size's optimum: inside th
 
 
 def size_of(d: int) -> int:
-    return 24 * d**2 + 5 * d
+    return 24 * d**2 + 6 * d
 
 
 @pytest.fixture(scope="module")

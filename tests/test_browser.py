@@ -26,7 +26,7 @@ from PIL import Image
 
 from scaling_lib.fit import published
 from scaling_lib.runs import shipped
-from scaling_lib.show.sliders.sources import Source, our_source, published_source
+from scaling_lib.show.sliders.sources import JointLaw, our_source, published_source
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is absent: no page is opened in a browser")
 pytest.importorskip("voila", reason="Voila is absent: the page of sliders is not served")
@@ -114,7 +114,7 @@ def page(serve: Callable[..., str], browser: Any) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def mine() -> Source:
+def mine() -> JointLaw:
     return our_source(shipped("laptop"))
 
 

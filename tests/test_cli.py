@@ -102,7 +102,7 @@ BAD = {
     "text's name too long": (["run", "--corpus", "text:" + "x" * 5000], "too long"),
     "figure format": (["figures", "folder", "--format", "png,gif"], "unknown figure format 'gif'"),
     "no figure format": (["figures", "folder", "--format", ""], "unknown figure format"),
-    "unknown law": (["fit", "table.csv", "--law", "line"], "choose one of"),
+    "unknown law": (["fit", "table.csv", "--law", "curve"], "choose one of"),
     "law without its column": (["fit", "table.csv", "--law", "chinchilla"], "no D column"),
     "fixed without a number": (["fit", "table.csv", "--fixed", "E"], "a parameter and a number"),
     "fixed and unknown": (["fit", "table.csv", "--fixed", "F=1"], "no parameter 'F'"),
@@ -325,7 +325,7 @@ def test_fit_of_a_folder_knows_which_runs_share_noise_and_pools_no_two_rates(
 ) -> None:
     for d in (16, 32, 48, 64, 96):
         for steps in (100, 200, 400):
-            loss = law(24 * d**2 + 5 * d) + 40 / steps
+            loss = law(24 * d**2 + 6 * d) + 40 / steps
             write_run(make_run("wsd", d_model=d, steps=steps, loss=loss), place / "folder")
     assert call("fit", "folder", "--law", "chinchilla") == 0
     assert "5 groups" in capsys.readouterr().out
@@ -339,7 +339,7 @@ def test_figures_of_two_folders_of_one_name_do_not_replace_each_other(
 ) -> None:
     for folder in ("a/demo", "b/demo"):
         for d in (16, 32, 48):
-            write_run(make_run("v2", d_model=d, loss=law(24 * d**2 + 5 * d)), place / folder)
+            write_run(make_run("v2", d_model=d, loss=law(24 * d**2 + 6 * d)), place / folder)
     assert call("figures", "a/demo", "b/demo", "--out", "o") == 2
     assert "two folders are named demo" in capsys.readouterr().err
     assert not (place / "o").exists()
@@ -350,7 +350,7 @@ def test_fit_of_a_folder_names_what_it_leaves_out_and_obeys_every_option(
 ) -> None:
     for recipe in ("v1", "v2"):
         for d in (16, 32, 48, 64, 96, 128):
-            write_run(make_run(recipe, d_model=d, loss=law(24 * d**2 + 5 * d)), place / "folder")
+            write_run(make_run(recipe, d_model=d, loss=law(24 * d**2 + 6 * d)), place / "folder")
         write_run(make_run(recipe, d_model=80, loss=None), place / "folder")
     assert call("fit", "folder") == 0  # without wishes: the report of the whole sweep
     said = capsys.readouterr().out

@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling_lib.config import ModelConfig, RunConfig, TrainConfig, digest, run_id, trunk_id
+from scaling_lib.config import (
+    ModelConfig,
+    RunConfig,
+    TrainConfig,
+    digest,
+    model_fields,
+    model_from_fields,
+    run_id,
+    trunk_id,
+)
 from scaling_lib.errors import InputError
 
 ONE_LINE = r"\A[^\n]+\Z"
@@ -19,7 +28,8 @@ TRAIN = TrainConfig("v2", 100, 8, 1e-3, "cosine", warmup_steps=10, weight_decay=
 WSD = TrainConfig("wsd", 100, 8, 1e-3, "wsd", warmup_steps=10, decay_steps=20)
 RUN = RunConfig(MODEL, TRAIN, "uniform")
 # One other valid value for every field.
-OTHER_MODEL = {"n_layer": 3, "n_head": 2, "d_model": 128, "vocab_size": 513, "seq_len": 33}
+OTHER_MODEL = {"n_layer": 3, "n_head": 2, "d_model": 128, "vocab_size": 513, "seq_len": 33,
+               "positions": "learned", "token_shift": False}  # fmt: skip
 OTHER_TRAIN = {
     "recipe": "v1", "max_steps": 101, "batch_size": 9, "lr": 2e-3, "schedule": "constant", "warmup_steps": 11,
     "decay_steps": 1, "weight_decay": 0.02, "seed": 1, "beta1": 0.8, "beta2": 0.99, "grad_clip": 2.0,
@@ -27,12 +37,32 @@ OTHER_TRAIN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [f.name for f in fields(ModelConfig)])
+@pytest.mark.parametrize("name", [f.name for f in fields(ModelConfig)][:5])
 @pytest.mark.parametrize("value", [0, -1, 1.5, 64.0, "64", None, True, float("nan")])
 def test_a_model_is_made_of_positive_whole_numbers(name: str, value: object) -> None:
     with pytest.raises(InputError, match=ONE_LINE) as error:
         replace(MODEL, **{name: value})
     assert name in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"positions": "sinusoid"}, {"positions": None}, {"token_shift": 1}, {"d_model": 68}]
+)
+def test_models_that_cannot_be_built_are_refused(changes: dict[str, object]) -> None:
+    """The last has heads of width 17, which no rotation pairs up; with learned positions it is a model."""
+    with pytest.raises(InputError, match=ONE_LINE):
+        replace(MODEL, **changes)
+    assert replace(MODEL, d_model=68, positions="learned").d_model == 68
+
+
+def test_a_model_without_the_new_switches_keeps_the_name_that_its_records_have() -> None:
+    old = replace(RUN, model=replace(MODEL, positions="learned", token_shift=False))
+    plain = {"n_layer": 2, "n_head": 4, "d_model": 64, "vocab_size": 512, "seq_len": 32}
+    identity = {"model": plain, "train": asdict(TRAIN), "corpus": "0" * 64}
+    assert run_id(old, "0" * 64).endswith(digest(identity, 10))
+    assert model_from_fields(plain) == old.model
+    for model in (MODEL, old.model, replace(MODEL, token_shift=False)):
+        assert model_from_fields(model_fields(model)) == model
 
 
 @pytest.mark.parametrize("vocab_size", [1, 256, 65_536])

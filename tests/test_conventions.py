@@ -18,6 +18,7 @@ from scaling_lib.show.conventions import (
     plot_residuals,
     tables_by_convention,
 )
+from scaling_lib.show.plot import look
 
 mpl.use("agg")
 SHAPES = ((2, 2, 32), (2, 3, 48), (2, 4, 64), (3, 5, 80), (4, 6, 96), (5, 8, 128), (6, 7, 168))
@@ -138,24 +139,24 @@ def test_laws_are_drawn_with_every_run_solid_inside_and_dashed_beyond():
         assert line.get_xdata() == pytest.approx(t.n_params)
         assert line.get_ydata() == pytest.approx(t.loss)
     for fit, style, factor in zip([fits["total"]] * 2, ("-", "--"), (1, 10), strict=True):
-        drawn = [x for x in axes.lines if x.get_linestyle() == style and x.get_color() == "#D55E00"]
+        drawn = [x for x in axes.lines if x.get_linestyle() == style and x.get_color() == look(2)[0]]
         assert len(drawn) == 1
         assert drawn[0].get_xdata()[-1] == pytest.approx(factor * fit.fit_range["N"][1])
         assert drawn[0].get_ydata() == pytest.approx(fit.predict(drawn[0].get_xdata()))
     low, high = fits["total"].parameter_interval("alpha")
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels[2] == f"total: α = {fits['total'].params['alpha']:.2f} [{low:.2f}, {high:.2f}]"
+    assert labels[2].startswith(f"total: α = {fits['total'].params['alpha']:.2f} [{low:.2f}, {high:.2f}]")
     assert axes.get_xlabel() == "parameters N"
     assert "nats" in axes.get_ylabel()
 
 
-def test_residuals_are_percent_of_the_prediction_beside_twice_the_noise():
+def test_residuals_are_percent_of_the_prediction_beside_the_noise():
     table = tables_by_convention(exact("n_params", noise=0.01))["total"]
-    fit = fit_power_law(table.n_params, table.loss)
+    fit = fit_power_law(table.n_params, table.loss, law="power")
     axes = plot_residuals({"a": fit}, noise=0.004)
     assert points(axes)[0].get_ydata() == pytest.approx(100 * (table.loss / fit.predict(table.n_params) - 1))
     box = axes.patches[0].get_bbox() if hasattr(axes.patches[0], "get_bbox") else axes.patches[0].get_extents()
-    assert (box.y0, box.y1) == pytest.approx((-0.8, 0.8))
+    assert (box.y0, box.y1) == pytest.approx((-0.658, 0.658), abs=1e-3)  # 90% of a normal distribution
     assert "%" in axes.get_ylabel()
     assert len(plot_residuals({"a": fit}).patches) == 0
 
@@ -168,7 +169,7 @@ def test_hidden_runs_are_drawn_hollow_and_only_when_revealed():
     known, hidden = points(after)
     assert hidden.get_xdata() == pytest.approx(np.sort(table.n_params)[-2:])
     assert hidden.get_ydata() == pytest.approx(result.observed)
-    assert (hidden.get_markerfacecolor(), known.get_markerfacecolor()) == ("white", "#0072B2")
+    assert (hidden.get_markerfacecolor(), known.get_markerfacecolor()) == ("white", look(0)[0])
 
 
 def test_the_band_of_held_out_runs_is_that_of_a_new_run():
@@ -181,4 +182,4 @@ def test_the_band_of_held_out_runs_is_that_of_a_new_run():
     low, high = result.fit.interval(table.n_params.max() * 1.15, kind="new_run")
     assert (at[:, 1].min(), at[:, 1].max()) == pytest.approx((low, high), rel=2e-4)
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == ["Pythia, total N: fitted", "Pythia, total N: held out"]
+    assert labels == ["Pythia, total N: fitted", "held out"]

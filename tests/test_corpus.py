@@ -45,8 +45,10 @@ def parts(corpus: Corpus) -> tuple[list[bytes], list[bytes]]:
     return out[0], out[1]
 
 
-def check_text_corpus(corpus: Corpus, contents: list[bytes] | None = None) -> None:
-    """What must hold of any corpus of text; `contents` are its distinct documents, where known."""
+def check_text_corpus(
+    corpus: Corpus, contents: list[bytes] | None = None, names: dict[bytes, str] | None = None
+) -> None:
+    """What must hold of a corpus of text: `contents` are its distinct documents, and `names` decide their order."""
     train, val = parts(corpus)
     assert train
     assert val
@@ -61,7 +63,8 @@ def check_text_corpus(corpus: Corpus, contents: list[bytes] | None = None) -> No
     digests = sorted(hashlib.sha256(document).hexdigest() for document in everything)
     assert corpus.fingerprint == hashlib.sha256("".join(digests).encode()).hexdigest()
     # The order is that of the hashes, and validation comes first in it.
-    assert [hashlib.sha256(document).hexdigest() for document in val + train] == digests
+    keys = [hashlib.sha256(names[x].encode() if names else x).hexdigest() for x in val + train]
+    assert keys == sorted(keys)
     np.testing.assert_array_equal(corpus.val_document, [*np.flatnonzero(corpus.val == 0), len(corpus.val)])
     assert corpus.val_document.dtype == np.int64
     assert corpus.val_bytes_per_token == pytest.approx(sum(map(len, val)) / len(corpus.val))
@@ -119,13 +122,13 @@ def test_a_document_does_not_change_sides_when_others_come(tmp_path: Path) -> No
 
 
 def test_about_five_percent_are_for_validation_and_never_none() -> None:
-    def digests(n: int) -> list[str]:
+    def keys(n: int) -> list[str]:
         return sorted(hashlib.sha256(str(i).encode()).hexdigest() for i in range(n))
 
-    assert n_validation(digests(20_000), np.ones(20_000)) == pytest.approx(1000, abs=125)  # 4 standard deviations
+    assert n_validation(keys(20_000), np.ones(20_000)) == pytest.approx(1000, abs=125)  # 4 standard deviations
     for n in range(2, 60):
         sizes = np.arange(1, n + 1) ** 3  # a few long documents, and the short ones come first
-        n_val = n_validation(digests(n), sizes)
+        n_val = n_validation(keys(n), sizes)
         assert 1 <= n_val < n
         assert n_val == n - 1 or sizes[:n_val].sum() >= 0.02 * sizes.sum()
 
@@ -185,17 +188,23 @@ def test_real_text(name: str, n_bytes: int, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_whole_standard_library(tmp_path: Path) -> None:
     corpus = load_corpus("python-stdlib", 512, cache_dir=tmp_path)
-    check_text_corpus(corpus)
+    check_text_corpus(corpus, names=by_content(documents.shared_files()))
     assert corpus.n_bytes > 8e6
+
+
+def by_content(files: list[Path]) -> dict[bytes, str]:
+    """Distinct texts of the standard library -> the first file's name, which decides where it stands."""
+    root = Path(os.__file__).parent
+    return {file.read_bytes(): file.relative_to(root).as_posix() for file in reversed(files)}
 
 
 def test_part_of_the_standard_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = ("json", "email", "http", "asyncio")
-    files = [file for file in documents.stdlib_files() if file.parent.name in chosen]
-    monkeypatch.setattr(documents, "stdlib_files", lambda: files)
+    files = [file for file in documents.shared_files() if file.parent.name in chosen]
+    monkeypatch.setattr(documents, "shared_files", lambda: files)
     corpus = load_corpus("python-stdlib", 512, cache_dir=tmp_path)
-    contents = {file.read_bytes() for file in files}
-    check_text_corpus(corpus, [content for content in contents if content.strip()])
+    names = by_content(files)
+    check_text_corpus(corpus, [content for content in names if content.strip()], names)
 
 
 # ------------------------------------------------------------------------------------------------ synthetic

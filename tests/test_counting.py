@@ -22,33 +22,37 @@ from scaling_lib.sweep.recipes import MODES
 
 SHAPES = [
     ModelConfig(1, 1, 8, 257, 4),
-    ModelConfig(2, 3, 48, 512, 64),
-    ModelConfig(5, 4, 32, 1000, 17),
+    ModelConfig(2, 3, 48, 512, 64, token_shift=False),
+    ModelConfig(5, 4, 32, 1000, 17, positions="learned"),
+    ModelConfig(2, 3, 48, 512, 64, "learned", False),
     MODES["laptop"].model(7),
 ]
-GPT2_SMALL = ModelConfig(12, 12, 768, 50_257, 1024)
+GPT2_SMALL = ModelConfig(12, 12, 768, 50_257, 1024, positions="learned", token_shift=False)
 
 
 def group_of(name: str) -> str:
     for group in ("token_embedding", "position_embedding", "attention", "feed_forward"):
         if f"{group}." in name and "norm" not in name:
             return group
+    if name == "token_shift":
+        return name
     assert "norm" in name, name
     return "norm"
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: s.name)
 def test_every_group_of_parameters_is_what_torch_holds(shape: ModelConfig) -> None:
-    sums = dict.fromkeys(("token_embedding", "position_embedding", "attention", "feed_forward", "norm"), 0)
+    groups = ("token_embedding", "position_embedding", "attention", "feed_forward", "norm", "token_shift")
+    sums = dict.fromkeys(groups, 0)
     model = GPT(shape)
     for name, p in model.named_parameters():
         sums[group_of(name)] += p.numel()
     counts = count_parameters(shape)
     assert {name: getattr(counts, name) for name in sums} == sums
-    embeddings = model.token_embedding.weight.numel() + model.position_embedding.weight.numel()
+    positions = model.position_embedding.weight.numel() if shape.positions == "learned" else 0
     assert counts.total == sum(p.numel() for p in model.parameters())
-    assert counts.non_embedding == counts.total - embeddings
-    assert counts.with_head == counts.total - model.position_embedding.weight.numel()
+    assert counts.non_embedding == counts.total - model.token_embedding.weight.numel() - positions
+    assert counts.with_head == counts.total - positions
 
 
 def test_gpt2_small_has_its_published_size_less_its_biases() -> None:

@@ -13,9 +13,10 @@ import pytest
 from scaling_lib.cli import main
 from scaling_lib.errors import InputError
 from scaling_lib.runs import Run, write_run
-from scaling_lib.show.digest import digest, digest_folder
-from scaling_lib.show.experiment_summary import experiment_summary
+from scaling_lib.show.studies import sweep_numbers
 from scaling_lib.sweep.recipes import peak_lr
+from tools.digest import digest_folder
+from tools.experiment_summary import experiment_summary
 
 RESULTS = Path(__file__).parent.parent / "results"
 COMMITTED = RESULTS / "SUMMARY.json"
@@ -53,7 +54,7 @@ def test_every_committed_sweep_says_what_it_is() -> None:
 
 def test_a_digest_is_plain_json_without_holes(make_run: Callable[..., Run], tmp_path: Path) -> None:
     runs = [make_run("v2", d_model=d, loss=2 + 30 / d, seed=s) for d in (16, 32, 48, 64, 96) for s in range(3)]
-    found = digest([*runs, make_run("v2", d_model=128, loss=None)], peak_lr)
+    found = sweep_numbers([*runs, make_run("v2", d_model=128, loss=None)], peak_lr)
     assert found["runs"] == 16
     assert found["diverged"] == 1
     assert found["seed_noise"]["cells"] == 5
@@ -65,15 +66,13 @@ def test_a_digest_is_plain_json_without_holes(make_run: Callable[..., Run], tmp_
     assert list(digest_folder(tmp_path, peak_lr)) == ["one"]
 
 
-def test_the_command_prints_a_sweep_or_all(
+def test_the_command_prints_what_the_digest_holds_of_a_sweep(
     make_run: Callable[..., Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for run in [make_run("v2", d_model=d, loss=2 + 30 / d) for d in (16, 32, 48)]:
         write_run(run, tmp_path / "one")
-    assert main(["summary", str(tmp_path), "--json"]) == 0
-    everything = json.loads(capsys.readouterr().out)
     assert main(["summary", str(tmp_path / "one"), "--json"]) == 0
-    assert everything == {"one": json.loads(capsys.readouterr().out)}
+    assert digest_folder(tmp_path, peak_lr) == {"one": json.loads(capsys.readouterr().out)}
 
 
 def test_two_vocabularies_of_one_text_are_set_side_by_side(make_run: Callable[..., Run], tmp_path: Path) -> None:

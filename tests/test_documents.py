@@ -19,7 +19,7 @@ ONE_LINE = r"\A[^\n]+\Z"
 
 def read(spec: str) -> list[bytes]:
     kind, _, argument = spec.partition(":")
-    return list(documents.read_documents(documents.find_source(kind, argument)))
+    return [content for _, content in documents.read_documents(documents.find_source(kind, argument))]
 
 
 # ---------------------------------------------------------------------------------------------- Python
@@ -37,6 +37,37 @@ def test_the_standard_library_is_taken_without_its_tests() -> None:
         assert file.suffix == ".py"
         assert not {"test", "tests", "idle_test", "site-packages", "dist-packages"} & set(below)
     assert 8e6 < sum(file.stat().st_size for file in files) < 25e6
+
+
+def test_python_stdlib_is_the_part_that_versions_have_in_common() -> None:
+    files = documents.shared_files()
+    root = Path(os.__file__).parent
+    assert set(files) < set(documents.stdlib_files())
+    assert len(files) > 340  # of 361: a distribution may leave out a few
+    assert {root / "os.py", root / "json" / "decoder.py"} <= set(files)
+    came_or_went = ("distutils", "lib2to3", "imp.py", "cgi.py", "tomllib/mypy", "zipfile", "pathlib.py", "_pyrepl")
+    assert not [file for file in files if file.relative_to(root).as_posix().startswith(came_or_went)]
+
+
+def test_an_edited_module_keeps_its_place_and_its_side_of_the_split(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Two made-up versions: one module was edited, one came, and on Windows lines end otherwise."""
+    keys = {}
+    for version in ("3.11", "3.12"):
+        root = tmp_path / version
+        (root / "json").mkdir(parents=True)
+        monkeypatch.setattr(documents.sysconfig, "get_path", lambda name, root=root: str(root))
+        for name in ("os.py", "abc.py", "json/decoder.py"):
+            (root / name).write_bytes(f"# {name}\r\nx = 1\n".encode())
+        if version == "3.12":
+            (root / "os.py").write_bytes(b"# rewritten\n")
+            (root / "only_in_3_12.py").write_bytes(b"new = 1\n")
+        read = list(documents.read_documents(documents.find_source("python-stdlib", "")))
+        keys[version] = [key for key, _ in read]
+        assert len(read) == 3
+        assert not any(b"\r" in content for _, content in read)
+    assert keys["3.11"] == keys["3.12"]
 
 
 def test_a_python_without_sources_is_told_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from scaling_lib.cli import main
 from scaling_lib.errors import InputError
 from scaling_lib.runs import Run, write_run
-from scaling_lib.show.digest import digest, digest_folder
-from scaling_lib.show.experiment_summary import experiment_summary, read_about
+from scaling_lib.show.studies import sweep_numbers
 from scaling_lib.sweep.recipes import peak_lr
+from tools.digest import digest_folder
+from tools.experiment_summary import experiment_summary, read_about
+from tools.experiment_summary import main as write_both
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMITTED = json.loads((ROOT / "results" / "SUMMARY.json").read_text(encoding="utf-8"))
@@ -27,10 +28,10 @@ def cells(page: str, title: str) -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in rows[2:]}
 
 
-def test_the_committed_page_is_what_the_command_prints() -> None:
+def test_the_committed_page_is_what_the_tool_writes() -> None:
     made = experiment_summary(COMMITTED, read_about(ROOT / "results"))
     assert (ROOT / "docs" / "EXPERIMENT_SUMMARY.md").read_text(encoding="utf-8") == made, (
-        "python -m scaling_lib summary results --markdown > docs/EXPERIMENT_SUMMARY.md"
+        "python tools/experiment_summary.py"
     )
 
 
@@ -44,7 +45,7 @@ def test_every_sweep_and_every_law_has_a_row() -> None:
 
 def test_the_numbers_are_the_digests(make_run: Callable[..., Run]) -> None:
     runs = [make_run("v2", d_model=d, loss=2 + 30 / d, seed=s) for d in (16, 32, 48, 64, 96) for s in range(3)]
-    found = digest([*runs, make_run("v2", d_model=128, loss=None)], peak_lr)
+    found = sweep_numbers([*runs, make_run("v2", d_model=128, loss=None)], peak_lr)
     page = experiment_summary({"made-here": found})
     assert cells(page, "What was run")["`made-here`"] == ["16, 1 diverged", "made", "512", "1 min", "6.24", "2.312"]
     recipe, law, runs_fitted, exponent, floor, *_, verdict = cells(page, "Laws in one variable")["`made-here`"]
@@ -109,15 +110,13 @@ def test_what_is_told_of_a_sweep_comes_from_its_readme(tmp_path: Path) -> None:
         read_about(tmp_path)
 
 
-def test_the_command_prints_the_page_of_a_folder(
-    make_run: Callable[..., Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_tool_writes_the_numbers_and_the_page(make_run: Callable[..., Run], tmp_path: Path) -> None:
     for run in [make_run("v2", d_model=d, loss=2 + 30 / d) for d in (16, 32, 48, 64, 96)]:
-        write_run(run, tmp_path / "one")
-    (tmp_path / "one" / "README.md").write_text("# one\n\nWhat it is.\n\nMore.\n", encoding="utf-8")
-    assert main(["summary", str(tmp_path), "--markdown"]) == 0
-    printed = capsys.readouterr().out
-    assert printed == experiment_summary(digest_folder(tmp_path, peak_lr), {"one": "What it is."})
-    assert main(["summary", str(tmp_path / "nowhere"), "--markdown"]) == 2
-    with pytest.raises(SystemExit):
-        main(["summary", str(tmp_path), "--markdown", "--json"])
+        write_run(run, tmp_path / "results" / "one")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "results" / "one" / "README.md").write_text("# one\n\nWhat it is.\n\nMore.\n", encoding="utf-8")
+    write_both(tmp_path)
+    numbers = json.loads((tmp_path / "results" / "SUMMARY.json").read_text())
+    assert numbers == digest_folder(tmp_path / "results", peak_lr)
+    page = (tmp_path / "docs" / "EXPERIMENT_SUMMARY.md").read_text()
+    assert page == experiment_summary(numbers, {"one": "What it is."})

@@ -37,7 +37,7 @@ def test_cerebras_13b_moves_with_the_number_of_models_as_published():
     assert six.covered.all()
     assert six.span[0] == pytest.approx(2.3e22 / 6.3e21)
     assert results[4].verdict.refused  # four sizes for three parameters
-    assert np.all(np.abs(six.line_error) > abs(six.error[0]))
+    assert abs(six.line_error[0]) < 0.005  # a straight line in ln L does better than a law with a floor here
     assert np.all(np.abs(six.nearest_error) > abs(six.error[0]))
 
 
@@ -63,13 +63,13 @@ def test_epoch_s_runs_above_a_cut_are_predicted():
     far = epoch(cut=3e19, method="delta")
     assert far.mean_abs_error < 0.010
     assert round(far.span.max()) == 443
-    assert far.mean_abs_error < np.abs(far.line_error).mean() / 5
+    assert far.mean_abs_error < np.abs(far.line_error).mean() / 4
     assert far.mean_abs_error < np.abs(far.nearest_error).mean() / 5
 
 
 @needs_epoch
 def test_the_error_against_span_reaches_400x():
-    curve = error_by_span(published.epoch_runs(), method="delta")
+    curve = error_by_span(published.epoch_runs(), law="chinchilla", method="delta")
     assert curve.span.max() > 400
     assert curve.bin_low[0] == 1
     assert curve.bin_high[-1] == 512
@@ -99,7 +99,7 @@ def test_a_table_of_epoch_s_design_behaves_alike_where_the_data_are_absent():
 
 
 def test_without_noise_the_hidden_runs_are_hit_exactly():
-    result = backtest(like_epoch(noise=0), hide="C>1e21", method="delta")
+    result = backtest(like_epoch(noise=0), hide="C>1e21")
     assert result.fit.law.name == "chinchilla"
     assert result.mean_abs_error < 1e-5
 
@@ -138,10 +138,10 @@ def test_the_form_follows_from_what_varies():
 
 def test_baselines_by_hand():
     n = np.array([1e6, 1e7, 1e8, 1e9, 1e10, 1e11])
-    loss = 12 - np.log10(n)  # a straight line in ln N: the line must be exact, the nearest run one off
+    loss = 12 * n**-0.05  # a straight line of ln L in ln N: the line must be exact, the nearest run one off
     result = backtest(table_from_arrays(loss, n_params=n), hide=1)
     assert result.line_error[0] == pytest.approx(0, abs=1e-12)
-    assert result.nearest_error[0] == pytest.approx(2 / 1 - 1)
+    assert result.nearest_error[0] == pytest.approx(10**0.05 - 1)
 
 
 @pytest.mark.parametrize(

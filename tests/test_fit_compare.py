@@ -32,14 +32,20 @@ def test_the_true_form_wins_and_the_errors_are_those_of_separate_fits():
 
 
 def test_baselines_are_what_they_say():
-    loss = 5.0 - 0.1 * np.log(X)
+    loss = 20.0 * X**-0.1
     ranking = compare_laws(X, loss, target=1e10)
-    assert ranking.best.name == LINE
-    assert ranking.best.held_out < 1e-9
-    assert ranking.best.prediction == pytest.approx(5.0 - 0.1 * np.log(1e10))
+    line = next(s for s in ranking.scores if s.name == LINE)
+    assert line.held_out < 1e-9
+    assert line.prediction == pytest.approx(20.0 * 1e10**-0.1)
     nearest = next(s for s in ranking.scores if s.name == NEAREST)
     assert nearest.prediction == pytest.approx(loss[-1])
     assert nearest.held_out == pytest.approx(np.mean(loss[8:11] / loss[9:12] - 1))
+
+
+def test_a_law_that_no_run_follows_is_beaten_by_the_nearest_run():
+    loss = np.maximum(20.0 * X**-0.1, 20.0 * X[7] ** -0.1)  # the fall ends where the hidden runs begin
+    ranking = compare_laws(X, loss)
+    assert ranking.best.name == NEAREST
     assert "power_n, E free" in ranking.beaten
     assert "no better than a baseline" in ranking.summary()
 

@@ -165,10 +165,10 @@ def test_the_known_floor_is_inside_its_interval():
 
 def test_one_outlier_moves_least_squares_and_not_huber():
     n, d, loss = sweep(noise=0.002)
-    clean = fit_joint(n, d, loss).predict(1e11, 1e12)
+    clean = fit_joint(n, d, loss, law="chinchilla").predict(1e11, 1e12)
     loss[7] *= 2.0
-    assert fit_joint(n, d, loss).predict(1e11, 1e12) == pytest.approx(clean, rel=0.001)
-    assert abs(fit_joint(n, d, loss, objective="log_mse").predict(1e11, 1e12) / clean - 1) > 0.005
+    assert fit_joint(n, d, loss, law="chinchilla").predict(1e11, 1e12) == pytest.approx(clean, rel=0.001)
+    assert abs(fit_joint(n, d, loss, law="chinchilla", objective="log_mse").predict(1e11, 1e12) / clean - 1) > 0.005
 
 
 def test_units_of_x_and_of_the_loss_do_not_matter():

@@ -34,7 +34,7 @@ def strict(report):
 def test_the_report_says_what_the_fit_says():
     table = grid()
     report = fit_table(table, law="chinchilla", predict=["N=3e9,D=6e10"])
-    fit = fit_joint(table.n_params, table.n_tokens, table.loss)
+    fit = fit_joint(table.n_params, table.n_tokens, table.loss, law="chinchilla")
     d = strict(report)
     assert d["params"] == pytest.approx(fit.params)
     assert d["objective"] == {"name": "huber", "value": pytest.approx(fit.objective), "delta": 1e-3}

@@ -23,7 +23,7 @@ STEPS = (50, 100, 200, 400)
 
 
 def size_of(d: int) -> int:
-    return 24 * d**2 + 5 * d
+    return 24 * d**2 + 6 * d
 
 
 def law(n: float, tokens: float) -> float:

@@ -50,8 +50,14 @@ def test_report_and_figure_show_every_floor(grid: list[Run]) -> None:
     assert "1.700" in lines[0]
     assert lines[-1].endswith(floors[-1].verdict.level)
     axes = plot_floors(floors)
-    assert axes.containers[0].lines[0].get_ydata() == pytest.approx([f.fit.params["E"] for f in floors])
-    assert "nats per token" in axes.get_ylabel()
+    told = [f for f in floors if not f.verdict.refused]
+    marks = [line for line in axes.lines if line.get_marker() == "o"]
+    assert [line.get_xdata()[0] for line in marks] == pytest.approx([f.fit.params["E"] for f in told])
+    bars = [line.get_xdata() for line in axes.lines if len(line.get_xdata()) == 2 and line.get_linestyle() == "-"]
+    left, right = axes.get_xlim()
+    for (low, high), f in zip(bars, told, strict=True):  # whiskers end where the intervals do
+        assert (low, high) == pytest.approx((max(f.low, left), min(f.high, right)))
+    assert "nats per token" in axes.get_xlabel()
 
 
 def test_a_text_of_unknown_entropy_is_refused(make_run: Callable[..., Run]) -> None:

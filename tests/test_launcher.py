@@ -550,13 +550,18 @@ def test_PYTHON_chooses_and_is_not_replaced_by_another(copy: Copy, tmp_path: Pat
     assert str(other) in result.stderr
 
 
-def test_a_newer_version_is_preferred_and_a_placeholder_passed_over(copy: Copy, tmp_path: Path) -> None:
-    write_program(tmp_path / "bin" / "python3.13", "#!/bin/sh\nexit 127\n")  # as version managers leave behind
-    newer = tmp_path / "bin" / "python3.12"
+def test_the_version_of_the_records_comes_first_and_a_placeholder_is_passed_over(copy: Copy, tmp_path: Path) -> None:
+    newer, own = (tmp_path / "bin" / f"python3.{minor}" for minor in (13, 11))
     newer.symlink_to(copy.env["STAND_IN"])
+    write_program(own, "#!/bin/sh\nexit 127\n")  # as version managers leave behind
     result = copy.run("demo", STAND_IN=str(newer))
-    assert result.returncode == 0, result.stderr
     assert f"({newer})" in result.stderr
+    shutil.rmtree(copy.folder / ".venv")
+    own.unlink()
+    own.symlink_to(copy.env["STAND_IN"])
+    result = copy.run("demo", STAND_IN=str(own))
+    assert result.returncode == 0, result.stderr
+    assert f"({own})" in result.stderr
 
 
 UV = """#!/bin/sh

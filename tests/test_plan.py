@@ -127,7 +127,7 @@ def test_memory_is_that_of_the_worst_moment(two_cores: None) -> None:
     large = IMPORTS_BYTES + training_bytes(LARGE, 4)
     assert plan.peak_bytes() == max(small, large)
     half = max(2 * (IMPORTS_BYTES + training_bytes(TINY, 4, 2)), IMPORTS_BYTES + training_bytes(LARGE, 4, 2))
-    assert plan.peak_bytes(lambda _: 2) == half < max(small, large)
+    assert plan.peak_bytes(lambda cell: (cell.train.batch_size, 2)) == half < max(small, large)
 
 
 @settings(deadline=None, max_examples=40)

@@ -137,7 +137,7 @@ def folder(tmp_path: Path, make_run: Callable[..., Run]) -> Path:
     """V1 without a trend, V2 on L = 2 + 30 / N^0.3, six sizes of one length each."""
     noise = np.random.default_rng(1)
     for d in (16, 24, 32, 48, 64, 96, 128, 192):
-        n = 24 * d**2 + 5 * d
+        n = 24 * d**2 + 6 * d
         loss = (2 + 30 / n**0.3) * float(np.exp(1e-3 * noise.standard_normal()))
         write_run(make_run("v2", d_model=d, steps=300, loss=loss), tmp_path / "runs")
         write_run(make_run("v1", d_model=d, loss=4.0 + 0.1 * float(noise.standard_normal())), tmp_path / "runs")
@@ -185,7 +185,7 @@ def test_a_grid_answers_at_n_and_d_and_at_a_budget(tmp_path: Path, make_run: Cal
     noise = np.random.default_rng(2)
     for d in (16, 32, 64, 128, 256):
         for steps in (100, 300, 1000, 3000):
-            n, tokens = 24 * d**2 + 5 * d, steps * 1024
+            n, tokens = 24 * d**2 + 6 * d, steps * 1024
             loss = (2 + 30 / n**0.3 + 60 / tokens**0.3) * float(np.exp(1e-3 * noise.standard_normal()))
             write_run(make_run("wsd", d_model=d, steps=steps, loss=loss), tmp_path / "grid")
     source = find_source(str(tmp_path / "grid"))

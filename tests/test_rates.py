@@ -15,10 +15,10 @@ import pytest
 from scaling_lib.cli import main
 from scaling_lib.errors import InputError
 from scaling_lib.runs import Run, read_runs, write_run
-from scaling_lib.show.digest import digest_folder
-from scaling_lib.show.experiment_summary import experiment_summary
 from scaling_lib.show.rates import is_rate_study, plot_rates, rate_report, rate_scans, width_power
 from scaling_lib.sweep.recipes import peak_lr
+from tools.digest import digest_folder
+from tools.experiment_summary import experiment_summary
 
 mpl.use("agg")
 Make = Callable[..., Run]

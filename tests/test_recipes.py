@@ -56,9 +56,9 @@ def test_the_way_from_v1_to_v2_changes_one_thing_at_a_time() -> None:
 
 
 def test_the_peak_rate_falls_as_one_over_the_width() -> None:
-    assert peak_lr(64) == 5e-3
+    assert peak_lr(64) == 7.5e-3
     for width in (32, 128, 1408):
-        assert peak_lr(width) * width == pytest.approx(5e-3 * 64, rel=5e-3)  # to three figures
+        assert peak_lr(width) * width == pytest.approx(7.5e-3 * 64, rel=5e-3)  # to three figures
     assert make_train_config("v2", 128, 10, 1).lr == peak_lr(128)
     assert make_train_config("v2", 128, 10, 1, lr=0.3).lr == 0.3
 
@@ -74,7 +74,7 @@ def test_any_number_of_steps_makes_a_valid_training(name: str, steps: int) -> No
 @pytest.mark.parametrize(
     ("mode", "counted", "sizes", "tolerance"),
     [
-        ("demo", "non_embedding", [25 * K, 55 * K, 98 * K, 230 * K, 443 * K], 0.02),
+        ("demo", "non_embedding", [6.2 * K, 14 * K, 25 * K, 55 * K, 98 * K], 0.02),
         ("laptop", "non_embedding", [25 * K, None, None, None, None, None, None, 2 * M], 0.03),
         ("quick", "total", [2 * M, 5 * M, 10 * M, 20 * M, 50 * M], 0.06),
         ("standard", "total", [5 * M, 10 * M, 20 * M, 50 * M, 100 * M, 200 * M], 0.04),
@@ -95,7 +95,7 @@ def test_modes_have_the_sizes_that_they_promise(
 @pytest.mark.parametrize(
     ("mode", "vocabulary", "length", "batch", "v1", "v2", "corpus"),
     [
-        ("demo", 512, 64, 16, 100, 300, "python-stdlib"),
+        ("demo", 512, 64, 16, 200, 600, "python-stdlib"),
         ("quick", 10_000, 256, 8, 1000, 3000, "python-env"),
         ("standard", 10_000, 512, 64, 1000, 5000, "python-env"),
         ("full", 10_000, 512, 64, 2000, 8000, "python-env"),
@@ -154,16 +154,14 @@ def test_laptop_is_a_grid_of_8_sizes_and_5_lengths_each_on_one_trunk() -> None:
     assert [len(job.cells) for job in jobs] == [5] * 8
 
 
-@pytest.mark.parametrize("mode", sorted(MODES))
-@pytest.mark.parametrize("recipe", sorted(RECIPES))
 @pytest.mark.parametrize("steps", [1, 2, 7, 100])
-def test_every_mode_can_be_cut_short(mode: str, recipe: str, steps: int) -> None:
-    found = cells(mode, recipes=[recipe], max_steps=steps)
-    assert len(set(found)) == len(found)
-    lengths = Counter(c.train.max_steps for c in found)
-    assert lengths[steps] >= len(MODES[mode].shapes)
-    if MODES[mode].grid:
-        assert max(lengths) == steps
+def test_every_mode_can_be_cut_short(steps: int) -> None:
+    for mode, recipe in itertools.product(MODES, RECIPES):
+        found = cells(mode, recipes=[recipe], max_steps=steps)
+        assert len(set(found)) == len(found)
+        lengths = Counter(c.train.max_steps for c in found)
+        assert lengths[steps] >= len(MODES[mode].shapes), (mode, recipe)
+        assert not MODES[mode].grid or max(lengths) == steps, (mode, recipe)
 
 
 def test_seeds_repeat_every_run_and_sizes_keep_the_smallest() -> None:
@@ -171,7 +169,7 @@ def test_seeds_repeat_every_run_and_sizes_keep_the_smallest() -> None:
     assert Counter(c.train.seed for c in thrice) == dict.fromkeys(range(3), len(once))
     assert [c for c in thrice if c.train.seed == 0] == once
     two = cells("demo", sizes=2)
-    assert {c.model.d_model for c in two} == {32, 48}
+    assert {c.model.d_model for c in two} == {16, 24}
     assert len(two) == 4  # the middle size is not among them, so neither is its ladder in D
     assert len(cells("demo", sizes=3)) == 2 * 3 + 4
 
@@ -219,7 +217,7 @@ def test_the_study_of_rates_takes_multiples_of_the_rule_on_trunks_of_their_own()
     assert len(found) == len(set(found)) == 3 * 5 * 2
     for model in {c.model for c in found}:
         rates = sorted({c.train.lr for c in found if c.model == model})
-        assert rates == pytest.approx([peak_lr(model.d_model) * 2.0**k for k in (-2, -1, 0, 1, 2)])
+        assert rates == pytest.approx([peak_lr(model.d_model) * 2.0**k for k in (-2, -1, 0, 1, 2)], rel=5e-3)
     assert {c.train.lr for c in cells("lr-study", lr=0.01)} == {0.01}
     trunks = {trunk_id(c, "text") for c in found}
     assert len(trunks) == 15  # one for each size and rate, shared by both lengths
@@ -227,7 +225,7 @@ def test_the_study_of_rates_takes_multiples_of_the_rule_on_trunks_of_their_own()
 
 def test_the_study_of_noise_has_five_seeds_and_pairs_both_schedules() -> None:
     found = cells("seed-noise")
-    names, lengths = ("2x32", "3x80"), (488, 976)
+    names, lengths = ("2x32", "3x80"), (976, 1953)
     expected = {(recipe, n, steps): 5 for recipe in ("wsd", "v2") for n in names for steps in lengths}
     assert Counter((c.train.recipe, c.model.name, c.train.max_steps) for c in found) == expected
     assert {c.train.seed for c in cells("seed-noise", seeds=[7])} == {7}
@@ -250,6 +248,5 @@ def test_the_study_of_coverage_is_one_ladder_forty_times() -> None:
 
 def test_short_windows_hold_as_many_tokens_a_step_as_the_laptop_s() -> None:
     short, long = cells("laptop-short"), cells("laptop")
-    assert [c.n_tokens for c in short] == [c.n_tokens for c in long]
+    assert [c.n_tokens for c in short] == pytest.approx([c.n_tokens for c in long], rel=1e-3)
     assert {c.model.seq_len for c in short} == {32}
-    assert {c.train.max_steps for c in short} == {c.train.max_steps for c in long}

@@ -9,15 +9,27 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from scaling_lib.cli import main
 from scaling_lib.config import ModelConfig, RunConfig, TrainConfig
 from scaling_lib.errors import InputError
 from scaling_lib.files import write_atomically
-from scaling_lib.runs import Point, Run, check_poolable, read_run, read_runs, shipped, table, write_run
+from scaling_lib.runs import (
+    Point,
+    Run,
+    check_poolable,
+    find_run,
+    has_records,
+    is_recorded,
+    read_run,
+    read_runs,
+    shipped,
+    write_run,
+)  # fmt: skip
+from scaling_lib.sweep.pack import forget, pack
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 maybe = st.none() | finite
@@ -161,14 +173,117 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     assert os.listdir(tmp_path) == ["x.bin"]
 
 
-def test_the_table_has_a_row_a_run_and_every_count(tmp_path):
-    runs = [make(), make(run_id="b", val_loss=None, status="diverged")]
-    columns = table(runs)
-    assert list(columns["run_id"]) == ["v1-2x32-s10-r0-abc", "b"]
-    assert np.isnan(columns["val_loss"][1])
-    assert set(runs[0].counts) <= set(columns)
-    assert columns["n_tokens"][0] == 10 * 16 * 64
-    assert columns["tokens_per_param"][0] == pytest.approx(10 * 16 * 64 / 24_736)
+# ---- many records in one file ----------------------------------------------------
+
+
+def contents(folder: Path) -> list[dict]:
+    """The records of a folder as its files hold them, by a reader that knows nothing of ours."""
+    lines = [line for path in folder.glob("runs.jsonl") for line in path.read_text("utf-8").splitlines()]
+    texts = lines + [path.read_text("utf-8") for path in folder.glob("*.json")]
+    return sorted(map(json.loads, texts), key=lambda d: d["run_id"])
+
+
+@pytest.fixture
+def three(tmp_path) -> list[Run]:
+    runs = [make(run_id=f"v1-2x32-s10-r{i}-abc", val_loss=5.0 + i, notes=("line\nbreak\u2028 é",)) for i in range(3)]
+    for run in runs:
+        write_run(run, tmp_path)
+    return runs
+
+
+def test_packed_records_are_the_records(tmp_path, three):
+    before = contents(tmp_path)
+    assert pack(tmp_path) == 3
+    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["runs.jsonl"]
+    assert contents(tmp_path) == before  # with the same sha256
+    assert read_runs(tmp_path) == three
+
+
+def test_a_sweep_that_goes_on_in_a_packed_folder_writes_files_of_its_own(tmp_path, three):
+    pack(tmp_path)
+    write_run(three[0], tmp_path)  # copied there a second time: the same record
+    fourth = make(run_id="v1-2x32-s10-r3-abc")
+    write_run(fourth, tmp_path)
+    assert len(read_runs(tmp_path)) == 4
+    assert find_run(tmp_path, three[1].run_id) == three[1]
+    assert find_run(tmp_path, fourth.run_id) == fourth
+    assert find_run(tmp_path, "another") is None
+    assert not is_recorded(tmp_path, "another")
+    assert pack(tmp_path) == 4
+    assert is_recorded(tmp_path, fourth.run_id)  # though the file was looked into before it had this line
+    assert len(contents(tmp_path)) == 4
+
+
+def test_two_different_records_of_one_run_are_refused(tmp_path, three):
+    pack(tmp_path)
+    path = write_run(replace(three[1], val_loss=1.0), tmp_path)
+    for reader in (read_runs, pack):
+        with pytest.raises(InputError, match="two records of the run") as error:
+            reader(tmp_path)
+        assert str(path) in str(error.value)
+        assert f"{tmp_path / 'runs.jsonl'}, line 2" in str(error.value)
+    assert path.exists()
+
+
+@pytest.mark.parametrize("change", [lambda x: x[:50], lambda x: x.replace(b"5.0", b"5.5", 1), lambda x: b"[]"])
+def test_a_broken_line_is_named_with_its_file_and_number(tmp_path, three, change):
+    pack(tmp_path)
+    path = tmp_path / "runs.jsonl"
+    lines = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join([lines[0], change(lines[0]), *lines[2:]]))
+    for reader in (read_runs, pack, lambda folder: find_run(folder, "any")):
+        with pytest.raises(InputError) as error:
+            reader(tmp_path)
+        assert str(error.value).startswith(f"{path}, line 2: ")
+        assert "the line" in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def test_a_packing_that_is_killed_at_any_step_loses_nothing(tmp_path, three, monkeypatch):
+    pack(tmp_path)
+    for i in (3, 4, 5):
+        write_run(make(run_id=f"v1-2x32-s10-r{i}-abc"), tmp_path)
+    before = read_runs(tmp_path)
+    real = {name: getattr(os, name) for name in ("replace", "unlink")}
+    done = False
+    for steps in range(20):
+        left = iter(range(steps))
+        for name, call in real.items():
+
+            def counted(*args, call=call, left=left, **options):
+                if next(left, None) is None:
+                    os._exit(9)
+                return call(*args, **options)
+
+            monkeypatch.setattr(os, name, counted)
+        if (child := os.fork()) == 0:
+            pack(tmp_path)
+            os._exit(0)
+        monkeypatch.undo()
+        status = os.waitpid(child, 0)[1]
+        assert read_runs(tmp_path) == before
+        if done := status == 0:
+            break
+        assert os.waitstatus_to_exitcode(status) == 9
+    assert done
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_a_forgotten_run_is_gone_in_either_form_and_the_others_stay(tmp_path, three):
+    pack(tmp_path)
+    fourth = make(run_id="v1-2x32-s10-r3-abc")
+    write_run(fourth, tmp_path)
+    forget(tmp_path, [three[1].run_id, fourth.run_id])
+    assert read_runs(tmp_path) == [three[0], three[2]]
+    forget(tmp_path, [run.run_id for run in three])
+    assert not has_records(tmp_path)
+
+
+def test_the_command_packs_folders(tmp_path, three, capsys):
+    assert main(["pack", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'runs.jsonl'}: 3 records\n"
+    assert main(["pack", str(tmp_path / "none")]) == 2
+    assert main(["summary", str(tmp_path)]) == 0
 
 
 def test_runs_of_two_texts_or_vocabularies_are_not_pooled():
@@ -190,6 +305,6 @@ def test_shipped_sweeps_are_read_from_anywhere(tmp_path, monkeypatch):
 
 def test_shipped_records_name_no_folder_of_the_machine_that_made_them():
     results = Path(__file__).resolve().parents[1] / "results"
-    for path in results.glob("*/*.json"):
+    for path in results.glob("*/*.json*"):
         content = path.read_text()
         assert not any(word in content for word in ("/home/", "/root/", "/Users/", "/work/", "/tmp/")), path

@@ -29,7 +29,7 @@ from scaling_lib.show.sliders.planner import MACHINES
 
 
 def size_of(d: int) -> int:
-    return 24 * d**2 + 5 * d
+    return 24 * d**2 + 6 * d
 
 
 @pytest.fixture(scope="module")

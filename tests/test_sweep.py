@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -28,6 +29,7 @@ from scaling_lib.show.ladders import find_ladders
 from scaling_lib.show.report import sweep_report
 from scaling_lib.sweep import execute
 from scaling_lib.sweep.execute import Outcome, Snapshot, check_writable, run_sweep
+from scaling_lib.sweep.pack import pack
 from scaling_lib.sweep.plan import Options, Plan, make_plan
 
 WALK = "random-walk:train_tokens=60000,val_tokens=8192"  # the corpus of the fixture `walk`
@@ -104,6 +106,25 @@ def test_a_second_call_trains_nothing_and_a_missing_record_alone(
     assert {n: t for n, t in times.items() if n != lost.name} == {
         p.name: p.stat().st_mtime_ns for p in out.glob("*.json") if p != lost
     }
+
+
+def test_a_sweep_goes_on_in_a_packed_folder(
+    swept: Swept, walk: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in swept[0].glob("*.json"):
+        shutil.copy(path, tmp_path)
+    pack(tmp_path)
+    trained = count_trainings(monkeypatch)
+    said: list[Snapshot] = []
+    outcomes = run_sweep(plan_of(*FOUR, cell(32)), tmp_path, walk, on_snapshot=said.append)
+    assert [o.status for o in outcomes].count("skipped") == 4
+    assert list(trained) == [run_id(cell(32), walk.fingerprint)]
+    assert (said[-1].runs_done, said[-1].share_done) == (5, pytest.approx(1.0))
+    assert len(read_runs(tmp_path)) == 5
+    outcomes = run_sweep(plan_of(FOUR[0]), tmp_path, walk, force=True)
+    assert [o.status for o in outcomes] == ["finished"]
+    assert trained[run_id(FOUR[0], walk.fingerprint)] == 1
+    assert len(read_runs(tmp_path)) == 5
 
 
 def count_trainings(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:

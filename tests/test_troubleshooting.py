@@ -15,7 +15,7 @@ LAUNCHER = (ROOT / "run_experiments.sh").read_text(encoding="utf-8")
 FOR_CALLERS = re.compile(
     r"config|fit/(_line|allocate|backtests|bootstrap|check|compare|coverage|estimate|influence|isoflops|laws|setup|"
     r"uncertainty)|show/(ablation|approaches|bias|context|conventions|data_limits|effect|exercise|extrapolation|known|"
-    r"retrained|rounding|switches|talk|trust|sliders/\w+)"
+    r"retrained|rounding|switches|trust|sliders/\w+)"
 )
 
 

@@ -58,8 +58,7 @@ def test_the_spread_of_forms_is_the_comparisons(compared: Comparison) -> None:
                 form.predict(np.array([1e9]), np.array([1e10]))
         else:
             assert (form.low, form.high) == score.fit.interval(*TARGET)
-            bends = "bend" in str(score.fit.verdict(*TARGET))
-            assert bends == (form.bend < 1e-3)
+            assert form.bend == score.fit.misfit.chance
             assert form.predict(*TARGET) == pytest.approx(score.fit.predict(*TARGET))
     assert len(found.table().splitlines()) == 1 + len(compared.scores)
     truth = 1.8 + 480 / TARGET[0] ** 0.35 + 2100 / TARGET[1] ** 0.37

@@ -11,28 +11,22 @@ a little to its left and to its right are then equal, until the objective object
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit import published
 from scaling_lib.fit.check import check_level, check_seed, positive_flops
 from scaling_lib.fit.laws import DATA_CONSTRAINED, Law
-from scaling_lib.fit.profile import walk
+from scaling_lib.fit.optimum import optimum_interval, pooled_draws, pooled_optimum, search
 from scaling_lib.fit.published import PublishedLaw
 from scaling_lib.fit.result import FitResult, Verdict
-from scaling_lib.fit.solver import Pin, minimise
-from scaling_lib.fit.uncertainty import noise_of
 
 Floats: TypeAlias = NDArray[np.float64]
 Fit: TypeAlias = FitResult | PublishedLaw
-ASIDE = 0.05  # in ln N: the optimum of a smooth loss lies halfway between two points of one loss
-FURTHEST = 12.0  # in ln N: an optimum that moves by more than this without objection has no limit
-_GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
 _FAR = np.log(1e40)  # the largest count that the laws accept
 
 
@@ -110,9 +104,9 @@ def compute_optimal(
     ----------
     fit : of a law in N and D.
     flops_per : FLOP per parameter and token: C = flops_per N D.
-    level : of the intervals. They come from the fit's bootstrap draws if it has some, else from profiles; of a
-        published law from ``draws`` normal draws of its working parameters by the covariance. ``draws=0``: no
-        intervals.
+    level : of the intervals. Of a pooled fit they come from ``draws`` draws of its forms; of one form from its
+        bootstrap draws if it has some, else from profiles; of a published law from normal draws of its working
+        parameters by the covariance. ``draws=0``: no intervals.
     judge : whether to ask the fit for its verdict at the optimum, and to give no numbers where it refuses.
 
     Raises
@@ -123,7 +117,8 @@ def compute_optimal(
     if fit.law.variables != ("N", "D"):
         wanted = "data_constrained" if "U" in fit.law.variables else "a law of N and D, such as fit_joint gives"
         raise InputError(f"compute_optimal: law {fit.law.name!r} has {', '.join(fit.law.variables)}; use {wanted}")
-    return _allocate(fit, fit.law, fit.values, _sample(fit, draws, seed), flops, None, flops_per, level, judge)
+    sample = _sample(fit, draws, seed)
+    return _allocate(fit, fit.law, fit.values, sample, flops, None, flops_per, level, judge, draws, seed)
 
 
 def data_constrained(
@@ -173,6 +168,7 @@ def overtraining_cost(fit: Fit, flops: float, tokens_per_param: float, *, flops_
 
     The model has the same training FLOP: N = sqrt(C / (flops_per ratio)). See :class:`Detour`.
     """
+    fit = _alone(fit)
     c, ratio = _scalar("flops", flops), _scalar("tokens_per_param", tokens_per_param)
     n = float(np.sqrt(c / (flops_per * ratio)))
     return _detour(fit, n, c / (flops_per * n), compute_optimal(fit, c, flops_per=flops_per, judge=False), flops_per)
@@ -187,6 +183,7 @@ def same_loss_smaller_model(fit: Fit, flops: float, n_params: float, *, flops_pe
     ------
     InputError : where no amount of data suffices; it names the smallest size that can.
     """
+    fit = _alone(fit)
     best = compute_optimal(fit, _scalar("flops", flops), flops_per=flops_per, judge=False)
     n = _scalar("n_params", n_params)
     working = fit.law.to_working(fit.values)[None]
@@ -203,6 +200,11 @@ def same_loss_smaller_model(fit: Fit, flops: float, n_params: float, *, flops_pe
         )
     d = float(np.exp(_root(lambda v: loss(np.log(n), v) - target, 0.0, _FAR)))
     return _detour(fit, n, d, best, flops_per)
+
+
+def _alone(fit: Fit) -> Fit:
+    """A pooled fit as one of its named form: two losses of one curve are compared."""
+    return replace(fit, pooled=False) if isinstance(fit, FitResult) else fit
 
 
 def _detour(fit: Fit, n: float, d: float, best: Allocation, flops_per: float) -> Detour:
@@ -227,15 +229,22 @@ def _allocate(
     flops_per: float,
     level: float,
     judge: bool,
+    draws: int = 0,
+    seed: int = 0,
 ) -> Allocation:
     check_level(level)
     c = positive_flops(flops)
     if not np.all(c > 4 * flops_per):
         raise InputError(f"flops must exceed {4 * flops_per:g}: less trains nothing")
     budget = np.log(c.ravel() / flops_per)
-    u, loss, edge = _search(law, values[None], budget, unique)
+    u, loss, edge = search(law, values[None], budget, unique)
+    mixed = fit.pool if isinstance(fit, FitResult) and fit.pooled and law is fit.law and unique is None else None
+    if mixed is not None:
+        u[0], edge[0] = pooled_optimum(mixed, budget)
     n = np.exp(u[0])
     d = c.ravel() / (flops_per * n)
+    if mixed is not None:
+        loss[0] = fit.predict(n, d)
 
     def shaped(a: Floats) -> Any:
         return float(a[0]) if c.ndim == 0 else a.reshape(c.shape)
@@ -243,11 +252,14 @@ def _allocate(
     bounds: dict[str, tuple[Floats, Floats]] = {}
     tails = [0.5 - level / 2, 0.5 + level / 2]
     if isinstance(fit, FitResult) and law is fit.law and sample is not None:
-        low, high = _optimum_interval(fit, u[0], edge[0], budget, unique, level)
+        if mixed is None:
+            low, high = optimum_interval(fit, u[0], edge[0], budget, unique, level)
+        else:
+            low, high = np.quantile(pooled_draws(mixed, budget, draws, seed), tails, axis=0)
         bounds = {"n": (np.exp(low), np.exp(high)), "d": (np.exp(budget - high), np.exp(budget - low))}
         bounds["loss"] = fit.interval(*((n, d) if unique is None else (n, d, np.full(n.size, unique))), level=level)
     elif sample is not None:
-        us, losses, _ = _search(law, sample, budget, unique)
+        us, losses, _ = search(law, sample, budget, unique)
         for name, a in (("n", np.exp(us)), ("d", np.exp(budget - us)), ("loss", losses)):
             low, high = np.quantile(a, tails, axis=0)
             bounds[name] = (low, high)
@@ -274,113 +286,6 @@ def _allocate(
         verdict=verdict,
         at_edge=bool(edge.any()),
     )
-
-
-def _optimum_interval(
-    fit: FitResult, u: Floats, edge: NDArray[np.bool_], budget: Floats, unique: float | None, level: float
-) -> tuple[Floats, Floats]:
-    """Low and high (m,) of ln N* at optima ``u`` (m,) of budgets ln(N D) (m,): by draws where there are some, else by
-    a profile; infinite at an edge.
-    """
-    quantile = float(special.stdtrit(max(fit.dof, 1), 0.5 + level / 2.0))
-    if fit.draws is not None:
-        us = _search(fit.law, np.asarray(fit.draws), budget, unique)[0] - u
-        tail = float(special.ndtr(-quantile))  # further out, as a t quantile lies beyond a normal one
-        down, up = np.quantile(us, [tail, 1.0 - tail], axis=0)
-        down, up = np.maximum(-down, 0.0), np.maximum(up, 0.0)
-    elif fit.dof <= 0:
-        down = up = np.full(u.size, np.inf)
-    else:
-        down, up = _profile(fit, u, budget, unique, level)
-    return u - np.where(edge, np.inf, down), u + np.where(edge, np.inf, up)
-
-
-def _profile(fit: FitResult, u: Floats, budget: Floats, unique: float | None, level: float) -> tuple[Floats, Floats]:
-    """How far down and up (m,) the optimum may move before the objective objects."""
-    work = fit.setup()
-    theta = work.scaled(fit.values)
-    base = minimise(work.problem(), theta[None, :])
-    theta, floor = base.theta[0], float(base.cost[0])
-    m = u.size
-    sign, centre, total = np.repeat([-1.0, 1.0], m), np.tile(u, 2), np.tile(budget, 2)
-
-    def pin(i: NDArray[np.intp], at: Floats, weight: Floats) -> Pin:
-        """The loss a little above size ``at`` less that a little below, as logarithms, is to be 0."""
-
-        def point(v: Floats) -> tuple[Floats, ...]:
-            extra = () if unique is None else (np.full(v.size, np.log(unique)),)
-            return tuple(x - x0 for x, x0 in zip((v, total[i] - v, *extra), work.log_x0, strict=True))
-
-        return Pin(np.zeros(at.size), weight, log_x=point(at + ASIDE), less=point(at - ASIDE))
-
-    def tilt(i: NDArray[np.intp], at: Floats, where: Floats) -> tuple[Floats, Floats, Floats]:
-        """That difference, its slope in ln N, its gradient by the parameters."""
-        one = np.ones(at.size)
-        value, gradient = pin(i, at, one).measure(fit.law, where)
-        ends = [pin(i, at + step, one).measure(fit.law, where)[0] for step in (ASIDE, -ASIDE)]
-        return value, (ends[0] - ends[1]) / (2.0 * ASIDE), gradient
-
-    every = np.arange(2 * m)
-    where = np.repeat(theta[None, :], 2 * m, axis=0)
-    _, slope, gradient = tilt(every, centre, where)
-    variance, bend, dof = noise_of(fit, bounded=False).contrast(gradient)
-    if float(np.sum(fit.residuals**2)) <= 1e-24 * fit.n_points:  # rounding is all that is left of them
-        return np.zeros(m), np.zeros(m)
-    sharp = (slope > 0) & (bend > 1e-100)
-    variance, scale = np.maximum(variance, 1e-300), np.where(sharp, variance / np.maximum(bend, 1e-300), 1.0)
-    quantile = special.stdtrit(dof, 0.5 + level / 2.0)
-    weight = np.minimum(100.0 * scale / variance, 1e40)
-
-    def solve(i: NDArray[np.intp], distance: Floats) -> tuple[Floats, Floats]:
-        at = centre[i] + sign[i] * distance
-        held = pin(i, at, weight[i])
-        solved = minimise(work.problem(work.y[None, :], pin=held), where[i], max_iter=60, tol=1e-7)
-        where[i] = solved.theta
-        off, steep, _ = tilt(i, at, solved.theta)
-        reached = at - np.where(steep > 0, off / np.where(steep > 0, steep, 1.0), 0.0)
-        plain = solved.cost - 0.5 * held.weight * off**2
-        return np.sqrt(np.maximum(2.0 * (plain - floor) / scale[i], 0.0)), np.maximum(
-            sign[i] * (reached - centre[i]), 0
-        )
-
-    first = quantile * np.clip(np.sqrt(variance) / np.where(sharp, slope, 1.0), 1e-6, 2.0)
-    out = np.where(sharp, walk(solve, first, quantile, FURTHEST), np.inf)
-    return out[:m], out[m:]
-
-
-def _search(law: Law, params: Floats, budget: Floats, unique: float | None) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """Return (ln N*, loss, at an edge), each (R, m): R rows of natural ``params``, m budgets ln(N D)."""
-    working = law.to_working(params)
-    extra = () if unique is None else (np.full((len(params), budget.size), np.log(unique)),)
-
-    def loss(u: Floats) -> Floats:
-        out: Floats = law.core(working, (u, budget - u, *extra))[0]
-        return out
-
-    # N from 1 parameter to all but 1 token, coarsely; then golden sections round the least.
-    # least.
-    steps = 65
-    parts = np.linspace(0.0, 1.0, steps)
-    best = np.full((len(params), budget.size), np.inf)
-    where = np.zeros(best.shape, dtype=int)
-    for i, part in enumerate(parts):
-        value = loss(np.broadcast_to(part * budget, best.shape))
-        better = value < best
-        best, where = np.where(better, value, best), np.where(better, i, where)
-    edge = (where == 0) | (where == steps - 1)
-    low = parts[np.maximum(where - 1, 0)] * budget
-    high = parts[np.minimum(where + 1, steps - 1)] * budget
-    a, b = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-    fa, fb = loss(a), loss(b)
-    for _ in range(45):  # the cell shrinks by 4e-10
-        left = fa < fb
-        low, high = np.where(left, low, a), np.where(left, b, high)
-        new = np.where(left, high - _GOLDEN * (high - low), low + _GOLDEN * (high - low))
-        value = loss(new)
-        a, b = np.where(left, new, b), np.where(left, a, new)
-        fa, fb = np.where(left, value, fb), np.where(left, fa, value)
-    u = (low + high) / 2
-    return u, loss(u), edge
 
 
 def _sample(fit: Fit, draws: int, seed: int) -> Floats | None:

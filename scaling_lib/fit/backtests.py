@@ -13,10 +13,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial import cKDTree
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit import published
+from scaling_lib.fit import baselines, published
 from scaling_lib.fit._run_table import RunTable, check_variables
 from scaling_lib.fit.check import check_level
 from scaling_lib.fit.estimate import fit_law
@@ -40,7 +39,7 @@ class BacktestResult:
     observed, predicted : (h,) losses. error : (h,) predicted / observed - 1.
     low, high : (h,) interval of a new run at ``level``. covered : (h,) bool, whether it held.
     span : (h,) how far beyond: C of the hidden run over the largest fitted C (N or D where no C is known).
-    line_error : (h,) error of a straight line in ln N (for a joint law in ln N and ln D).
+    line_error : (h,) error of a straight line of ln L in ln N (for a joint law in ln N and ln D).
     nearest_error : (h,) error of simply repeating the nearest fitted run's loss.
     verdict : the fit's verdict on the hidden runs (the worst of them).
     """
@@ -162,9 +161,9 @@ def backtest(
     table : the runs; ``table.groups`` are kept as clusters.
     hide : a number, that many of the largest runs (by C; by N or D where the table has no C); a condition
         such as ``"C>1e21"`` or ``"N>=2e9"``; or a mask (n,) of bool.
-    law : a form's name; "power_n", "power_d", "power_c" for one variable. "auto" takes Chinchilla's where N
-        and D vary independently, else a power law in N (D the same in all runs, or not known), in D, or in
-        C (D/N the same).
+    law : a form's name, for that form alone; "power_n", "power_d", "power_c" for one variable. "auto" pools forms
+        (`scaling_lib.fit.pool`) round Chinchilla's where N and D vary independently, else round a power law in N
+        (D the same in all runs, or not known), in D, or in C (D/N the same).
     objective : default "huber" for joint laws, "log_mse" for one variable.
     level : of the interval of a new run. bootstrap, seed : draws for it. method : as ``FitResult.interval``
         takes it.
@@ -178,10 +177,12 @@ def backtest(
     hidden = _hidden(table, hide)
     known = table.select(~hidden)
     x = tuple(table.get(v) for v in form.variables)
+    seen = tuple(v[~hidden] for v in x)
     fit = fit_law(
         form,
-        tuple(v[~hidden] for v in x),
+        seen,
         known.loss,
+        pool=law == "auto",
         objective=objective or ("huber" if len(form.variables) > 1 else "log_mse"),
         groups=known.groups,
         bootstrap=bootstrap,
@@ -193,7 +194,6 @@ def backtest(
     predicted = np.asarray(fit.predict(*target))
     low, high = (np.asarray(a) for a in fit.interval(*target, level=level, kind="new_run", method=method))
     size = _size(table)
-    line, nearest = _baselines(tuple(np.log(v) for v in x), table.loss, hidden)
     return BacktestResult(
         fit=fit,
         source=table.source,
@@ -207,8 +207,8 @@ def backtest(
         covered=(low <= observed) & (observed <= high),
         level=level,
         span=size[hidden] / size[~hidden].max(),
-        line_error=line / observed - 1,
-        nearest_error=nearest / observed - 1,
+        line_error=baselines.line(seen, known.loss, target) / observed - 1,
+        nearest_error=baselines.nearest(seen, known.loss, target) / observed - 1,
         verdict=fit.verdict(*target),
     )
 
@@ -346,12 +346,3 @@ def _labels(table: RunTable, hidden: NDArray[np.bool_]) -> tuple[str, ...]:
     if table.labels is not None:
         return tuple(table.labels[hidden].tolist())
     return tuple(f"row {i + 1}" for i in np.flatnonzero(hidden))
-
-
-def _baselines(logs: tuple[Floats, ...], loss: Floats, hidden: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Return (h,) losses by a least-squares plane in the logarithms, and of the nearest fitted run."""
-    x = np.stack(logs, axis=1)  # (n, variables)
-    design = np.column_stack([np.ones(len(x)), x - x[~hidden].mean(axis=0)])
-    plane = np.linalg.lstsq(design[~hidden], loss[~hidden], rcond=None)[0]
-    nearest = cKDTree(x[~hidden]).query(x[hidden])[1]
-    return design[hidden] @ plane, loss[~hidden][nearest]

@@ -105,7 +105,9 @@ def _residual(rng: np.random.Generator, r: int, noise: Noise, residuals: Array) 
 def _wild(rng: np.random.Generator, r: int, noise: Noise, residuals: Array) -> Array:
     """Each run's own residual, widened for leverage, times a random factor shared within its group."""
     if noise.codes is None:
-        return residuals / np.sqrt(np.maximum(1.0 - noise.leverage, 0.05)) * rng.choice(WEBB, (r, len(residuals)))
+        return (
+            residuals / np.sqrt(np.maximum(1.0 - noise.geometry.leverage, 0.05)) * rng.choice(WEBB, (r, len(residuals)))
+        )
     wide = noise.cluster_widened(residuals)
     return wide * rng.choice(WEBB, (r, int(noise.codes.max()) + 1))[:, noise.codes]
 
@@ -114,7 +116,7 @@ NOISE_OF = {"parametric": _parametric, "residual": _residual, "wild": _wild}
 
 
 def _widened(noise: Noise, residuals: Array) -> Array:
-    wide = residuals / np.sqrt(np.maximum(1.0 - noise.leverage, 0.05))
+    wide = residuals / np.sqrt(np.maximum(1.0 - noise.geometry.leverage, 0.05))
     return wide - wide.mean()
 
 

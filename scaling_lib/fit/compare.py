@@ -1,6 +1,6 @@
 """Which form? Ranked by held-out rollout (fit the small runs, predict the large), never by how well each fits.
 
-Beside the forms stand the two answers anybody could give without a law: a straight line of the loss in ln N (and ln D),
+Beside the forms stand the two answers anybody could give without a law: a straight line of ln L in ln N (and ln D),
 and the loss of the nearest trained run. A form that does not beat them has shown nothing. Forms that predict the hidden
 runs equally well and disagree at the target show how much of the answer is the choice of form.
 """
@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import html as markup
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit import check
+from scaling_lib.fit import baselines, check
+from scaling_lib.fit.baselines import LINE, NEAREST
 from scaling_lib.fit.estimate import fit_law
 from scaling_lib.fit.forms import Array
 from scaling_lib.fit.laws import Law, get_law
 from scaling_lib.fit.result import FitResult
 
-LINE, NEAREST = "straight line in the logarithms", "nearest trained run"
 ALIKE = 1.5  # forms within this factor of the best one's held-out error, or of 0.1%, have predicted equally well
 
 
@@ -145,15 +145,31 @@ def compare_laws(
     smallest = int(np.sum(order < steps[0][0]))
     scores = []
     for name, law, fixed in _candidates(names, forms, known_floor):
-        if law.n_params - len(fixed) + 1 > smallest:
+        k = law.n_params - len(fixed)
+        if k + 1 > smallest:
             if forms is not None:
-                scores.append(FormScore(name, law.n_params - len(fixed), np.inf, np.inf, 0, 0.0, None, None))
+                scores.append(FormScore(name, k, np.inf, np.inf, 0, 0.0, None, None))
             continue
-        scores.append(_score_law(name, law, fixed, columns, y, order, steps, at, objective))
-    scores += [
-        _score_baseline(LINE, len(names) + 1, _line, columns, y, order, steps, at),
-        _score_baseline(NEAREST, 0, _nearest, columns, y, order, steps, at),
-    ]
+        fits: dict[int, FitResult] = {}
+
+        def by_law(
+            seen: Array, wanted: Array, law: Law = law, fixed: dict[str, float] = fixed, fits: Any = fits
+        ) -> Array:
+            count = int(seen.sum())
+            if count not in fits:
+                fits[count] = fit_law(law, tuple(c[seen] for c in columns), y[seen], objective=objective, fixed=fixed)
+            return np.asarray(fits[count].predict(*[c[wanted] for c in columns]))
+
+        score = _scored(name, k, by_law, columns, y, order, steps)
+        full = fits[len(y)]
+        scores.append(replace(score, prediction=None if at is None else float(full.predict(*at)), fit=full))
+    for name, k, rule in ((LINE, len(names) + 1, baselines.line), (NEAREST, 0, baselines.nearest)):
+
+        def by_rule(seen: Array, wanted: Array, rule: Any = rule) -> Array:
+            return np.asarray(rule(tuple(c[seen] for c in columns), y[seen], tuple(c[wanted] for c in columns)))
+
+        there = None if at is None else float(rule(columns, y, tuple(np.array([v]) for v in at))[0])
+        scores.append(replace(_scored(name, k, by_rule, columns, y, order, steps), prediction=there))
     scores.sort(key=lambda s: s.held_out)
     return Comparison(tuple(scores), at, _spread(scores), _beaten(scores))
 
@@ -196,71 +212,23 @@ def _candidates(
     return out
 
 
-def _score_law(
+def _scored(
     name: str,
-    law: Law,
-    fixed: dict[str, float],
+    k: int,
+    predict: Callable[[Array, Array], Array],
     columns: tuple[Array, ...],
     y: Array,
     order: Array,
     steps: list[tuple[float, float]],
-    at: tuple[float, ...] | None,
-    objective: str,
 ) -> FormScore:
-    def fit(keep: Array) -> FitResult:
-        return fit_law(law, tuple(c[keep] for c in columns), y[keep], objective=objective, fixed=fixed)
-
+    """A record without its prediction; ``predict(seen, wanted)`` gives the losses of rows ``wanted`` from ``seen``."""
     errors = []
     for low, high in steps:
         hidden = (order >= low) & (order < high)
-        errors.append(np.abs(fit(order < low).predict(*[c[hidden] for c in columns]) / y[hidden] - 1.0))
-    full = fit(np.ones(len(y), dtype=bool))
-    return _record(name, law.n_params - len(fixed), errors, full.residuals, at and full.predict(*at), full)
-
-
-def _record(
-    name: str, k: int, errors: list[Array], residuals: Array, prediction: Any, fit: FitResult | None
-) -> FormScore:
-    every = np.concatenate(errors)
-    rms = float(np.sqrt(np.mean(residuals**2)))
-    value = None if prediction is None else float(prediction)
-    return FormScore(name, k, float(every.mean()), float(every.max()), len(errors), rms, value, fit)
-
-
-Predictor = Callable[[tuple[Array, ...], Array, tuple[Array, ...]], Array]
-
-
-def _line(x: tuple[Array, ...], y: Array, to: tuple[Array, ...]) -> Array:
-    """Loss linear in the logarithms, by least squares; at least 0."""
-    design = np.column_stack([np.ones(len(y)), *[np.log(v) for v in x]])
-    line = np.linalg.lstsq(design, y, rcond=None)[0]
-    return np.maximum(np.column_stack([np.ones(len(to[0])), *[np.log(v) for v in to]]) @ line, 0.0)
-
-
-def _nearest(x: tuple[Array, ...], y: Array, to: tuple[Array, ...]) -> Array:
-    """Loss of the trained run nearest in the logarithms."""
-    gap = sum((np.log(b)[:, None] - np.log(a)[None, :]) ** 2 for a, b in zip(x, to, strict=True))
-    return y[np.argmin(gap, axis=1)]
-
-
-def _score_baseline(
-    name: str,
-    k: int,
-    predict: Predictor,
-    columns: tuple[Array, ...],
-    y: Array,
-    order: Array,
-    steps: list[tuple[float, float]],
-    at: tuple[float, ...] | None,
-) -> FormScore:
-    errors = []
-    for low, high in steps:
-        hidden, seen = (order >= low) & (order < high), order < low
-        guess = predict(tuple(c[seen] for c in columns), y[seen], tuple(c[hidden] for c in columns))
-        errors.append(np.abs(guess / y[hidden] - 1.0))
-    residuals = np.log(np.maximum(predict(columns, y, columns), 1e-300) / y)
-    there = None if at is None else predict(columns, y, tuple(np.array([v]) for v in at))[0]
-    return _record(name, k, errors, residuals, there, None)
+        errors.append(np.abs(predict(order < low, hidden) / y[hidden] - 1.0))
+    every, whole = np.concatenate(errors), np.ones(len(y), dtype=bool)
+    rms = float(np.sqrt(np.mean(np.log(predict(whole, whole) / y) ** 2)))
+    return FormScore(name, k, float(every.mean()), float(every.max()), len(errors), rms, None, None)
 
 
 def _spread(scores: list[FormScore]) -> tuple[float, float] | None:

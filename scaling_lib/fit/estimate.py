@@ -1,4 +1,4 @@
-"""Fit a law to runs: `fit_power_law` and `fit_joint`, by two routes that share no start."""
+"""Fit a law to runs: `fit_power_law`, `fit_joint` and what both are cases of, `fit_law`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit import check
+from scaling_lib.fit import check, intervals
 from scaling_lib.fit import setup as setups
 from scaling_lib.fit.certificate import certify
-from scaling_lib.fit.laws import POWER_D, POWER_N, Law, get_law
+from scaling_lib.fit.fitted import assemble
+from scaling_lib.fit.laws import CHINCHILLA, POWER_D, POWER_N, Law, get_law
 from scaling_lib.fit.result import FitResult
 
 OBJECTIVES = ("log_mse", "huber", "lad")
@@ -23,16 +24,10 @@ def fit_power_law(
     loss: Any,
     *,
     variable: str = "N",
+    law: str = "pool",
     floor: str | float | None = "free",
     objective: str = "log_mse",
-    delta: float = 1e-3,
-    groups: Any = None,
-    bootstrap: int = 0,
-    bootstrap_kind: str = "auto",
-    labels: Sequence[str] | None = None,
-    seed: int = 0,
-    notes: Mapping[str, str] | None = None,
-    starts: int = 24,
+    **options: Any,
 ) -> FitResult:
     """Fit L(x) = E + A / x^alpha (``variable="N"``) or E + B / x^beta (``"D"``).
 
@@ -40,48 +35,23 @@ def fit_power_law(
     ----------
     x, loss : (n,) model sizes (parameters) or training tokens, and final losses (nats per token, or any
         one unit).
-    floor : ``"free"`` estimates E >= 0; a number holds it there (a known entropy); None or 0 leaves it out.
-    objective : ``"log_mse"`` (half the sum of squared log residuals), ``"huber"`` (sum of Huber terms with
-        ``delta``) or ``"lad"`` (sum of absolute log residuals).
-    groups : (n,) labels of runs that share a trunk, a seed or a budget, and with it part of their noise.
-    bootstrap : number of draws; ``bootstrap_kind`` is ``"auto"``, ``"parametric"``, ``"residual"``,
-        ``"case"`` or ``"wild"`` (least squares only).
-    labels : (n,) names of the runs, for messages. notes : lines for the summary, such as {"N": "non-embedding"}.
-    starts : starting points of the first route.
-
-    Returns
-    -------
-    FitResult. Its ``verdict(target)`` says whether the data can bear a prediction there.
-
-    Raises
-    ------
-    InputError
-        Arrays that are not positive finite numbers of one length, or fewer runs than free parameters.
+    law : ``"pool"``: parameters of the power law, predictions pooled with those of a straight line in the logarithms.
+        ``"power"``: the power law alone.
+    floor : ``"free"`` estimates E >= 0; a number holds it there (a known entropy); None or 0 leaves it out. With a
+        floor that is not free there is one form, and nothing to pool.
+    objective, options : as `fit_law` takes them.
 
     Examples
     --------
     >>> fit = fit_power_law([1e6, 3e6, 1e7, 3e7, 1e8, 3e8], [5.2, 4.6, 4.1, 3.7, 3.4, 3.1])
-    >>> fit.verdict(1e9).level
-    'supported'
+    >>> fit.verdict(1e9).refused
+    False
     """
     variable = check.choice("variable", variable, ("N", "D"))
-    law = POWER_N if variable == "N" else POWER_D
+    pooled = check.choice("law", law, ("pool", "power")) == "pool"
+    form = POWER_N if variable == "N" else POWER_D
     fixed = {} if floor == "free" else {"E": _floor(floor)}
-    return fit_law(
-        law,
-        (x,),
-        loss,
-        objective=objective,
-        delta=delta,
-        fixed=fixed,
-        groups=groups,
-        bootstrap=bootstrap,
-        bootstrap_kind=bootstrap_kind,
-        labels=labels,
-        seed=seed,
-        notes=notes,
-        starts=starts,
-    )
+    return fit_law(form, (x,), loss, objective=objective, fixed=fixed, pool=pooled and not fixed, **options)
 
 
 def _floor(floor: str | float | None) -> float:
@@ -101,37 +71,28 @@ def fit_joint(
     n_tokens: Any,
     loss: Any,
     *,
-    law: str | Law = "chinchilla",
+    law: str | Law = "pool",
     unique_tokens: Any = None,
     objective: str = "huber",
-    delta: float = 1e-3,
-    fixed: Mapping[str, float] | None = None,
-    groups: Any = None,
-    bootstrap: int = 0,
-    bootstrap_kind: str = "auto",
-    labels: Sequence[str] | None = None,
-    seed: int = 0,
-    notes: Mapping[str, str] | None = None,
-    starts: int | Any = 48,
+    **options: Any,
 ) -> FitResult:
-    """Fit a law in model size and tokens; by default Chinchilla's, by its own objective.
+    """Fit a law in model size and tokens; by default Chinchilla's, by its own objective, with pooled predictions.
 
     Parameters
     ----------
     n_params, n_tokens, loss : (n,) parameters, training tokens, final losses.
-    law : ``"chinchilla"``, ``"kaplan"``, ``"power_mean"``, ``"over_training"``, ``"data_constrained"``
-        (which also needs ``unique_tokens``), or a `Law`.
-    fixed : parameters held at a natural value: the floor, an exponent, q.
-    starts : number of starting points of the first route, or an array (S, k) of natural parameters.
-    The other arguments are those of `fit_power_law`; the default objective is the sum of Huber terms with
-    delta 1e-3.
+    law : ``"pool"``: parameters of Chinchilla's law, predictions and intervals pooled from several forms. A form alone:
+        ``"chinchilla"``, ``"kaplan"``, ``"power_mean"``, ``"line"``, ``"over_training"``, ``"data_constrained"`` (which
+        also needs ``unique_tokens``), or a `Law`.
+    objective, options : as `fit_law` takes them; the default objective is the sum of Huber terms with delta 1e-3.
 
     Raises
     ------
     InputError
-        As `fit_power_law`; an unknown law; a law of one variable.
+        As `fit_law`; an unknown law; a law of one variable.
     """
-    chosen = get_law(law)
+    pooled = isinstance(law, str) and law == "pool"
+    chosen = CHINCHILLA if pooled else get_law(law)
     if len(chosen.variables) == 1:
         raise InputError(f"law {chosen.name!r} has one variable: use fit_power_law or fit_law")
     x: tuple[Any, ...] = (n_params, n_tokens)
@@ -139,21 +100,7 @@ def fit_joint(
         if unique_tokens is None:
             raise InputError(f"law {chosen.name!r} needs unique_tokens, the number of distinct tokens of each run")
         x = (*x, unique_tokens)
-    return fit_law(
-        chosen,
-        x,
-        loss,
-        objective=objective,
-        delta=delta,
-        fixed=fixed,
-        groups=groups,
-        bootstrap=bootstrap,
-        bootstrap_kind=bootstrap_kind,
-        labels=labels,
-        seed=seed,
-        notes=notes,
-        starts=starts,
-    )
+    return fit_law(chosen, x, loss, objective=objective, pool=pooled, **options)
 
 
 def fit_law(
@@ -161,6 +108,7 @@ def fit_law(
     x: Sequence[Any],
     loss: Any,
     *,
+    pool: bool = False,
     objective: str = "log_mse",
     delta: float = 1e-3,
     fixed: Mapping[str, float] | None = None,
@@ -172,9 +120,33 @@ def fit_law(
     notes: Mapping[str, str] | None = None,
     starts: int | Any = 48,
 ) -> FitResult:
-    """Fit any law; ``x`` holds one array (n,) per variable. See `fit_power_law` and `fit_joint`."""
-    from scaling_lib.fit import uncertainty
+    """Fit any law by two routes that share no start.
 
+    Parameters
+    ----------
+    law : a form by name, or a `Law`. x : one array (n,) per variable of the law. loss : (n,).
+    pool : whether predictions and intervals pool other forms with this one (`scaling_lib.fit.pool`); the parameters
+        are this form's in either case.
+    objective : ``"log_mse"`` (half the sum of squared log residuals), ``"huber"`` (sum of Huber terms with
+        ``delta``) or ``"lad"`` (sum of absolute log residuals): for the parameters. The pool's forms are fitted by
+        Huber's weights at 1.345 standard deviations.
+    fixed : parameters held at a natural value: the floor, an exponent, q.
+    groups : (n,) labels of runs that share a trunk, a seed or a budget, and with it part of their noise.
+    bootstrap : number of draws of the parameters; ``bootstrap_kind`` is ``"auto"``, ``"parametric"``, ``"residual"``,
+        ``"case"`` or ``"wild"`` (least squares only). seed : of the draws.
+    labels : (n,) names of the runs, for messages. notes : lines for the summary, such as {"N": "non-embedding"}.
+    starts : number of starting points of the first route, or an array (S, k) of natural parameters.
+
+    Returns
+    -------
+    FitResult. Its ``verdict(target)`` says whether the data can bear a prediction there.
+
+    Raises
+    ------
+    InputError
+        Arrays that are not positive finite numbers of one length, fewer runs than free parameters, an unknown law or
+        option.
+    """
     law = get_law(law)
     data = check.columns((*law.variables, "loss"), (*x, loss))
     objective = check.choice("objective", objective, OBJECTIVES)
@@ -191,10 +163,9 @@ def fit_law(
         raise InputError(f"labels has {len(labels)} entries for {n} runs: pass one name per run")
 
     theta, cost, certificate = certify(work, starts)
-    result = uncertainty.assemble(work, theta, cost, certificate, data, codes, objective, fixed, labels, notes)
-    if bootstrap:
-        result = uncertainty.add_draws(result, bootstrap, bootstrap_kind, seed)
-    return result
+    fields = assemble(work, theta, cost, certificate, data, codes, objective, fixed, labels, notes, pool)
+    result = FitResult(**fields)
+    return intervals.add_draws(result, bootstrap, bootstrap_kind, seed) if bootstrap else result
 
 
 def _threshold(objective: str, delta: float) -> float:

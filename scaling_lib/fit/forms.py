@@ -97,6 +97,25 @@ def chinchilla_seed(cube: Array, low: float) -> Array:
     return out
 
 
+def line(p: Array, x: tuple[Array, ...]) -> tuple[Array, Array]:
+    """exp(a - alpha u - beta v): a straight line (with D a plane) in the logarithms, for the loss's own logarithm."""
+    a, *slopes = _columns(p)
+    value = _exp(a - sum(s * u for s, u in zip(slopes, x, strict=True)))
+    return value, np.stack([value, *[-u * value for u in x]], axis=-2)
+
+
+def line_units(p: Array, log_x0: tuple[float, ...], log_l0: float) -> Array:
+    """See `Law.to_units`."""
+    out = np.array(p, dtype=float)
+    out[..., 0] += log_l0 + p[..., 1:] @ np.array(log_x0)
+    return out
+
+
+def line_seed(cube: Array, low: float) -> Array:
+    """Value 1 at the centre, slopes 0 to 0.5: the least-squares problem has one optimum."""
+    return np.concatenate([np.zeros_like(cube[..., :1]), 0.5 * cube[..., 1:]], axis=-1)
+
+
 def kaplan(p: Array, x: tuple[Array, ...]) -> tuple[Array, Array]:
     """(exp(r (n_c - u)) + exp(d_c - v))^alpha_D with r = alpha_N / alpha_D, in logarithms throughout."""
     n_c, d_c, a_n, a_d = _columns(p)

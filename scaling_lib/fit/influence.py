@@ -10,8 +10,8 @@ import numpy as np
 from scaling_lib.errors import InputError
 from scaling_lib.fit import check
 from scaling_lib.fit import setup as setups
+from scaling_lib.fit.fitted import Fitted
 from scaling_lib.fit.forms import Array
-from scaling_lib.fit.result import FitResult
 
 MOST_RUNS = 2000
 
@@ -30,7 +30,7 @@ class Influence:
     largest: int
 
 
-def leave_one_out(fit: FitResult, *target: Any) -> Influence:
+def leave_one_out(fit: Fitted, *target: Any) -> Influence:
     """Fit again without each run and predict at one target (the largest run's place without one).
 
     Raises
@@ -51,10 +51,10 @@ def leave_one_out(fit: FitResult, *target: Any) -> Influence:
             raise InputError("leave_one_out takes one target, not an array")
     else:
         point = tuple(np.array([fit.fit_range[v][1]]) for v in fit.law.variables)
-    work = fit.setup()
-    starts = np.concatenate([work.scaled(fit.values)[None, :], setups.seeds(work, 4)])
+    work = fit.work
+    starts = np.concatenate([fit.theta[None, :], setups.seeds(work, 4)])
     theta, _, _ = setups.descend(work, starts, np.broadcast_to(work.y, (n, n)), weight=1.0 - np.eye(n), keep=2)
     params = work.natural(theta)
     prediction = fit.law.value(params, *point)[:, 0]
-    change = prediction / fit.predict(*[p[0] for p in point]) - 1.0
+    change = prediction / fit.law.value(fit.values, *point) - 1.0
     return Influence(params, prediction, change, int(np.argmax(np.abs(change))))

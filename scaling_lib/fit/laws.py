@@ -141,6 +141,21 @@ CHINCHILLA = Law(
     seed_point=forms.chinchilla_seed,
 )
 
+LINE = Law(
+    name="line",
+    formula="L = A / (N^alpha D^beta)",
+    param_names=("A", "alpha", "beta"),
+    variables=("N", "D"),
+    logged=(True, False, False),
+    bounds=(AMPLITUDE, (-3.0, 3.0), (-3.0, 3.0)),
+    units=("loss x parameters^alpha x tokens^beta", "1", "1"),
+    nonlinear=(),
+    source="a straight line in the logarithms of the loss, N and D: the humblest form, no floor and no interaction",
+    core=forms.line,
+    to_units=forms.line_units,
+    seed_point=forms.line_seed,
+)
+
 KAPLAN = Law(
     name="kaplan",
     formula="L = ((N_c / N)^(alpha_N / alpha_D) + D_c / D)^alpha_D",
@@ -228,6 +243,7 @@ LAWS: dict[str, Law] = {
         POWER_N,
         POWER_D,
         CHINCHILLA,
+        LINE,
         KAPLAN,
         POWER_MEAN,
         DATA_CONSTRAINED,

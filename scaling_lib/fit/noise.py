@@ -5,7 +5,8 @@ squares on the *pseudo-residuals* psi(r) / m, where m is the mean of psi' [Huber
 squares, and for near-LAD objectives the sign of r times 1 / (2 f(0)), f the density of the noise. All formulas
 below are those of least squares on the pseudo-residuals.
 
-Noise need not be equal: with many ungrouped runs each run's own squared residual enters, the "sandwich" [White 1980].
+Noise need not be equal: with many ungrouped runs each run's own squared residual enters, the "sandwich" [White 1980],
+and `by_size` asks how the scatter changes with N and D.
 
 Runs that share a trunk share part of their noise. With ``groups`` the noise is a random effect: variance
 ``within`` for each run plus variance ``between`` for each group, both estimated from quadratic forms of the
@@ -26,7 +27,27 @@ from scaling_lib.fit.laws import Law
 MANY = 60  # degrees of freedom from which each run's own residual says how noisy it is
 WINDOW = 0.6  # half-width, in robust standard deviations, of the window that measures the density at 0
 PEAK = 2.0 * WINDOW * 0.3989423 / 0.4514938  # a normal density's height at 0 times the window, over its share inside
-EXACT_ROWS = 1500  # n x n matrices up to here; with more runs the groups' own number is enough
+MOST_GROUPS = 1500  # matrices of groups by groups up to here; with more the groups' own number is enough
+REPLICATES = 8  # spare runs of repeated (N, D) from which their scatter alone says how the noise changes with size
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What the design alone says, with k parameters of which some move.
+
+    inverse : (k, k) inverse of the objective's second derivative over the moving parameters, zero elsewhere.
+    influence : (n, k), what each run's pseudo-residual does to the parameters. basis : (n, r), orthonormal basis of
+    the Jacobian's columns. leverage : (n,). rank, condition : of the Jacobian with columns scaled to length 1.
+    blind : (k,) bool, parameters that no run informs.
+    """
+
+    inverse: Array
+    influence: Array
+    basis: Array
+    leverage: Array
+    rank: int
+    condition: float
+    blind: Array
 
 
 @dataclass(frozen=True)
@@ -34,32 +55,21 @@ class Noise:
     """Noise of the log losses round a fit.
 
     within, between : variances of the pseudo-residuals of a run, and of what its group shares (0 without groups).
-    each : with many ungrouped runs the squared pseudo-residual of each (n,), widened for leverage; else None.
+    squares : with many ungrouped runs the squared pseudo-residual of each (n,), widened for leverage; else None.
     sigma : standard deviation of the log loss of a new run, group effect included.
-    doubt : what the uncertainty of m adds to 1 / (degrees of freedom); 0 for least squares.
-    shrunk : how much wider the noise is than the residuals, beyond sqrt(n / dof): robust fits of groups.
-    inverse : (k, k) inverse of the objective's second derivative over the free parameters, zero elsewhere.
-    rank, condition : of the Jacobian with columns scaled to length 1.
-    blind : (k,) bool, parameters that no run informs. leverage : (n,).
-    spread : (n, k): what each run's pseudo-residual does to the parameters.
-    basis : (n, r), orthonormal basis of the Jacobian's columns.
+    density_variance : what the uncertainty of m adds to 1 / (degrees of freedom); 0 for least squares.
+    absorbed : how much wider the noise is than the residuals, beyond sqrt(n / dof): robust fits of groups.
     codes : (n,) clusters or None. dof : runs less free parameters.
-    moments : what the degrees of freedom with groups are computed from.
+    moments : inverse moment matrix and covariance of the two forms, from which degrees of freedom are computed.
     """
 
+    geometry: Geometry
     within: float
     between: float
-    each: Array | None
+    squares: Array | None
     sigma: float
-    doubt: float
-    shrunk: float
-    inverse: Array
-    rank: int
-    condition: float
-    blind: Array
-    leverage: Array
-    spread: Array
-    basis: Array
+    density_variance: float
+    absorbed: float
     codes: Array | None
     dof: int
     moments: tuple[Array, Array] | None
@@ -69,29 +79,27 @@ class Noise:
 
         H is the objective's second derivative: moving a function by e costs e^2 / (2 g' H^-1 g).
         """
-        bend = np.einsum("mi,ij,mj->m", gradient, self.inverse, gradient)
-        weight = gradient @ self.spread.T  # (m, n): what each run's pseudo-residual contributes
-        if self.each is not None:
-            variance, dof = weight**2 @ self.each, np.full(len(bend), float(self.dof))
+        bend = np.einsum("mi,ij,mj->m", gradient, self.geometry.inverse, gradient)
+        weight = gradient @ self.geometry.influence.T  # (m, n): what each run's pseudo-residual contributes
+        if self.squares is not None:
+            variance, dof = weight**2 @ self.squares, np.full(len(bend), float(self.dof))
         elif self.codes is None:
             variance, dof = self.within * np.sum(weight**2, axis=1), np.full(len(bend), float(self.dof))
         else:
             variance, dof = self._grouped(weight)
-        return variance, bend, 1.0 / (1.0 / np.maximum(dof, 1.0) + self.doubt)
+        return variance, bend, 1.0 / (1.0 / np.maximum(dof, 1.0) + self.density_variance)
 
     def _grouped(self, weight: Array) -> tuple[Array, Array]:
         """Variance and degrees of freedom of combinations (m, n) of the runs' noise with its shared part."""
         assert self.codes is not None
-        groups = np.zeros((len(weight), int(self.codes.max()) + 1))
-        for g in range(groups.shape[1]):
-            groups[:, g] = weight[:, self.codes == g].sum(axis=1)
-        own, shared = np.sum(weight**2, axis=1), np.sum(groups**2, axis=1)
+        shared_weight = weight @ one_hot(self.codes)
+        own, shared = np.sum(weight**2, axis=1), np.sum(shared_weight**2, axis=1)
         variance = self.within * own + self.between * shared
         if self.moments is None:
-            return variance, np.full(len(own), max(1.0, groups.shape[1] - 1.0))
-        inverse, wobble = self.moments
+            return variance, np.full(len(own), max(1.0, shared_weight.shape[1] - 1.0))
+        inverse, covariance = self.moments
         q = np.stack([own, shared], axis=1) @ inverse  # variance = q . (within form, between form)
-        noise = np.maximum(np.einsum("mi,ij,mj->m", q, wobble, q), 1e-300)
+        noise = np.maximum(np.einsum("mi,ij,mj->m", q, covariance, q), 1e-300)
         return variance, np.clip(2.0 * variance**2 / noise, 1.0, float(max(self.dof, 1)))
 
     def cluster_widened(self, residuals: Array) -> Array:
@@ -99,21 +107,39 @@ class Noise:
         out = residuals.copy()
         for g in range(int(self.codes.max()) + 1 if self.codes is not None else 0):
             rows = self.codes == g
-            hat = self.basis[rows] @ self.basis[rows].T
+            hat = self.geometry.basis[rows] @ self.geometry.basis[rows].T
             values, vectors = np.linalg.eigh(np.eye(len(hat)) - hat)
             out[rows] = vectors @ ((vectors.T @ residuals[rows]) / np.sqrt(np.maximum(values, 0.05)))
         return out
 
     def covariance(self) -> Array:
         """Covariance (k, k) of the scaled working parameters."""
-        if self.each is not None:
-            return (self.spread.T * self.each) @ self.spread
-        cov = self.within * (self.spread.T @ self.spread)
+        influence = self.geometry.influence
+        if self.squares is not None:
+            return (influence.T * self.squares) @ influence
+        cov = self.within * (influence.T @ influence)
         if self.codes is not None and self.between > 0:
-            for g in range(int(self.codes.max()) + 1):
-                total = self.spread[self.codes == g].sum(axis=0)
-                cov = cov + self.between * np.outer(total, total)
+            total = one_hot(self.codes).T @ influence
+            cov = cov + self.between * (total.T @ total)
         return cov
+
+    def whitened(self, values: Array, codes: Array | None) -> Array:
+        """``values`` (n, ...) of runs in groups ``codes`` so that noise shared in a group counts once.
+
+        Multiplies by within^1/2 times the inverse root of the groups' covariance: what is left has variance ``within``.
+        """
+        if codes is None or self.between <= 0 or self.within <= 0:
+            return values
+        member = one_hot(codes)
+        count = member.sum(axis=0)
+        kept = np.sqrt(self.within / (self.within + count * self.between))
+        flat = values.reshape(len(values), -1)
+        return (flat - ((1.0 - kept) / count)[codes, None] * (member.T @ flat)[codes]).reshape(values.shape)
+
+
+def one_hot(codes: Array) -> Array:
+    """Membership (n, G) of integer codes 0..G-1."""
+    return (codes[:, None] == np.arange(int(codes.max()) + 1)).astype(float)
 
 
 def log_jacobian(law: Law, working: Array, log_x: tuple[Array, ...]) -> tuple[Array, Array]:
@@ -140,35 +166,29 @@ def measure(jac: Array, residuals: Array, moving: Array, dof: int, delta: float,
     everywhere = np.zeros(k, dtype=bool)
     everywhere[moving] = blind
     pooled = float(np.sum(pseudo**2) / dof) if dof > 0 else 0.0
-    within, between, moments, each, shrunk = pooled, 0.0, None, None, 1.0
+    within, between, moments, squares, absorbed = pooled, 0.0, None, None, 1.0
     if many:
         pull = np.einsum("ni,ni->n", jac @ unit, jac)
-        each = pseudo**2 / np.clip(1.0 - pull * near, 0.05, 1.0) * (len(pseudo) / dof if np.isfinite(delta) else 1.0)
+        squares = pseudo**2 / np.clip(1.0 - pull * near, 0.05, 1.0) * (len(pseudo) / dof if np.isfinite(delta) else 1.0)
         leverage = pull * near
     elif codes is not None and dof > 0:
         within, between, moments = _components(pseudo, jac @ full_half, codes, pooled)
         if np.isfinite(delta):
             # A fit absorbs far more of what few groups share than n / dof allows for. The residuals are that much
             # narrower than the noise, and the density at 0, from which m is read, that much too high.
-            shrunk = max(1.0, float(np.sqrt((within + between) / max(pooled, 1e-300))))
-            slope = slope / shrunk
-            within, between = within * shrunk**2, between * shrunk**2
+            absorbed = max(1.0, float(np.sqrt((within + between) / max(pooled, 1e-300))))
+            slope = slope / absorbed
+            within, between = within * absorbed**2, between * absorbed**2
             if moments is not None:
-                moments = moments[0], moments[1] * shrunk**4
+                moments = moments[0], moments[1] * absorbed**4
     return Noise(
+        geometry=Geometry(unit / slope, jac @ unit, jac @ full_half, leverage, rank, condition, everywhere),
         within=within,
         between=between,
-        each=each,
-        sigma=float(np.sqrt(within + between)) if np.isinf(delta) else shrunk * robust_sigma(residuals, dof),
-        doubt=_slope_doubt(near, dof),
-        shrunk=shrunk,
-        inverse=unit / slope,
-        rank=rank,
-        condition=condition,
-        blind=everywhere,
-        leverage=leverage,
-        spread=jac @ unit,
-        basis=jac @ full_half,
+        squares=squares,
+        sigma=float(np.sqrt(within + between)) if np.isinf(delta) else absorbed * robust_sigma(residuals, dof),
+        density_variance=_density_variance(near, dof),
+        absorbed=absorbed,
         codes=codes,
         dof=dof,
         moments=moments,
@@ -213,7 +233,7 @@ def pseudo_residuals(residuals: Array, dof: int, delta: float) -> tuple[Array, f
     return psi / slope, slope, inside * (n / max(int(inside.sum()), 1))
 
 
-def _slope_doubt(near: Array, dof: int) -> float:
+def _density_variance(near: Array, dof: int) -> float:
     """A variance with 1/m^2 in it varies by 4 (1 - p)/(dof p), relative squared, where m counts a share p of the runs.
 
     A chi-square on nu degrees of freedom varies by 2/nu: the sum of both is 2 over the degrees of freedom of the whole.
@@ -232,24 +252,26 @@ def robust_sigma(residuals: Array, dof: int) -> float:
 def _components(r: Array, basis: Array, codes: Array, pooled: float) -> tuple[float, float, tuple[Array, Array] | None]:
     """Variances within and between groups, and (inverse of the moment matrix, covariance of the two forms).
 
-    ``basis`` (n, r) is an orthonormal basis of the Jacobian's columns; M = I - basis basis' makes residuals. The forms
-    are r'P r with P the projection on group means, and r'(I - P) r.
+    ``basis`` (n, p) is an orthonormal basis of the Jacobian's columns; M = I - basis basis' makes residuals. The forms
+    are r'P r with P = Q Q' the projection on group means, and r'(I - P) r. With V = M Q and H = V'V, M P M = V V', and
+    every trace below is one of matrices of groups by groups.
     """
-    n, count = len(r), int(codes.max()) + 1
-    onehot = (codes[:, None] == np.arange(count)).astype(float)
-    size = onehot.sum(axis=0)
-    mean_form = float(np.sum((onehot.T @ r) ** 2 / size))
+    n, p = basis.shape
+    member = one_hot(codes)
+    size = member.sum(axis=0)
+    count = len(size)
+    mean_form = float(np.sum((member.T @ r) ** 2 / size))
     rest_form = float(np.sum(r**2)) - mean_form
-    if n > EXACT_ROWS:
-        within = rest_form / max(n - count - basis.shape[1], 1)
+    if count > MOST_GROUPS:
+        within = rest_form / max(n - count - p, 1)
         between = max((mean_form - count * within) / max(float(size.mean()) * (count - 1), 1.0), 0.0)
         return within, between, None
-    maker = np.eye(n) - basis @ basis.T
-    project = (onehot / size) @ onehot.T
-    group = onehot @ onehot.T
-    forms = (np.eye(n) - project, project)
-    made = [maker @ f @ maker for f in forms]
-    moment = np.array([[np.trace(m), np.sum(m * group)] for m in made])
+    root = member / np.sqrt(size)
+    inner = basis.T @ root
+    h = np.eye(count) - inner.T @ inner
+    sh = size[:, None] * h
+    trace_h, trace_sh, trace_hsh = float(np.trace(h)), float(np.trace(sh)), float(np.sum(h * sh))
+    moment = np.array([[n - p - trace_h, trace_sh - trace_hsh], [trace_h, trace_hsh]])
     if abs(np.linalg.det(moment)) < 1e-9 * abs(moment).max() ** 2:
         return pooled, 0.0, None  # every run its own group, or nothing left within one: the two cannot be told apart
     inverse = np.linalg.inv(moment)
@@ -257,7 +279,90 @@ def _components(r: Array, basis: Array, codes: Array, pooled: float) -> tuple[fl
     within, between = max(float(within), 1e-3 * pooled), max(float(between), 0.0)
     if between == 0.0:
         within = pooled
-    omega = within * np.eye(n) + between * group
-    rolled = [m @ omega for m in made]
-    wobble = np.array([[2.0 * np.sum(a * b.T) for b in rolled] for a in rolled])
-    return within, between, (inverse, wobble)
+    # Omega = within I + between Z Z', Z Z' = Q S Q'. The covariance of two forms is twice a trace with Omega in it.
+    x = within * np.eye(count) + between * sh
+    both = float(np.sum((h @ x) * (h @ x).T))
+    half = float(np.sum(x * (h @ x)))
+    whole = within**2 * (n - p) + 2.0 * within * between * trace_sh + between**2 * float(np.sum(sh * sh.T))
+    return within, between, (inverse, 2.0 * np.array([[whole - 2.0 * half + both, half - both], [half - both, both]]))
+
+
+@dataclass(frozen=True)
+class SizeNoise:
+    """How the scatter of a run's log loss changes with the law's variables: exp(slopes . (ln x - centre)).
+
+    slopes, centre, low, high : (v,); outside the runs the scatter stays as at their edge. Its mean square over the
+    runs is 1. source : "replicates", "residuals", or "" where no change is seen.
+    """
+
+    slopes: Array
+    centre: Array
+    low: Array
+    high: Array
+    source: str
+
+    def __call__(self, log_x: tuple[Array, ...]) -> Array:
+        """Scatter (n,) relative to the runs' own root mean square."""
+        inside = np.clip(np.stack(log_x, axis=1), self.low, self.high)
+        return np.exp((inside - self.centre) @ self.slopes)
+
+
+def by_size(log_x: tuple[Array, ...], log_loss: Array, residuals: Array, leverage: Array) -> SizeNoise:
+    """Scatter as a function of size: from runs of one (N, D) where enough repeat, else from a fit's residuals (n,).
+
+    The logarithm of each run's own deviation is regressed on ln x. A slope is shrunk by 1 - 2 (error / slope)^2, and is
+    0 where that is negative: noise that changes with size must be seen before it is believed.
+    """
+    x = np.stack(log_x, axis=1)
+    low, high = x.min(axis=0), x.max(axis=0)
+    deviation, rows, spare, source = residuals / np.sqrt(np.clip(1.0 - leverage, 0.05, 1.0)), x, len(x), "residuals"
+    repeats = replicates(log_x, log_loss)
+    if repeats.many:
+        keep = repeats.repeated
+        deviation, rows, spare, source = repeats.deviation[keep], x[keep], repeats.spare, "replicates"
+    design = np.column_stack([np.ones(len(rows)), rows - rows.mean(axis=0)])
+    slopes = np.zeros(x.shape[1])
+    free = spare - design.shape[1]
+    typical = np.median(np.abs(deviation))
+    if free >= 4 and typical > 0 and np.linalg.matrix_rank(design, tol=1e-6) == design.shape[1]:
+        size = np.log(np.maximum(np.abs(deviation), 0.15 * typical))
+        found, *_ = np.linalg.lstsq(design, size, rcond=None)
+        rest = float(np.sum((size - design @ found) ** 2)) / free
+        error = np.diag(np.linalg.inv(design.T @ design))[1:] * rest
+        seen = found[1:] != 0
+        slopes[seen] = found[1:][seen] * np.maximum(0.0, 1.0 - 2.0 * error[seen] / found[1:][seen] ** 2)
+    exponent = (x - x.mean(axis=0)) @ slopes
+    top = exponent.max()
+    offset = top + 0.5 * np.log(np.mean(np.exp(2.0 * (exponent - top))))  # ln of the root mean square
+    norm = float(slopes @ slopes)
+    centre = x.mean(axis=0) + (slopes * offset / norm if norm > 0 else 0.0)
+    return SizeNoise(slopes, centre, low, high, source if slopes.any() else "")
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """Runs that repeat an (N, D).
+
+    repeated : (n,) bool. deviation : (n,) from the mean of the m runs there, times sqrt(m / (m - 1)); 0 for others.
+    cell : (n,) which (N, D), 0, 1, ... spare : runs less distinct (N, D): degrees of freedom of the variance.
+    """
+
+    repeated: Array
+    deviation: Array
+    cell: Array
+    spare: int
+
+    @property
+    def many(self) -> bool:
+        """Whether there are enough to measure the noise by them alone."""
+        return self.spare >= REPLICATES
+
+
+def replicates(log_x: tuple[Array, ...], log_loss: Array) -> Replicates:
+    """Which runs repeat an (N, D), to 9 digits of the logarithms, and by how much their log losses (n,) differ."""
+    _, cell = np.unique(np.round(np.stack(log_x, axis=1), 9), axis=0, return_inverse=True)
+    cell = cell.ravel()
+    size = np.bincount(cell)[cell]
+    mean = (np.bincount(cell, log_loss) / np.bincount(cell))[cell]
+    deviation = np.where(size > 1, log_loss - mean, 0.0) * np.sqrt(size / np.maximum(size - 1.0, 1.0))
+    return Replicates(size > 1, deviation, cell, len(cell) - int(cell.max()) - 1)

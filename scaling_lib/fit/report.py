@@ -159,6 +159,7 @@ def fit_table(
         form,
         tuple(table.get(v) for v in form.variables),
         table.loss,
+        pool=law == "auto",
         objective=objective or ("huber" if len(form.variables) > 1 else "log_mse"),
         delta=delta,
         fixed=fixed,

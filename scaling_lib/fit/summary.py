@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 
 from scaling_lib.errors import InputError
+from scaling_lib.fit.fitted import Fitted
+from scaling_lib.fit.forms import Array
 from scaling_lib.fit.influence import leave_one_out
-from scaling_lib.fit.result import FitResult, Verdict
-from scaling_lib.fit.verdict import run_name
+from scaling_lib.fit.intervals import parameter_interval
+from scaling_lib.fit.pool import Pool
+from scaling_lib.fit.verdict import Verdict
 
 OBJECTIVE = {
     "log_mse": "half the sum of squared log residuals",
@@ -20,12 +23,12 @@ OBJECTIVE = {
 MOST_EXCLUDED = 300  # runs; beyond, leaving out each in turn takes longer than a reader of a summary waits
 
 
-def parameter_text(fit: FitResult, name: str) -> str:
+def parameter_text(fit: Fitted, name: str) -> str:
     """The value with its error and 90% interval, or its bound: a floor at 0 is never printed as an estimate."""
     value = fit.params[name]
     if name in fit.fixed:
         return f"{value:.6g} (held)"
-    low, high = fit.parameter_interval(name)
+    low, high = parameter_interval(fit, name)
     if name in fit.diagnostics["at_bound"]:
         where = "at its bound (0)" if name == "E" else f"at its bound ({value:.3g})"
         return where if not np.isfinite(high) else f"{where}; 90% interval up to {high:.3g}"
@@ -34,9 +37,13 @@ def parameter_text(fit: FitResult, name: str) -> str:
     return f"{value:.6g} ± {fit.stderr[name]:.2g}; 90% interval {low:.4g} to {high:.4g}"
 
 
-def rows(fit: FitResult, *target: Any) -> list[tuple[str, str]]:
-    """The checklist as (item, answer) pairs."""
-    verdict = fit.verdict(*target)
+Answers = tuple[Array, tuple[Array, Array], tuple[Array, Array]]  # prediction, interval of the mean, of a new run
+
+
+def rows(
+    fit: Fitted, pool: Pool | None, verdict: Verdict, target: tuple[Any, ...] = (), answers: Answers | None = None
+) -> list[tuple[str, str]]:
+    """The checklist as (item, answer) pairs; ``answers`` at a target that is not refused."""
     certificate = fit.diagnostics["certificate"]
     delta = f", delta {fit.delta:g}" if fit.objective_name == "huber" else ""
     out = [("form", f"{fit.law.formula} ({fit.law.source})")]
@@ -51,34 +58,34 @@ def rows(fit: FitResult, *target: Any) -> list[tuple[str, str]]:
         ("certificate", fit.message),
         ("conditioning", _conditioning(fit)),
         ("noise", _noise(fit)),
-        ("intervals", _method(fit)),
+        ("intervals", _method(fit, pool)),
         ("exclusions", _exclusions(fit, *target)),
         ("conventions", "N, D and the loss as passed in; all runs passed in are used"),
     ]
     out += list(fit.notes.items())
     if target:
-        out.append(("prediction", _prediction(fit, verdict, *target)))
+        out.append(("prediction", _prediction(answers)))
     out.append(("verdict", str(verdict)))
     out.append(("R-squared", f"{fit.r2:.4f}, for history: any smooth fall scores high; the verdict is {verdict.level}"))
     return out
 
 
-def _dof(fit: FitResult) -> str:
+def _dof(fit: Fitted) -> str:
     groups = f"; {fit.diagnostics['groups']} groups" if fit.diagnostics["groups"] else ""
     return f"{fit.dof} degrees of freedom{groups}"
 
 
-def _conditioning(fit: FitResult) -> str:
+def _conditioning(fit: Fitted) -> str:
     condition = fit.diagnostics["condition"]
     number = f"{condition:.3g}" if np.isfinite(condition) else "infinite"
     i = int(np.argmax(fit.diagnostics["leverage"]))
     return (
         f"Jacobian of rank {fit.diagnostics['rank']}, condition number {number}; "
-        f"largest leverage {fit.diagnostics['leverage'][i]:.2f}, {run_name(fit, i)}"
+        f"largest leverage {fit.diagnostics['leverage'][i]:.2f}, {fit.run_name(i)}"
     )
 
 
-def _noise(fit: FitResult) -> str:
+def _noise(fit: Fitted) -> str:
     if fit.dof <= 0:
         return "unknown: as many parameters as runs"
     text = f"{100 * fit.sigma:.2g}% of the loss from run to run"
@@ -90,13 +97,18 @@ def _noise(fit: FitResult) -> str:
     return text
 
 
-def _method(fit: FitResult) -> str:
+def _method(fit: Fitted, pool: Pool | None) -> str:
+    if fit.pooled and pool is not None:
+        each = ", ".join(
+            f"{m.name} {m.weight:.0%}" + (f" ({100 * m.error:.2g}% off)" if m.cuts else "") for m in pool.members
+        )
+        return f"several forms pooled by how they predict the largest of these runs from the smaller ones: {each}"
     if fit.draws is None:
         return "profile likelihood with t quantiles"
     return f"{len(fit.draws)} {fit.bootstrap_kind} bootstrap draws, 9 starts in each"
 
 
-def _exclusions(fit: FitResult, *target: Any) -> str:
+def _exclusions(fit: Fitted, *target: Any) -> str:
     if fit.dof < 1 or fit.n_points > MOST_EXCLUDED:
         return "none tried"
     try:
@@ -105,32 +117,28 @@ def _exclusions(fit: FitResult, *target: Any) -> str:
         without = leave_one_out(fit)
     i = without.largest
     return (
-        f"none; without {run_name(fit, i)}, the one that matters most, the prediction"
+        f"none; without {fit.run_name(i)}, the one that matters most, the prediction"
         f"{'' if target else ' at the largest run'} moves by {100 * without.change[i]:+.2g}%"
     )
 
 
-def _prediction(fit: FitResult, verdict: Verdict, *target: Any) -> str:
-    if verdict.refused:
+def _prediction(answers: Answers | None) -> str:
+    if answers is None:
         return "none: see the verdict"
-    centre = np.atleast_1d(fit.predict(*target)).ravel()
-    mean = [np.atleast_1d(v).ravel() for v in fit.interval(*target)]
-    new = [np.atleast_1d(v).ravel() for v in fit.interval(*target, kind="new_run")]
+    centre, mean, new = answers
     return "; ".join(
         f"{c:.4g}, 90% interval {a:.4g} to {b:.4g} (a new run: {p:.4g} to {q:.4g})"
         for c, a, b, p, q in zip(centre, *mean, *new, strict=True)
     )
 
 
-def text(fit: FitResult, *target: Any) -> str:
+def text(listed: list[tuple[str, str]]) -> str:
     """The checklist as lines of ``item: answer``."""
-    return "\n".join(f"{item}: {answer}" for item, answer in rows(fit, *target))
+    return "\n".join(f"{item}: {answer}" for item, answer in listed)
 
 
-def html(fit: FitResult) -> str:
+def html(listed: list[tuple[str, str]]) -> str:
     """The checklist as an HTML table."""
     cell = "style='text-align:left'"
-    body = "".join(
-        f"<tr><th {cell}>{markup.escape(a)}</th><td {cell}>{markup.escape(b)}</td></tr>" for a, b in rows(fit)
-    )
+    body = "".join(f"<tr><th {cell}>{markup.escape(a)}</th><td {cell}>{markup.escape(b)}</td></tr>" for a, b in listed)
     return f"<table>{body}</table>"

@@ -1,63 +1,109 @@
-"""Say whether a fit can bear a prediction: from identifiability and noise, never from R-squared.
+"""Say whether a fit can bear a prediction: from identifiability, noise and hold-outs, never from R-squared.
 
 In order: are there enough runs? Do the losses fall at all (`no trend`)? Can these runs tell the parameters apart, and
 does the target lie where they speak (`not identifiable`)? What else is doubtful (`weak`)? Only what is left is
-`supported`.
+`supported`: the forms agree at the target, and the largest runs were predicted from the smaller ones.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.special import fdtrc, stdtr
 
-from scaling_lib.fit import check
+from scaling_lib.fit import check, intervals
+from scaling_lib.fit.fitted import Fitted
 from scaling_lib.fit.forms import Array
-from scaling_lib.fit.noise import log_jacobian, measure, pseudo_residuals
-from scaling_lib.fit.result import FitResult, Verdict
-from scaling_lib.fit.uncertainty import noise_of, parameter_interval
+from scaling_lib.fit.misfit import MATERIAL
+from scaling_lib.fit.noise import measure, pseudo_residuals, replicates
+from scaling_lib.fit.pool import Pool
 
 TREND_P = 0.01  # a fall along a straight line must be this unlikely to be noise
 # and by the tests that ask again where the line is a bad ruler: together flat runs pass once in 70 times
 SECOND_P = 0.0025
-FLAT = 0.005  # losses that all lie this close together are flat: a seed or the size of a fresh model moves them as much
+FLAT = 0.005  # losses this close together are flat where no repeats say better: the size of a fresh model moves them
+TURN_P = 0.001  # a rise after the least loss must be this unlikely to be noise, and FLAT or more of the loss
 FAR_DECADES = 1.5  # 30 times beyond the runs is where published back-tests end well ...
 # ... and no target is believed that lies further beyond the runs than the runs themselves span.
 WIDE, HOPELESS = 0.10, 0.40  # width of the 90% interval, as a share of the loss: weak, refused
-LACK_P = 0.01  # residuals that bend this clearly are taken to be no noise
 NOISY = 0.10
 COLLINEAR = 0.9995  # correlation of ln N and ln D from which D/N is one number
+TOGETHER = 0.95  # and from which one cannot tell with which of the two the losses fall
+AGREE = 0.02  # of the loss: forms further apart at the target do not agree
+HELD = 0.75  # share of the rolling hold-out inside its 90% intervals
+LIGHT = 0.1  # weight in the pool below which a form is taken to be outdone
 
 
-def judge(fit: FitResult, *target: Any) -> Verdict:
+@dataclass(frozen=True)
+class Verdict:
+    """May this fit be believed at the target?
+
+    level : ``"supported"``, ``"weak"``, ``"not identifiable"`` or ``"no trend"``. reasons : plain
+        sentences with numbers.
+    """
+
+    level: str
+    reasons: tuple[str, ...]
+
+    @property
+    def refused(self) -> bool:
+        """True where no prediction should be quoted."""
+        return self.level in ("not identifiable", "no trend")
+
+    def __str__(self) -> str:
+        return self.level + (": " + "; ".join(self.reasons) if self.reasons else "")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What holds at every target. flat : why there is no trend, or "". refusals, doubts : plain sentences."""
+
+    flat: str
+    refusals: tuple[str, ...]
+    doubts: tuple[str, ...]
+
+
+def standing(fit: Fitted, pool: Pool | None) -> Standing:
+    """What a fit's verdict says whatever the target."""
+    few = _too_few(fit)
+    flat = _turn(fit) or ("" if few else _no_trend(fit))
+    if flat:
+        return Standing(flat, (), ())
+    refusals = [*few, *_design(fit)]
+    if fit.misfit.absurd and not fit.pooled:
+        refusals.append(f"{_bends(fit)}: these runs follow another form{_better(fit, pool)}")
+    return Standing("", tuple(refusals), () if few else tuple(_doubts(fit, pool)))
+
+
+def judge(fit: Fitted, pool: Pool | None, stands: Standing, *target: Any) -> Verdict:
     """The verdict at a target (for arrays the worst of them), or at the largest run without one."""
     points = _points(fit, target)
-    few = _too_few(fit)
-    flat = "" if few else _no_trend(fit)
-    if flat:
-        return Verdict("no trend", (flat,))
+    if stands.flat:
+        return Verdict("no trend", (stands.flat,))
     if len(points[0]) == 0:
         return Verdict("supported", ())
     far, doubts = _distance(fit, points)
-    refusals = few + _design(fit) + far
+    refusals = [*stands.refusals, *far]
     if not refusals:
-        refusals, wide = _width(fit, points)
+        refusals, wide = _width(fit, pool, points)
         doubts += wide
     if refusals:
         return Verdict("not identifiable", tuple(refusals))
-    doubts += _fit_doubts(fit)
+    if fit.pooled and pool is not None:
+        doubts += _apart(pool, points)
+    doubts += stands.doubts
     return Verdict("weak" if doubts else "supported", tuple(doubts))
 
 
-def _points(fit: FitResult, target: tuple[Any, ...]) -> tuple[Array, ...]:
+def _points(fit: Fitted, target: tuple[Any, ...]) -> tuple[Array, ...]:
     if target:
         return check.targets(fit.law.variables, target)[0]
     return tuple(np.array([fit.fit_range[v][1]]) for v in fit.law.variables)
 
 
-def _log_line(fit: FitResult) -> tuple[list[str], Array]:
+def _log_line(fit: Fitted) -> tuple[list[str], Array]:
     """Variables that vary, and the design matrix (n, 1 + m) of a straight line in their centred logarithms."""
     names, columns = [], [np.ones(fit.n_points)]
     for name in fit.law.variables:
@@ -69,27 +115,26 @@ def _log_line(fit: FitResult) -> tuple[list[str], Array]:
     return names, np.column_stack(columns)
 
 
-def _slopes(fit: FitResult) -> tuple[list[str], list[bool], float]:
-    """Variables that vary, whether the loss falls with each beyond its noise, and the noise round a straight line."""
-    names, design = _log_line(fit)
+def _slopes(fit: Fitted, design: Array) -> tuple[list[bool], float]:
+    """Whether the loss falls beyond its noise along each column after the first, and the noise round the plane."""
     y = np.log(fit.data["loss"])
     y = y - y.mean()
     dof = len(y) - design.shape[1]
-    if dof < 1 or not names:
-        return names, [], 0.0
-    line = np.linalg.lstsq(design, y, rcond=None)[0]
-    rest = y - design @ line
+    if dof < 1 or design.shape[1] < 2:
+        return [], 0.0
+    plane = np.linalg.lstsq(design, y, rcond=None)[0]
+    rest = y - design @ plane
     noise = measure(design, rest, np.ones(design.shape[1], dtype=bool), dof, np.inf, fit.groups)
     variance, _, freedom = noise.contrast(np.eye(design.shape[1])[1:])
     falls = []
-    for slope, var, free in zip(line[1:], variance, freedom, strict=True):
+    for slope, var, free in zip(plane[1:], variance, freedom, strict=True):
         if var <= 0:
             falls.append(bool(slope < -1e-9))
         else:
             falls.append(bool(stdtr(free, slope / np.sqrt(var)) < TREND_P))
-    if len(names) == 1 and not falls[0] and fit.groups is None:
+    if design.shape[1] == 2 and not falls[0] and fit.groups is None:
         falls[0] = _ranks_fall(design[:, 1], y)
-    return names, falls, float(np.sqrt(np.sum(rest**2) / dof))
+    return falls, float(np.sqrt(np.sum(rest**2) / dof))
 
 
 def _ranks_fall(u: Array, y: Array) -> bool:
@@ -104,7 +149,7 @@ def _ranks_fall(u: Array, y: Array) -> bool:
     return bool(n >= 7 and stdtr(n - 2, rho * np.sqrt((n - 2) / max(1.0 - rho**2, 1e-12))) < SECOND_P)
 
 
-def _law_beats_constant(fit: FitResult) -> bool:
+def _law_beats_constant(fit: Fitted) -> bool:
     """An F test of the law, which can only fall, against one loss for all runs, in the fit's own objective.
 
     A straight line fits a steep ladder badly, and one wild run spoils it; the law's own residuals are the better ruler.
@@ -131,18 +176,28 @@ def _deviance(r: Array, delta: float) -> float:
     return float(np.sum(psi * (r - 0.5 * psi)))
 
 
-@lru_cache(maxsize=64)  # a slider asks one fit about many targets; a fit does not change
-def _no_trend(fit: FitResult) -> str:
-    names, falls, noise = _slopes(fit)
+def _fall_together(fit: Fitted, names: list[str], design: Array) -> bool:
+    """Whether two variables rise together and the losses fall along them, though neither slope alone is sure."""
+    if len(names) != 2 or abs(np.corrcoef(design[:, 1], design[:, 2])[0, 1]) < TOGETHER:
+        return False
+    falls, _ = _slopes(fit, np.column_stack([design[:, 0], design[:, 1] + design[:, 2]]))
+    return bool(falls and falls[0])
+
+
+def _no_trend(fit: Fitted) -> str:
+    names, design = _log_line(fit)
     if not names and fit.n_points > 1:
         return f"every run has the same {' and '.join(fit.law.variables)}: there is nothing to see a trend along"
+    falls, noise = _slopes(fit, design)
     loss = fit.data["loss"]
-    if fit.n_points > 2 and loss.max() < (1.0 + FLAT) * loss.min():
+    repeats = replicates(fit.work.log_x, fit.work.y)
+    measured = repeats.many and any(falls)
+    if fit.n_points > 2 and loss.max() < (1.0 + FLAT) * loss.min() and not measured:
         return (
             f"the losses are flat: from {loss.min():.4g} to {loss.max():.4g}, all within "
             f"{100 * (loss.max() / loss.min() - 1):.2g}% of each other"
         )
-    if not falls or any(falls) or _law_beats_constant(fit):
+    if not falls or any(falls) or _law_beats_constant(fit) or _fall_together(fit, names, design):
         return ""
     return (
         f"the losses do not fall with {' or '.join(names)} beyond their noise: from the smallest run to the largest "
@@ -151,13 +206,38 @@ def _no_trend(fit: FitResult) -> str:
     )
 
 
-def _ends(fit: FitResult) -> str:
+def _ends(fit: Fitted) -> str:
     size = np.prod([fit.data[v] / fit.fit_range[v][1] for v in fit.law.variables], axis=0)
     loss = fit.data["loss"]
     return f"from {loss[int(np.argmin(size))]:.4g} to {loss[int(np.argmax(size))]:.4g}"
 
 
-def _too_few(fit: FitResult) -> list[str]:
+def _turn(fit: Fitted) -> str:
+    """A ladder whose losses fall and then rise, by more than repeats of its runs scatter: no law here can follow it."""
+    repeats = replicates(fit.work.log_x, fit.work.y)
+    if len(fit.law.variables) != 1 or repeats.spare < 3:
+        return ""
+    cell, count = repeats.cell, np.bincount(repeats.cell)
+    x, mean = (np.bincount(cell, v) / count for v in (fit.work.log_x[0], fit.work.y))  # cells stand in order of size
+    least, last = int(np.argmin(mean)), len(x) - 1
+    if not 0 < least < last:
+        return ""
+    scatter = float(np.sqrt(np.sum((fit.work.y - mean[cell]) ** 2) / repeats.spare))
+    rise = mean[last] - mean[least]
+    error = max(scatter * np.sqrt(1.0 / count[least] + 1.0 / count[last]), 1e-12)
+    if rise < FLAT or stdtr(repeats.spare, -rise / error) > TURN_P:
+        return ""
+    name = fit.law.variables[0]
+    size = np.exp(x + fit.work.log_x0[0])
+    level = np.exp(mean + fit.work.log_l0)
+    return (
+        f"the losses fall, then rise: from {level[0]:.4g} at {name} = {size[0]:.3g} to {level[least]:.4g} at "
+        f"{size[least]:.3g}, then {level[last]:.4g} at {size[last]:.3g}, where repeated runs scatter by "
+        f"{100 * scatter:.2g}%: no law that only falls follows them"
+    )
+
+
+def _too_few(fit: Fitted) -> list[str]:
     k, names, distinct = fit.n_points - fit.dof, fit.law.variables, fit.diagnostics["distinct"]
     if distinct >= k + 2:
         return []
@@ -166,7 +246,7 @@ def _too_few(fit: FitResult) -> list[str]:
     return [f"{distinct} distinct {values} of {what} for {k} parameters: at least {k + 2} are needed"]
 
 
-def _design(fit: FitResult) -> list[str]:
+def _design(fit: Fitted) -> list[str]:
     """Can these runs tell the parameters apart at all?"""
     out = []
     names = fit.law.variables
@@ -191,7 +271,7 @@ def _range_text(x: Array) -> str:
     return f"= {low:.3g}" if high < 1.005 * low else f"from {low:.3g} to {high:.3g}"
 
 
-def _distance(fit: FitResult, points: tuple[Array, ...]) -> tuple[list[str], list[str]]:
+def _distance(fit: Fitted, points: tuple[Array, ...]) -> tuple[list[str], list[str]]:
     """Refusals and doubts that come from how far the target lies beyond the runs."""
     refusals, doubts = [], []
     for name, x in zip(fit.law.variables, points, strict=True):
@@ -202,17 +282,21 @@ def _distance(fit: FitResult, points: tuple[Array, ...]) -> tuple[list[str], lis
         side = "beyond the largest" if above >= below else "below the smallest"
         where = f"the target lies {beyond:.1f} decades in {name} {side} run"
         if beyond > max(FAR_DECADES, span):
-            refusals.append(f"{where}, and the runs span {span:.1f} decades: nothing in them speaks about it")
+            refusals.append(f"{where}, and the runs span {span:.1f} decades: they do not constrain the loss there")
         elif beyond > min(FAR_DECADES, max(span, 0.5)):
             doubts.append(f"{where}, and the runs span {span:.1f} decades")
     return refusals, doubts
 
 
-def _width(fit: FitResult, points: tuple[Array, ...]) -> tuple[list[str], list[str]]:
+def _width(fit: Fitted, pool: Pool | None, points: tuple[Array, ...]) -> tuple[list[str], list[str]]:
     """Refusals and doubts that come from the interval at the target."""
-    low, high = fit.interval(*points, level=0.9)
-    centre = np.maximum(fit.law.value(fit.values, *points), 1e-300)
-    width = (high - low) / centre
+    if fit.pooled and pool is not None:
+        low, high = pool.interval(points, 0.9, "mean")
+        centre = pool.predict(points)
+    else:
+        low, high = intervals.prediction_interval(fit, points, 0.9, "mean", "auto")
+        centre = fit.law.value(fit.values, *points)
+    width = (high - low) / np.maximum(centre, 1e-300)
     i = int(np.argmax(width))
     if not np.isfinite(width[i]):
         return [f"the 90% interval at the target has no upper end: the loss may be anything above {low[i]:.3g}"], []
@@ -222,83 +306,98 @@ def _width(fit: FitResult, points: tuple[Array, ...]) -> tuple[list[str], list[s
     return [], [f"{text}, {100 * width[i]:.0f}% of the loss"] if width[i] > WIDE else []
 
 
-@lru_cache(maxsize=64)
-def _fit_doubts(fit: FitResult) -> tuple[str, ...]:
+def _apart(pool: Pool, points: tuple[Array, ...]) -> list[str]:
+    """Doubt where the pool's forms disagree at the target."""
+    apart = pool.disagreement(points)
+    i = int(np.argmax(apart))
+    if apart[i] <= AGREE:
+        return []
+    each = {name: float(v[0]) for name, v in pool.by_form(tuple(p[i : i + 1] for p in points)).items()}
+    said = ", ".join(f"{m.name} {each[m.name]:.4g}" for m in pool.members if m.weight >= LIGHT)
+    return [f"the forms disagree at the target by {100 * apart[i]:.2g}%: {said}"]
+
+
+def _doubts(fit: Fitted, pool: Pool | None) -> list[str]:
     """What is doubtful about the fit wherever it is used."""
     out = []
     if not fit.success:
         out.append(fit.message)
-    names, falls, _ = _slopes(fit)
+    names, design = _log_line(fit)
+    falls, _ = _slopes(fit, design)
     still = [n for n, f in zip(names, falls, strict=False) if not f]
-    if still:
+    if still and _fall_together(fit, names, design):
+        r = float(np.corrcoef(design[:, 1], design[:, 2])[0, 1])
+        out.append(
+            f"N and D rise together (correlation {r:.2f}): the losses fall along them, but these runs do not show with "
+            "which; vary D/N"
+        )
+    elif still:
         out.append(f"the losses do not fall with {' or '.join(still)} beyond their noise")
-    for name in fit.diagnostics["at_bound"]:
-        what = "the floor E is at its bound (0)" if name == "E" else f"{name} is at its bound"
-        out.append(f"{what}: these runs do not show it")
-    if "E" in fit.params and "E" not in fit.fixed and "E" not in fit.diagnostics["at_bound"]:
-        low, high = parameter_interval(fit, "E")
-        if low <= 1e-6 * high:
-            out.append(f"the floor E may be anything from 0 to {high:.3g}: its 90% interval reaches its bound")
+    if not fit.pooled or pool is None:
+        out += _floor_doubts(fit)
     if fit.dof < 3:
         out.append(f"{fit.dof} degrees of freedom are few to judge the noise by")
     if fit.diagnostics["groups"] and fit.diagnostics["groups"] < 6:
         out.append(f"{fit.diagnostics['groups']} groups are few to judge their shared noise by")
     if fit.sigma > NOISY:
         out.append(f"a run scatters by {100 * fit.sigma:.0f}% of its loss")
-    return (*out, *_residual_doubts(fit))
-
-
-def _residual_doubts(fit: FitResult) -> list[str]:
-    out = []
     i = int(np.argmax(fit.diagnostics["leverage"]))
     if fit.diagnostics["leverage"][i] > 0.95:
-        out.append(f"the fit hangs on {run_name(fit, i)}: it passes through it whatever its loss")
-    chance = lack_of_fit(fit)
-    if chance < LACK_P:
-        out.append(f"the residuals bend: the form does not follow these runs (chance of it in noise {chance:.1g})")
+        out.append(
+            f"the fit hangs on {fit.run_name(i)}: its leverage is {fit.diagnostics['leverage'][i]:.2f}, so the fit "
+            "would follow it to nearly any value"
+        )
+    return out + (_pool_doubts(pool) if fit.pooled and pool is not None else _form_doubts(fit, pool))
+
+
+def _floor_doubts(fit: Fitted) -> list[str]:
+    out = []
+    for name in fit.diagnostics["at_bound"]:
+        what = "the floor E is at its bound (0)" if name == "E" else f"{name} is at its bound"
+        out.append(f"{what}: these runs do not show it")
+    if "E" in fit.params and "E" not in fit.fixed and "E" not in fit.diagnostics["at_bound"]:
+        low, high = intervals.parameter_interval(fit, "E")
+        if low <= 1e-6 * high:
+            out.append(f"the floor E may be anything from 0 to {high:.3g}: its 90% interval reaches its bound")
     return out
 
 
-def run_name(fit: FitResult, i: int) -> str:
-    """A run by its label, or by its place and size."""
-    if fit.labels is not None:
-        return f"run {fit.labels[i]}"
-    at = ", ".join(f"{v} = {fit.data[v][i]:.4g}" for v in fit.law.variables)
-    return f"row {i + 1} ({at})"
+def _form_doubts(fit: Fitted, pool: Pool | None) -> list[str]:
+    """Doubts about one form alone: its residuals bend, or another form predicts better."""
+    if fit.misfit.clear:
+        return [_bends(fit) + _better(fit, pool)]
+    better = _better(fit, pool)
+    return [better.removeprefix("; ")] if better else []
 
 
-def lack_of_fit(fit: FitResult) -> float:
-    """Chance, under noise, of residuals that bend as these do: an F test of squares and products of the logarithms.
+def _bends(fit: Fitted) -> str:
+    return (
+        f"the residuals bend by {100 * fit.misfit.size:.2g}% of the loss: the form does not follow these runs (chance "
+        f"of it in noise {fit.misfit.chance:.1g})"
+    )
 
-    Runs of a group share noise, which bends residuals from group to group. So all is weighted by the estimated noise
-    within and between groups, and only what bends within groups counts, as along the D of a trunk. 1.0 where there are
-    too few runs.
-    """
-    if fit.dof < 4:
-        return 1.0
-    work = fit.setup()
-    theta = work.scaled(fit.values)
-    jac = log_jacobian(fit.law, theta, work.log_x)[1][:, work.free]
-    u = [v for v in work.log_x if np.ptp(v) > 0]
-    extra = [a * b for i, a in enumerate(u) for b in u[i:]]
-    size = 3.0 * fit.sigma if np.isfinite(fit.delta) else np.inf  # robust fits may have outliers
-    r = np.clip(fit.residuals, -size, size)
-    if fit.groups is not None:
-        own = (fit.groups[:, None] == np.unique(fit.groups)).astype(float)  # (n, groups)
-        mean = (own / own.sum(axis=0)) @ own.T  # a run's entry becomes its group's mean
-        noise = noise_of(fit)
-        kept = noise.within / (noise.within + float(own.sum(axis=0).mean()) * noise.between) if noise.within else 1.0
-        whiten = np.eye(len(r)) - (1.0 - np.sqrt(kept)) * mean
-        extra = [whiten @ e for e in extra if np.abs(e - mean @ e).max() > 1e-9 * np.ptp(e)]
-        jac, r = whiten @ jac, whiten @ r
-    sums, ranks = [], []
-    for columns in (jac, np.column_stack([jac, *extra])):
-        scaled = columns / np.maximum(np.linalg.norm(columns, axis=0), 1e-300)
-        basis, s, _ = np.linalg.svd(scaled, full_matrices=False)
-        basis = basis[:, s > 1e-8 * s[0]]
-        sums.append(float(np.sum((r - basis @ (basis.T @ r)) ** 2)))
-        ranks.append(basis.shape[1])
-    added, left = ranks[1] - ranks[0], fit.n_points - ranks[1]
-    if added < 1 or left < 3 or sums[1] <= 1e-26:
-        return 1.0
-    return float(fdtrc(added, left, max(sums[0] - sums[1], 0.0) / added / (sums[1] / left)))
+
+def _better(fit: Fitted, pool: Pool | None) -> str:
+    """The form that predicts the largest of the runs better, by name, or nothing."""
+    own = None if pool is None else next((m for m in pool.members if m.name == fit.law.name), None)
+    if pool is None or own is None or own.weight >= LIGHT or not own.error > pool.best.error + MATERIAL:
+        return ""
+    return (
+        f"; {pool.best.name} predicts the largest of these runs better from the smaller ones: "
+        f"{100 * pool.best.error:.2g}% off, {own.name} {100 * own.error:.2g}%"
+    )
+
+
+def _pool_doubts(pool: Pool) -> list[str]:
+    """Doubts about the pool: no hold-out, one that was not covered, or a best form whose residuals bend."""
+    best, out = pool.best, []
+    if not best.cuts:
+        out.append("the runs are too few to hide the largest and predict them, so all forms weigh the same")
+    elif (held := sum(m.weight * m.held for m in pool.members)) < HELD:
+        out.append(f"of the largest runs, hidden in turn, {held:.0%} lay inside their 90% interval")
+    if best.misfit.clear:
+        out.append(
+            f"the residuals of {best.name}, the form that predicts best, bend by {100 * best.misfit.size:.2g}% of the "
+            "loss; the interval is widened by it"
+        )
+    return out

@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "GPT": "model",
+        "generate": "model",
         "learning_rate": "schedule",
         "load_corpus": "corpus",
         "batch": "batches",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from scaling_lib.config import RunConfig, run_id, trunk_id
 from scaling_lib.files import atomic_file
-from scaling_lib.lm.runtime import Runtime
+from scaling_lib.lm.group import Group
+from scaling_lib.lm.runtime import Runtime, choose_runtime
 
 
 @dataclass
@@ -67,3 +69,48 @@ def load_state(path: Path, device: str = "cpu") -> tuple[TrainState, Runtime] | 
         return None
     except Exception:  # torch raises many kinds for a damaged file; none of them is worth losing a sweep for
         return None
+
+
+def own_path(folder: Path, config: RunConfig, fingerprint: str) -> Path:
+    """Where a run keeps its own state."""
+    return folder / f"{run_id(config, fingerprint)}.pt"
+
+
+def trunk_path(folder: Path, config: RunConfig, fingerprint: str, step: int) -> Path:
+    """Where the state of a shared trunk after ``step`` updates lies."""
+    return folder / f"{trunk_id(config, fingerprint)}-{step}.pt"
+
+
+def starting_point(
+    config: RunConfig, fingerprint: str, runtime: Runtime | None, folder: Path | None, group: Group
+) -> tuple[TrainState | None, Runtime, int]:
+    """The run's own checkpoint, else the longest trunk that ends before this run's decay, else nothing.
+
+    Returns the state, how to compute, and the step at which the run left a trunk (0: it did not). In a group the
+    leader chooses, and where a process cannot read what it chose, all begin at the beginning.
+    """
+    wanted = runtime or choose_runtime(config, processes=group.size)
+    if folder is None:
+        return None, wanted, 0
+    for path, step in group.agree(_candidates(config, fingerprint, folder) if group.leads else None):
+        found = load_state(path, wanted.device)
+        if step:  # a trunk: shared only if computed alike
+            found = found if found and found[1] == wanted else None
+        if group.all_true(found is not None) and found is not None:
+            if step:
+                found[0].seconds = 0.0  # the shorter run has counted them
+                return found[0], wanted, step
+            # Computed as it was begun, but where we are: a shared folder's next machine may have no GPU.
+            return found[0], replace(found[1], device=wanted.device), 0
+    return None, wanted, 0
+
+
+def _candidates(config: RunConfig, fingerprint: str, folder: Path) -> list[tuple[Path, int]]:
+    """Files to start from, best first, with the step of a trunk and 0 for the run's own."""
+    own = own_path(folder, config, fingerprint)
+    found = [(own, 0)] if own.exists() else []
+    if config.train.schedule == "wsd":
+        stem = trunk_id(config, fingerprint)
+        trunks = sorted((int(path.stem.rsplit("-", 1)[1]), path) for path in folder.glob(f"{stem}-*.pt"))
+        found += [(path, step) for step, path in reversed(trunks) if 0 < step <= config.train.decay_start]
+    return found

@@ -1,7 +1,8 @@
 """Corpora: documents -> byte-level BPE -> 16-bit tokens in memory maps, made once and kept in a cache.
 
-Documents are ordered by their own SHA-256, which is a random order that no file name or machine decides: the
-same documents give the same tokens anywhere. The first of that order are the validation set.
+Documents are ordered by a SHA-256 of their own content, which is a random order that no file name or machine decides:
+the same documents give the same tokens anywhere. (`python-stdlib` takes the SHA-256 of the file's name, which its
+versions have in common.) The first of that order are the validation set.
 """
 
 from __future__ import annotations
@@ -170,13 +171,15 @@ class _Spool:
 
     Attributes
     ----------
-    digests : their SHA-256s (hex), sorted.
+    keys : the SHA-256s (hex) that decide their order, sorted.
     spans : int64 (n_documents, 2), where each begins and ends in the file, in the same order.
+    fingerprint : SHA-256 (hex) of the sorted SHA-256s of their contents.
     """
 
     path: Path
-    digests: list[str]
+    keys: list[str]
     spans: np.ndarray
+    fingerprint: str
 
     @property
     def sizes(self) -> np.ndarray:
@@ -205,7 +208,7 @@ def _load_text(spec: str, source: Source, vocab_size: int, root: Path, progress:
     if content is None:
         with building(root) as aside, building(root) as build:
             spool = _gather(source, aside / "documents", progress)
-            fingerprint = sha256("".join(spool.digests).encode()).hexdigest()
+            fingerprint = spool.fingerprint
             content = read_folder(folder_of(fingerprint))  # made before, from files that have moved since
             if content is None:
                 content = {"fingerprint": fingerprint, **_tokenize(spool, vocab_size, build, progress)}
@@ -215,27 +218,30 @@ def _load_text(spec: str, source: Source, vocab_size: int, root: Path, progress:
 
 
 def _gather(source: Source, path: Path, progress: bool) -> _Spool:
+    digests: set[str] = set()
     where: dict[str, tuple[int, int]] = {}
     end = 0
     total = sum(file.stat().st_size for file in source.files) or None
     with path.open("wb") as out, _bar("reading", total, progress) as bar:
-        for document in read_documents(source):
+        for key, document in read_documents(source):
             bar.update(len(document))
             digest = sha256(document).hexdigest()
-            if digest not in where:
+            if digest not in digests:
                 out.write(document)
-                where[digest] = (end, end + len(document))
+                digests.add(digest)
+                where[key] = (end, end + len(document))
                 end += len(document)
     if len(where) < 2:
         raise InputError(
             f"corpus {source.label}: {end} bytes in {len(where)} distinct document(s), too small to be split "
             "into training and validation; give a text of 8 kB or more, or several files"
         )
-    digests = sorted(where)
-    return _Spool(path, digests, np.array([where[digest] for digest in digests], np.int64))
+    keys = sorted(where)
+    spans = np.array([where[key] for key in keys], np.int64)
+    return _Spool(path, keys, spans, sha256("".join(sorted(digests)).encode()).hexdigest())
 
 
-def n_validation(digests: list[str], sizes: np.ndarray) -> int:
+def n_validation(keys: list[str], sizes: np.ndarray) -> int:
     """How many documents, the first in the order of their hashes, are for validation.
 
     Those whose hash lies in the first `VAL_FRACTION` of all hashes, so that a document stays where it is when
@@ -244,19 +250,19 @@ def n_validation(digests: list[str], sizes: np.ndarray) -> int:
 
     Parameters
     ----------
-    digests : SHA-256s in hex, sorted; at least two.
+    keys : SHA-256s in hex, sorted; at least two.
     sizes : (n_documents,) bytes of each.
     """
-    by_hash = sum(int(digest[:12], 16) < VAL_FRACTION * 16**12 for digest in digests)
+    by_hash = sum(int(key[:12], 16) < VAL_FRACTION * 16**12 for key in keys)
     share = np.cumsum(sizes) / np.sum(sizes)
     enough = 1 + int(np.searchsorted(share, SMALLEST_VAL_SHARE))
-    return min(max(by_hash, enough), len(digests) - 1)
+    return min(max(by_hash, enough), len(keys) - 1)
 
 
 def _tokenize(spool: _Spool, vocab_size: int, build: Path, progress: bool) -> dict[str, Any]:
     """Learn a vocabulary from training documents, write a corpus's files, return what to keep with them."""
     sizes = spool.sizes
-    n_val, n = n_validation(spool.digests, sizes), len(sizes)
+    n_val, n = n_validation(spool.keys, sizes), len(sizes)
     # The order of hashes is random, so the first training documents are a fair sample of all.
     n_learn = max(1, int(np.searchsorted(np.cumsum(sizes[n_val:]), BPE_BYTES, side="right")))
     learn_bytes = int(sizes[n_val : n_val + n_learn].sum())

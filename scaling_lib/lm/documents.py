@@ -1,7 +1,7 @@
 """Where documents come from: the interpreter's sources, installed packages, text files, the Hugging Face hub.
 
 `find_source` turns a corpus name into a `Source`, cheaply: it lists files and looks at none but their sizes.
-`read_documents` then yields the documents, each as valid UTF-8 bytes.
+`read_documents` then yields the documents, each as valid UTF-8 bytes, with the key that decides its place.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from importlib import metadata
+from importlib import metadata, resources
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -49,12 +49,15 @@ class Source:
     kind : "python-stdlib", "python-env", "text" or "hub".
     label : the corpus name for a record: of a path only the last part.
     files : the files to read, in order; empty for a dataset on the hub.
+    root : where set, a document's place in the corpus is decided by its file's name below this folder, not by its
+        content, so that an edited file stays on its side of the split.
     dataset, config, column : what to read of the hub.
     """
 
     kind: str
     label: str
     files: tuple[Path, ...] = ()
+    root: Path | None = None
     dataset: str = ""
     config: str | None = None
     column: str = "text"
@@ -70,23 +73,27 @@ def find_source(kind: str, argument: str) -> Source:
     if kind in ("python-stdlib", "python-env"):
         if argument:
             raise InputError(f"corpus {kind}:{argument}: {kind} takes no argument; write {kind}")
-        files = stdlib_files() if kind == "python-stdlib" else stdlib_files() + package_files()
-        return Source(kind, kind, tuple(files))
+        if kind == "python-stdlib":
+            return Source(kind, kind, tuple(shared_files()), Path(sysconfig.get_path("stdlib")))
+        return Source(kind, kind, tuple(stdlib_files() + package_files()))
     if not argument:
         example = "text:book.txt" if kind == "text" else "hub:owner/dataset"
         raise InputError(f"corpus {kind}: says not which; write for example {example}")
     return _text_source(argument) if kind == "text" else _hub_source(argument)
 
 
-def read_documents(source: Source) -> Iterator[bytes]:
+def read_documents(source: Source) -> Iterator[tuple[str, bytes]]:
     """Yield the documents of a source as UTF-8 bytes, none of them blank.
+
+    Each comes after its key, a SHA-256 (hex): sorted by it documents stand in a random order that the key alone
+    decides. The key is that of the content, or of the file's name where the source has a `root`.
 
     Raises
     ------
     InputError : a text is not UTF-8 or is a binary file; the hub, or a column of its dataset, is not there.
     """
     if source.kind == "hub":
-        yield from _read_hub(source)
+        yield from map(_by_content, _read_hub(source))
         return
     for path in source.files:
         try:
@@ -95,9 +102,17 @@ def read_documents(source: Source) -> Iterator[bytes]:
             raise InputError(f"corpus {source.label}: cannot read {path}: {error.strerror}") from None
         if source.kind == "text":
             pieces = cut(_decode(content, path))
-            yield from (piece.encode() for piece in pieces if piece.strip())
+            yield from (_by_content(piece.encode()) for piece in pieces if piece.strip())
         elif content.strip() and _is_utf8(content):  # the few sources in other encodings are skipped
-            yield content
+            if source.root is None:
+                yield _by_content(content)
+            else:
+                name = path.relative_to(source.root).as_posix()
+                yield sha256(name.encode()).hexdigest(), content.replace(b"\r\n", b"\n")  # Windows ends lines so
+
+
+def _by_content(document: bytes) -> tuple[str, bytes]:
+    return sha256(document).hexdigest(), document
 
 
 def state(source: Source) -> str:
@@ -116,18 +131,36 @@ def state(source: Source) -> str:
 # ---------------------------------------------------------------------------------------------- Python
 
 
+def shared_files() -> list[Path]:
+    """The .py files of the standard library that every Python from 3.11 to 3.14 has, by a list; sorted.
+
+    Not on it are modules that came or went between these versions, parts that some distributions leave out, and text
+    that a program wrote: the tables of ``encodings`` and the topics of ``pydoc``.
+    """
+    root = Path(sysconfig.get_path("stdlib"))
+    names = (resources.files("scaling_lib.lm") / "stdlib_files.txt").read_text("utf-8").split()
+    files = sorted(root / name for name in names if (root / name).is_file())
+    if not files:
+        raise _no_library(root)
+    return files
+
+
+def _no_library(root: Path) -> InputError:
+    return InputError(
+        f"corpus python-stdlib: no .py files in {root} (a zipped or frozen Python?); "
+        "use a Python with its library as files, or text:PATH"
+    )
+
+
 def stdlib_files() -> list[Path]:
-    """The .py files of the running interpreter's standard library, without its test packages; sorted."""
+    """The .py files of the running interpreter's whole standard library, without its test packages; sorted."""
     root = Path(sysconfig.get_path("stdlib"))
     files = []
     for folder, below, names in os.walk(root):
         below[:] = [name for name in below if name not in _NOT_LIBRARY and not name.startswith("config-")]
         files += [Path(folder, n) for n in names if n.endswith(".py") and not _NOT_SOURCE.match(n)]
     if not files:
-        raise InputError(
-            f"corpus python-stdlib: no .py files in {root} (a zipped or frozen Python?); "
-            "use a Python with its library as files, or text:PATH"
-        )
+        raise _no_library(root)
     return sorted(files)
 
 

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 
+import psutil
 import torch
 
 from scaling_lib.config import RunConfig
-from scaling_lib.counting import count_parameters, training_flops
+from scaling_lib.counting import count_parameters, training_bytes, training_flops
 from scaling_lib.errors import InputError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "bfloat16")
-# Below a few hundred thousand parameters, casting to bf16 and back costs more than the products save (seen on
-# one core of a processor with AVX-512 BF16).
-BF16_PAYS_FROM_PARAMS = 400_000
-# A compiled step is up to 1.2 times as fast (benchmarks/RESULTS.md), and compiling takes many seconds.
-COMPILE_PAYS_FROM_PARAMS = 1_000_000
-COMPILE_PAYS_FROM_SECONDS = 300
+# Below some ten thousand parameters, casting to bf16 and back costs what the products save.
+BF16_PAYS_FROM_PARAMS = 50_000
+# A compiled step is 1.3 to 1.5 times as fast (benchmarks/RESULTS.md); compiling takes 10 to 25 seconds a shape, less
+# where an earlier process has left its work in the compiler's cache. A rough rate that no small model reaches: half a
+# minute by it is a minute and more in truth.
+COMPILE_PAYS_FROM_SECONDS = 30
+USABLE_MEMORY = 0.8  # of a device's, by the estimate of counting.training_bytes
 ROUGH_FLOPS_PER_SECOND = {"cpu": 1e11, "cuda": 1e14, "mps": 2e12}
 
 
@@ -33,6 +36,7 @@ class Runtime:
     dtype: str
     compile: bool
     threads: int
+    micro_batch: int = 0  # sequences computed at once, where a whole batch would not fit the memory; 0: all
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context of the forward pass: bf16 matrix products, or nothing."""
@@ -41,7 +45,9 @@ class Runtime:
         return torch.autocast(self.device, torch.bfloat16)
 
     def as_dict(self) -> dict[str, object]:
-        return asdict(self)
+        """As plain data; a batch computed whole is not mentioned."""
+        data = asdict(self)
+        return data if self.micro_batch else {k: v for k, v in data.items() if k != "micro_batch"}
 
 
 def choose_runtime(
@@ -51,8 +57,11 @@ def choose_runtime(
     dtype: str = "auto",
     compile: bool | None = None,
     threads: int | None = None,
+    processes: int = 1,
 ) -> Runtime:
     """Decide how a run computes. ``None`` and ``"auto"`` choose what is fast here for a run of this size.
+
+    A batch whose activations would not fit the device's memory is computed in parts; ``processes`` share it.
 
     Raises
     ------
@@ -60,18 +69,47 @@ def choose_runtime(
         For an unknown device or dtype, a device this machine lacks, or a bad number of threads.
     """
     device = _choose_device(device)
-    total = count_parameters(config.model).total
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype {dtype!r}; choose from {', '.join(DTYPES)}")
     if dtype == "auto":
-        dtype = "bfloat16" if total >= BF16_PAYS_FROM_PARAMS and _has_bf16(device) else "float32"
+        large = count_parameters(config.model).total >= BF16_PAYS_FROM_PARAMS
+        dtype = "bfloat16" if large and _has_bf16(device) else "float32"
     if compile is None:
         flops = training_flops(config.model, config.n_tokens)
         long = flops / ROUGH_FLOPS_PER_SECOND[device] > COMPILE_PAYS_FROM_SECONDS
-        compile = total >= COMPILE_PAYS_FROM_PARAMS and long and device != "mps" and _has_compiler(device)
+        compile = long and device != "mps" and _has_compiler(device)
     if threads is not None and threads < 1:
         raise InputError(f"threads must be at least 1, not {threads}")
-    return Runtime(device, dtype, bool(compile), threads or torch.get_num_threads())
+    micro_batch = _micro_batch(config, _memory_bytes(device), 2 if dtype == "bfloat16" else 4, processes)
+    return Runtime(device, dtype, bool(compile), threads or torch.get_num_threads(), micro_batch)
+
+
+def _micro_batch(config: RunConfig, memory: float, bytes_per_activation: int, processes: int = 1) -> int:
+    """The most sequences at once that fit ``memory`` bytes and divide the batch evenly; 0 where all of them fit."""
+    own = max(1, config.train.batch_size // processes)
+    sizes = [size for size in range(own, 0, -1) if own % size == 0]
+    fits = (s for s in sizes if training_bytes(config.model, s, bytes_per_activation) <= USABLE_MEMORY * memory)
+    micro_batch = next(fits, 1)
+    return 0 if micro_batch == own else micro_batch
+
+
+def _memory_bytes(device: str) -> float:
+    if device == "cuda":
+        return float(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
+    return float(psutil.virtual_memory().total)
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that a training step frees, for the next step.
+
+    By default glibc returns every large tensor to the system and asks for it again: 5,000 to 8,000 page faults a
+    step of a small model, a seventh of its time. Elsewhere than on Linux with glibc nothing is done.
+    """
+    M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(M_MMAP_THRESHOLD, 2**30)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _choose_device(device: str) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Callable
 
 import torch
 
 from scaling_lib.config import RunConfig
 from scaling_lib.counting import training_flops
 from scaling_lib.lm.model import GPT
-from scaling_lib.lm.runtime import ROUGH_FLOPS_PER_SECOND, Runtime
+from scaling_lib.lm.runtime import ROUGH_FLOPS_PER_SECOND, Runtime, keep_freed_memory
+from scaling_lib.lm.train import make_optimizer, update
 
 WARM_UP_STEPS = 1  # the first step pays for memory that later ones reuse
 
@@ -50,33 +52,36 @@ def seconds_per_token(config: RunConfig, runtime: Runtime, budget_seconds: float
     compiling takes longer than the measurement: an upper estimate there.
     """
     torch.set_num_threads(runtime.threads)
+    keep_freed_memory()
     sequence = training_flops(config.model, config.model.seq_len)
     affordable = int(ROUGH_FLOPS_PER_SECOND[runtime.device] * budget_seconds / 5 / sequence)
     rows = max(1, min(config.train.batch_size, affordable))
     model = GPT(config.model).to(runtime.device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=runtime.device in ("cpu", "cuda"))
+    optimizer = make_optimizer(model, config.train)
     tokens = torch.randint(config.model.vocab_size, (rows, config.model.seq_len), device=runtime.device)
-    passes: list[float] = []
-    updates: list[float] = []
+
+    def step() -> None:
+        update(model.loss, optimizer, tokens, tokens, 1e-4, clip=config.train.grad_clip, runtime=runtime)
+
+    seconds = _median(step, runtime.device, budget_seconds)
+    if rows == config.train.batch_size:
+        return seconds / tokens.numel()
+    # The optimizer's part costs the same for a cut batch as for a whole one: it is shared by all tokens of the whole.
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    own = _median(optimizer.step, runtime.device, budget_seconds / 5)
+    return max(seconds - own, 0.0) / tokens.numel() + own / (config.train.batch_size * config.model.seq_len)
+
+
+def _median(action: Callable[[], object], device: str, budget_seconds: float) -> float:
+    """Seconds that ``action`` takes, the first time left out: it pays for memory that later ones reuse."""
+    times: list[float] = []
     began = time.perf_counter()
-    while len(passes) < WARM_UP_STEPS + 2 or time.perf_counter() - began < budget_seconds:
+    while len(times) < WARM_UP_STEPS + 2 or time.perf_counter() - began < budget_seconds:
         start = time.perf_counter()
-        with runtime.autocast():
-            loss = model.loss(tokens, tokens)
-        loss.backward()
-        _wait(runtime.device)
-        passes.append(time.perf_counter() - start)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        _wait(runtime.device)
-        updates.append(time.perf_counter() - start - passes[-1])
-    # An update costs the same for a cut batch as for a whole one: it is shared by all tokens of the whole.
-    whole = config.train.batch_size * config.model.seq_len
-    return _median(passes) / tokens.numel() + _median(updates) / whole
-
-
-def _median(times: list[float]) -> float:
+        action()
+        _wait(device)
+        times.append(time.perf_counter() - start)
     counted = sorted(times[WARM_UP_STEPS:])
     return counted[len(counted) // 2]
 

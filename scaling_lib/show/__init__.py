@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "ablation_steps": "ablation",
         "find_ladders": "ladders",
         "plot_fit": "plot",
-        "plot_overview": "plot",
+        "plot_overview": "figures",
         "plot_training_curves": "plot",
         "plot_recipe_curves": "ablation",
         "plot_schedules": "ablation",

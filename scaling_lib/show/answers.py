@@ -13,7 +13,7 @@ from scaling_lib.fit.published import PublishedLaw
 from scaling_lib.fit.report import unanswered
 from scaling_lib.fit.result import FitResult
 from scaling_lib.show.ladders import short
-from scaling_lib.show.sources import Source, SourceLaw, Target
+from scaling_lib.show.sources import Laws, SourceLaw, Target
 
 UNITS = {"N": "parameters", "D": "tokens", "C": "FLOP", "D/N": "tokens per parameter"}
 VAGUE = 10.0  # an optimum whose interval spans this factor hardly says how to spend a budget
@@ -42,7 +42,7 @@ class Answer:
     note: str = ""
 
 
-def ask(source: Source, target: Target, level: float = 0.9) -> list[Answer]:
+def ask(source: Laws, target: Target, level: float = 0.9) -> list[Answer]:
     """What the source's laws say at the target: the joint law alone where it can answer, else all that can."""
     able = [x for x in source.laws if _can_answer(x, target)]
     joint = [x for x in able if len(x.variables) > 1]
@@ -57,7 +57,7 @@ def _can_answer(law: SourceLaw, target: Target) -> bool:
     return set(law.variables) - {"U"} <= set(target.at)
 
 
-def _why_none(source: Source, target: Target) -> str:
+def _why_none(source: Laws, target: Target) -> str:
     if not source.laws:
         return "fewer than three sizes, or lengths of one size, have finished"
     has = " and ".join(dict.fromkeys(f"L({', '.join(x.variables)})" for x in source.laws))
@@ -143,7 +143,7 @@ def _elsewhere(law: SourceLaw, at: dict[str, float]) -> str:
 # ---- in words --------------------------------------------------------------------
 
 
-def in_words(source: Source, answers: Sequence[Answer], level: float) -> str:
+def in_words(source: Laws, answers: Sequence[Answer], level: float) -> str:
     """Every answer as a short paragraph, under what the source is."""
     lines = _wrapped(f"{source.name}: {source.about}", "")
     last = None

@@ -12,7 +12,10 @@ from scaling_lib.fit.backtests import BacktestResult
 from scaling_lib.fit.result import FitResult
 from scaling_lib.fit.table import RunTable, table_from_arrays
 from scaling_lib.runs import Run, check_poolable
-from scaling_lib.show.plot import count_axis, new_axes
+from scaling_lib.show.plot import law_label, legend_above, new_axes, plot_law, plot_residuals
+from scaling_lib.show.plot import look as nth_look
+
+__all__ = ["CONVENTIONS", "plot_held_out_runs", "plot_laws", "plot_residuals", "tables_by_convention"]
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +26,6 @@ CONVENTIONS = {
     "with head": "n_params_with_head",
     "total": "n_params",
 }
-LOOKS = (("#0072B2", "o"), ("#009E73", "D"), ("#D55E00", "s"), ("#CC79A7", "^"))
 
 
 def tables_by_convention(runs: Sequence[Run]) -> dict[str, RunTable]:
@@ -61,43 +63,15 @@ def tables_by_convention(runs: Sequence[Run]) -> dict[str, RunTable]:
 
 
 def plot_laws(fits: Mapping[str, FitResult], axes: Axes | None = None, *, extrapolate: float = 30.0) -> Axes:
-    """Draw several laws of one variable with their runs and the 90% bands of the laws' means, dashed beyond the runs.
+    """Draw several laws of one variable with their runs and the 90% bands of the laws' means: see `plot.plot_law`.
 
-    fits : name -> a fit of ``L = E + A / N^alpha`` or of its like in D. The legend gives each exponent with its
-    90% interval. ``extrapolate``: up to how many times the largest run.
+    fits : name -> a fit of ``L = E + A / N^alpha`` or of its like in D. ``extrapolate``: up to how many times the
+    largest run.
     """
     axes = axes or new_axes()
-    for (name, fit), (colour, marker) in zip(fits.items(), LOOKS, strict=False):
-        variable, exponent = fit.law.variables[0], fit.law.param_names[-1]
-        greek = {"alpha": "α", "beta": "β"}.get(exponent, exponent)
-        low, high = fit.parameter_interval(exponent)
-        label = f"{name}: {greek} = {fit.params[exponent]:.2f} [{low:.2f}, {high:.2f}]"
-        x, (least, most) = fit.data[variable], fit.fit_range[variable]
-        axes.plot(x, fit.data["loss"], marker, color=colour, label=label, zorder=3)
-        for ends, style in (((least, most), "-"), ((most, most * extrapolate), "--")):
-            line = np.geomspace(*ends, 60)
-            axes.plot(line, fit.predict(line), color=colour, linestyle=style)
-            axes.fill_between(line, *fit.interval(line), color=colour, alpha=0.15, linewidth=0)
-    _finish(axes, variable, "validation loss (nats per token)")
-    axes.legend()
-    return axes
-
-
-def plot_residuals(fits: Mapping[str, FitResult], axes: Axes | None = None, *, noise: float | None = None) -> Axes:
-    """Draw what fits of one variable leave over, in percent of the loss.
-
-    noise : relative standard deviation of runs that differ in their seed alone; a grey band of twice that.
-    """
-    axes = axes or new_axes()
-    if noise is not None:
-        axes.axhspan(-200 * noise, 200 * noise, color="#000000", alpha=0.10, linewidth=0, label="± 2 sd of seeds")
-    axes.axhline(0, color="#888888", linewidth=1)
-    for (name, fit), (colour, marker) in zip(fits.items(), LOOKS, strict=False):
-        variable = fit.law.variables[0]
-        # log(observed / predicted) is stored; readers think in percent
-        axes.plot(fit.data[variable], 100 * np.expm1(fit.residuals), marker, color=colour, label=name)
-    _finish(axes, variable, "observed over predicted, less 1 (%)")
-    axes.legend()
+    for i, (name, fit) in enumerate(fits.items()):
+        plot_law(fit, axes, beyond=extrapolate, label=law_label(fit, name), look=nth_look(i), bands=("mean",))
+    legend_above(axes)
     return axes
 
 
@@ -110,30 +84,13 @@ def plot_held_out_runs(
     ----------
     table, result : what was given to ``backtest``, and what came of it; a law of one variable.
     reveal : whether to draw the hidden runs.
-    look : which colour and marker, 0 to 3, for several ladders on the same axes.
+    look : which colour and marker, for several ladders on the same axes.
     """
-    axes = axes or new_axes()
-    colour, marker = LOOKS[look]
-    fit = result.fit
-    variable = fit.law.variables[0]
-    x, known = table.get(variable), ~result.hidden
-    line = np.geomspace(x.min(), x.max() * 1.15, 100)
-    axes.plot(x[known], table.loss[known], marker, color=colour, zorder=3, label=f"{table.source}: fitted")
-    axes.plot(line, fit.predict(line), color=colour)
-    axes.fill_between(
-        line, *fit.interval(line, level=result.level, kind="new_run"), color=colour, alpha=0.15, linewidth=0
-    )
-    if reveal:
-        axes.plot(
-            x[~known], table.loss[~known], marker, color=colour, markerfacecolor="white", markersize=9,
-            markeredgewidth=1.8, zorder=4, label=f"{table.source}: held out",
-        )  # fmt: skip
-    _finish(axes, variable, "loss (nats per token)")
+    x = table.get(result.fit.law.variables[0])
+    hidden = (x[result.hidden], table.loss[result.hidden]) if reveal else None
+    axes = plot_law(
+        result.fit, axes, hidden=hidden, beyond=1.15 * x.max() / x[~result.hidden].max(),
+        label=f"{table.source}: fitted", look=nth_look(look), bands=("new_run",),
+    )  # fmt: skip
     axes.legend()
     return axes
-
-
-def _finish(axes: Axes, variable: str, y_label: str) -> None:
-    count_axis(axes)
-    axes.set_xlabel("parameters N" if variable == "N" else "training tokens D")
-    axes.set_ylabel(y_label)

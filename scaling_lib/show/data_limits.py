@@ -16,7 +16,7 @@ from scaling_lib.errors import InputError
 from scaling_lib.runs import Run, check_poolable
 from scaling_lib.show.ladders import short
 from scaling_lib.show.noise import half_width
-from scaling_lib.show.plot import new_axes
+from scaling_lib.show.plot import look_of, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -256,13 +256,11 @@ def plot_trunk(runs: Sequence[Run], model: ModelConfig, axes: Axes | None = None
 
 def plot_seed_correlation(found: Sequence[SeedCorrelation], axes: Axes | None = None) -> Axes:
     """Draw each seed's deviation at the longer length against that at the shorter one, in percent of the loss."""
-    from scaling_lib.show.plot import LOOKS
-
     axes = axes or new_axes()
     axes.axhline(0, color="#888888", linewidth=0.8)
     axes.axvline(0, color="#888888", linewidth=0.8)
     for c in found:
-        colour, marker = LOOKS.get(c.recipe, ("#000000", "o"))
+        colour, marker = look_of(c.recipe)
         label = f"{c.recipe.upper()}: r = {c.r:.2f} [{c.low:.2f}, {c.high:.2f}]"
         axes.plot(100 * c.first, 100 * c.second, marker, color=colour, label=label)
     axes.set_xlabel("deviation from the seeds' mean, shorter runs (%)")

@@ -21,7 +21,9 @@ from scaling_lib.fit.estimate import fit_joint
 from scaling_lib.fit.result import FitResult
 from scaling_lib.runs import Run, check_poolable
 from scaling_lib.show.ladders import short
-from scaling_lib.show.noise import Difference, differences, half_width
+from scaling_lib.show.noise import Difference, differences, half_width, of_recipe
+from scaling_lib.show.noise import pairs as pairs_by_seed
+from scaling_lib.show.plot import AXIS, FAINT, new_axes, shades
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -115,7 +117,7 @@ def recipe_effect(runs: Sequence[Run], reference: str, other: str) -> Effect:
     loss = {
         (r.config.train.recipe, r.config.model, r.config.n_tokens, r.config.train.seed): r for r in runs if r.finished
     }
-    pairs = _pairs(loss, reference, other)
+    pairs = _pairs(runs, reference, other)
     fit = fit_joint(pairs.n, pairs.d, np.exp(pairs.log_loss))
     cell = np.unique(np.stack([pairs.n, pairs.d]), axis=1, return_inverse=True)[1].ravel()
     means = np.bincount(cell, weights=pairs.change) / np.bincount(cell)
@@ -138,13 +140,12 @@ class Pairs:
     change: np.ndarray
 
 
-def _pairs(loss: dict[Cell, Run], reference: str, other: str) -> Pairs:
-    rows = []
-    for key, run in loss.items():
-        pair = loss.get((other, *key[1:]))
-        if key[0] == reference and pair is not None and run.val_loss and pair.val_loss:
-            counts = run.counts["n_params_non_embedding"], run.counts["n_tokens"]
-            rows.append((*counts, math.log(run.val_loss), math.log(pair.val_loss / run.val_loss)))
+def _pairs(runs: Sequence[Run], reference: str, other: str) -> Pairs:
+    both = pairs_by_seed(
+        of_recipe(runs, reference), of_recipe(runs, other),
+        lambda r: (r.counts["n_params_non_embedding"], r.counts["n_tokens"]),
+    )  # fmt: skip
+    rows = [(*counts, math.log(a), math.log(b / a)) for counts, losses in both.items() for a, b in losses]
     return Pairs(*np.array(sorted(rows), dtype=float).T)
 
 
@@ -248,12 +249,7 @@ def effect_report(runs: Sequence[Run], reference: str, other: str) -> str:
 
 def plot_effect(effect: Effect, axes: Axes | None = None) -> Axes:
     """Draw the paired differences against D, a line for each size, with their 90% intervals."""
-    import matplotlib.pyplot as plt
-
-    from scaling_lib.show.plot import AXIS, shades
-
-    if axes is None:
-        axes = plt.subplots()[1]
+    axes = axes or new_axes()
     models = list(dict.fromkeys(c.model for c in effect.cells))
     for place, (model, colour) in enumerate(zip(models, shades(len(models)), strict=True)):
         own = [c for c in effect.cells if c.model == model]
@@ -263,7 +259,7 @@ def plot_effect(effect: Effect, axes: Axes | None = None) -> Axes:
             yerr=[[c.mean - c.low for c in own], [c.high - c.mean for c in own]],
             fmt="o-", color=colour, capsize=3, linewidth=1.3, label=model.name,
         )  # fmt: skip
-    axes.axhline(0, color="#888888", linestyle=":", linewidth=1.2)
+    axes.axhline(0, color=FAINT, linestyle=":", linewidth=1.2)
     axes.set_xscale("log")
     lengths = sorted({c.n_tokens for c in effect.cells})
     axes.set_xticks(lengths, [short(d) for d in lengths])

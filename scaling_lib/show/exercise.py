@@ -55,7 +55,7 @@ class Commitment:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Guess:
     """One way's prediction beside the truth.
 
     name : who says it. loss, low, high : its central value and 90% interval of a new run; NaN where it gives none.
@@ -128,29 +128,27 @@ def interval_score(low: float, high: float, observed: float, level: float = LEVE
     return float(high - low + 2.0 / (1.0 - level) * miss)
 
 
-def package_answers(exercise: Exercise) -> tuple[Answer, ...]:
+def package_answers(exercise: Exercise) -> tuple[Guess, ...]:
     """What this package says of the hidden run from the known ones, by three forms and by two rulers.
 
     A form whose verdict refuses the target gives no number.
     """
-    found: list[Answer] = []
+    found: list[Guess] = []
     straight = None
     for law, name in FORMS.items():
         b = _backtest(exercise, law)
         straight = b
         if b.verdict.refused:
-            found.append(Answer(name, np.nan, np.nan, np.nan, str(b.verdict)))
+            found.append(Guess(name, np.nan, np.nan, np.nan, str(b.verdict)))
         else:
-            found.append(
-                Answer(f"{name} ({b.verdict.level})", float(b.predicted[0]), float(b.low[0]), float(b.high[0]))
-            )
+            found.append(Guess(f"{name} ({b.verdict.level})", float(b.predicted[0]), float(b.low[0]), float(b.high[0])))
     assert straight is not None  # the last form is in C alone: its straight line is in ln C
     truth = _truth(exercise)
     line, near = truth * (1 + float(straight.line_error[0])), truth * (1 + float(straight.nearest_error[0]))
     return (
         *found,
-        Answer("straight line in ln C", line, np.nan, np.nan),
-        Answer("the largest known run's loss", near, np.nan, np.nan),
+        Guess("straight line in ln C", line, np.nan, np.nan),
+        Guess("the largest known run's loss", near, np.nan, np.nan),
     )
 
 

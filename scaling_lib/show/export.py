@@ -20,7 +20,7 @@ TARGETS = {
 }
 
 SMALLER = {
-    "font.size": 13, "axes.titlesize": 15, "axes.labelsize": 13, "legend.fontsize": 10, "lines.linewidth": 2.2,
+    "font.size": 14, "axes.titlesize": 15, "axes.labelsize": 14, "legend.fontsize": 14, "lines.linewidth": 2.2,
     "lines.markersize": 7,
 }  # fmt: skip
 
@@ -59,23 +59,19 @@ def save_set(
 
 
 def save_named(named: Named, out: Path, formats: Sequence[str], target: str) -> list[Path]:
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    import matplotlib.pyplot as plt
+    """Draw one figure into files; the caller's backend and open figures stay as they are."""
+    import matplotlib.style
+    from matplotlib.figure import Figure
 
     paths = []
     # Four panels on one slide want smaller letters than one.
     smaller = SMALLER if named.tall and target == "slides" else {}
-    with plt.style.context([f"scaling_lib.show.styles.{target}", smaller]):
-        figure = plt.figure(figsize=TARGETS[target][named.tall])
-        try:
-            named.draw(figure)
-            for kind in formats:
-                path = out / f"{named.name}.{kind}"
-                with atomic_file(path) as file:
-                    figure.savefig(file, format=kind, metadata=NO_DATE.get(kind))
-                paths.append(path)
-        finally:
-            plt.close(figure)
+    with matplotlib.style.context([f"scaling_lib.show.styles.{target}", smaller]):
+        figure = Figure(figsize=TARGETS[target][named.tall])
+        named.draw(figure)
+        for kind in formats:
+            path = out / f"{named.name}.{kind}"
+            with atomic_file(path) as file:
+                figure.savefig(file, format=kind, metadata=NO_DATE.get(kind))
+            paths.append(path)
     return paths

@@ -10,19 +10,18 @@ import numpy as np
 from scaling_lib.fit.published import Model
 from scaling_lib.fit.result import FitResult
 from scaling_lib.show.ladders import short
-from scaling_lib.show.plot import count_axis
+from scaling_lib.show.plot import FAINT, GREY, NO_PREDICTION, count_axis, look, new_axes
 from scaling_lib.show.published import known_models
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from scaling_lib.show.sliders.sources import Source
+    from scaling_lib.show.sliders.sources import JointLaw
 
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#888888"
 CROWDED = 0.25  # decades: a name goes to the right of its line where another line is that close on its left
 
 
-def models_table(source: Source, models: Sequence[Model] | None = None, level: float = 0.9) -> str:
+def models_table(source: JointLaw, models: Sequence[Model] | None = None, level: float = 0.9) -> str:
     """What a law says of models, a line each: the loss with the interval of the law's mean, or that it says nothing.
 
     Parameters
@@ -37,7 +36,7 @@ def models_table(source: Source, models: Sequence[Model] | None = None, level: f
     for m in known_models() if models is None else models:
         row = f"{m.name:>16} {short(m.n_params):>6} {short(m.n_tokens):>6}   "
         if _refused(source, m.n_params, m.n_tokens):
-            lines.append(f"{row}no prediction")
+            lines.append(f"{row}{NO_PREDICTION}")
             continue
         row += f"{source.law.predict(m.n_params, m.n_tokens):.2f}"
         if source.has_interval:
@@ -48,16 +47,15 @@ def models_table(source: Source, models: Sequence[Model] | None = None, level: f
 
 
 def plot_at_models(
-    source: Source, axes: Axes | None = None, models: Sequence[Model] | None = None, tokens_per_param: float = 20.0
+    source: JointLaw, axes: Axes | None = None, models: Sequence[Model] | None = None, tokens_per_param: float = 20.0
 ) -> Axes:
     """Draw a law against N at a fixed number of tokens per parameter, and each model at its own N and D.
 
     Solid where both N and D lie within those that were fitted, dashed beyond; a band where the law has an interval. A
     model of which the law's verdict refuses to speak gets a line and no mark, and the law ends where its verdict does.
     """
-    import matplotlib.pyplot as plt
-
-    axes = axes or plt.subplots()[1]
+    axes = axes or new_axes()
+    (blue, _), (orange, _) = look(0), look(1)
     models = known_models() if models is None else models
     first, last = (
         f(n, d / tokens_per_param) for f, n, d in zip((max, min), source.n_range, source.d_range, strict=True)
@@ -65,20 +63,23 @@ def plot_at_models(
     n = np.unique(np.append(np.logspace(np.log10(first) - 0.5, 13, 120), (first, last)))
     n = n[[not _refused(source, x, tokens_per_param * x) for x in n]]
     loss = source.predict(n, tokens_per_param * n)
-    axes.axvspan(first, last, color="#000000", alpha=0.06, linewidth=0, label="range of the runs")
-    axes.plot(n, np.where((n >= first) & (n <= last), loss, np.nan), color=BLUE, label="law within it")
-    axes.plot(n, np.where(n <= first, loss, np.nan), color=BLUE, linestyle="--")
-    axes.plot(n, np.where(n >= last, loss, np.nan), color=BLUE, linestyle="--", label="and beyond")
+    axes.axvspan(first, last, color="black", alpha=0.06, linewidth=0, label="range of the runs")
+    axes.plot(n, np.where((n >= first) & (n <= last), loss, np.nan), color=blue, label="law within it")
+    axes.plot(n, np.where(n <= first, loss, np.nan), color=blue, linestyle="--")
+    axes.plot(n, np.where(n >= last, loss, np.nan), color=blue, linestyle="--", label="and beyond")
     if source.has_interval:
-        band = axes.fill_between(n, *source.interval(n, tokens_per_param * n, 0.9), color=BLUE, alpha=0.25, linewidth=0)
+        band = axes.fill_between(n, *source.interval(n, tokens_per_param * n, 0.9), color=blue, alpha=0.25, linewidth=0)
         band.set_label("90% interval of the mean")
     told = [m for m in models if not _refused(source, m.n_params, m.n_tokens)]
     if told:
         x = np.array([m.n_params for m in told])
         y = source.predict(x, np.array([m.n_tokens for m in told]))
-        axes.plot(x, y, "D", color=ORANGE, markersize=6, linestyle="none", label="models, at their own D")
+        axes.plot(x, y, "D", color=orange, markersize=6, linestyle="none", label="models, at their own D")
     axes.set_xlim(first / 10**0.5, 1e13)
     count_axis(axes)
+    if n.size and n[-1] < 9e12:
+        axes.annotate(NO_PREDICTION, (n[-1], loss[-1]), (6, 0), textcoords="offset points", va="center",
+                      fontsize="small", color=blue)  # fmt: skip
     mark_models(axes, models)
     axes.set_xlabel(f"parameters N, {source.counting}; {tokens_per_param:g} tokens for each")
     axes.set_ylabel("loss (nats per token)")
@@ -90,12 +91,12 @@ def mark_models(axes: Axes, models: Sequence[Model], variable: str = "N") -> Non
     """A dotted line for each model at its N or D, with its name along it."""
     before = 0.0
     for at, name in sorted((m.n_params if variable == "N" else m.n_tokens, m.name) for m in models):
-        axes.axvline(at, color=GREY, linewidth=0.8, linestyle=":")
+        axes.axvline(at, color=FAINT, linewidth=0.8, linestyle=":")
         crowded = before > 0 and at / before < 10**CROWDED
-        axes.text(at, 0.98, f" {name} ", rotation=90, fontsize=7.5, color="#555555", va="top",
+        axes.text(at, 0.98, f" {name} ", rotation=90, fontsize="small", color=GREY, va="top",
                   ha="left" if crowded else "right", transform=axes.get_xaxis_transform())  # fmt: skip
         before = at
 
 
-def _refused(source: Source, n: float, d: float) -> bool:
+def _refused(source: JointLaw, n: float, d: float) -> bool:
     return isinstance(source.law, FitResult) and source.law.verdict(n, d).refused

@@ -15,7 +15,21 @@ from scaling_lib.runs import Run
 from scaling_lib.show.ablation import ablation_steps, plot_recipe_curves, plot_steps
 from scaling_lib.show.grids import Grid, find_grids, plot_grid, plot_held_out
 from scaling_lib.show.ladders import Ladder, find_ladders, short
-from scaling_lib.show.plot import AXIS, count_axis, plot_fit, plot_overview, plot_training_curves, shades
+from scaling_lib.show.plot import (
+    AXIS,
+    FAINT,
+    LOSS,
+    bracket,
+    count_axis,
+    legend_above,
+    look,
+    plot_fit,
+    plot_residuals,
+    plot_training_curves,
+    say_instead,
+    scatter,
+    shades,
+)
 from scaling_lib.show.rates import is_rate_study, plot_rates, rate_report
 
 if TYPE_CHECKING:
@@ -31,7 +45,7 @@ class Named:
     """One figure: a name for its file, what draws it on an empty figure, and its words.
 
     caption : what to print below it. alt : what it shows, for a reader who cannot see it.
-    tall : whether it has two rows of panels.
+    tall : whether it has two rows of panels. headline : its message on a slide, where it has one.
     """
 
     name: str
@@ -39,6 +53,7 @@ class Named:
     caption: str
     alt: str
     tall: bool = False
+    headline: str = ""
 
 
 def main_figure(runs: Sequence[Run], rule: Callable[[int], float] | None = None) -> Named:
@@ -72,8 +87,39 @@ def figure_set(runs: Sequence[Run], rule: Callable[[int], float] | None = None) 
         own = [x for x in ladders if x.variable == variable]
         if own:
             found += [_scaling(own, name), _curves(own[-1]), _residuals(own[-1]), _extrapolation(own[-1])]
-    found += [*_recipes(runs), *(figure for grid in grids for figure in _grid(grid, len(grids) > 1)), _back_tests()]
+    found += [*_recipes(runs), *(figure for grid in grids for figure in _grid(grid, len(grids) > 1)), back_tests()]
     return found
+
+
+def plot_overview(runs: Sequence[Run], figure: Figure | None = None) -> Figure:
+    """Draw a sweep in 2 x 2 panels: L(N) and L(D) with their laws; training curves by size and by length.
+
+    Parameters
+    ----------
+    runs : the records of one sweep.
+    figure : an empty figure to draw on; a new one of the current style when None.
+
+    Returns
+    -------
+    The figure, with panels named ``N``, ``D``, ``curves N`` and ``curves D`` by ``Axes.get_label``.
+    """
+    import matplotlib.pyplot as plt
+
+    figure = figure or plt.figure()
+    ladders = find_ladders(runs)
+    panels = [figure.add_subplot(2, 2, k + 1, label=n) for k, n in enumerate(("N", "D", "curves N", "curves D"))]
+    for i, (variable, rungs) in enumerate((("N", "sizes"), ("D", "lengths"))):
+        own = [x for x in ladders if x.variable == variable]
+        for ladder in own:
+            plot_fit(ladder, panels[i])
+        panels[i].set_title("Parameter scaling" if variable == "N" else "Data scaling")
+        if own:
+            legend_above(panels[i])
+            plot_training_curves(own[-1], panels[i + 2])  # the last recipe: V2 after V1
+        else:
+            say_instead(panels[i], f"no ladder in {variable}: at least three {rungs} are needed")
+            say_instead(panels[i + 2], f"no ladder in {variable}")
+    return figure
 
 
 def _one(draw: Callable[[Axes], object]) -> Callable[[Figure], None]:
@@ -89,8 +135,7 @@ def _overview(runs: Sequence[Run], ladders: Sequence[Ladder]) -> Named:
         f"{len(runs)} runs on {corpus}, vocabulary {runs[0].config.model.vocab_size:,}. Losses in nats per token with "
         f"their laws, 90% bands and the training curves. Verdicts within the data: {verdicts}.",
         "Four panels. Above, loss against parameters and against training tokens, with fitted laws that continue "
-        "dashed "
-        "beyond the data. Below, training loss against tokens seen, a line for each size and for each length.",
+        "dashed beyond the data. Below, training loss against tokens seen, a line for each size and for each length.",
         tall=True,
     )
 
@@ -106,12 +151,9 @@ def _law_in_words(ladder: Ladder) -> str:
     verdict = fit.verdict()
     if verdict.refused:
         return f"{ladder.recipe.upper()}: {verdict}"
-    values = ", ".join(f"{k} = {fit.params[k]:.3g}{_error(fit.stderr[k])}" for k in fit.law.param_names)
-    return f"{ladder.recipe.upper()}: {fit.law.formula}, {values}; {verdict}"
-
-
-def _error(stderr: float) -> str:
-    return f" ± {stderr:.2g}" if np.isfinite(stderr) else ""
+    exponent = fit.law.param_names[-1]
+    values = ", ".join(f"{k} = {bracket(fit.params[k], *fit.parameter_interval(k))}" for k in (exponent, "E"))
+    return f"{ladder.recipe.upper()}: {fit.law.formula}, {values}, 90% in brackets; {verdict}"
 
 
 def _ends(ladder: Ladder) -> str:
@@ -127,7 +169,7 @@ def _scaling(ladders: Sequence[Ladder], name: str) -> Named:
     def draw(axes: Axes) -> None:
         for ladder in ladders:
             plot_fit(ladder, axes)
-        axes.legend()
+        legend_above(axes)
 
     return Named(
         name,
@@ -154,20 +196,15 @@ def _curves(ladder: Ladder) -> Named:
 
 def _residuals(ladder: Ladder) -> Named:
     def draw(axes: Axes) -> None:
-        axes.axhline(0, color="#888888", linewidth=1)
-        if ladder.fit is not None:
-            axes.plot(ladder.x, 100 * ladder.fit.residuals, "o", color="#D55E00")
-        count_axis(axes)
+        plot_residuals({ladder.recipe.upper(): ladder.fit} if ladder.fit else {}, axes)
         axes.set_xlabel(AXIS[ladder.variable])
-        axes.set_ylabel("observed over predicted, less 1 (%)")
 
-    scatter = f"{100 * ladder.fit.sigma:.2f}%" if ladder.fit else "unknown"
+    rest = f"{100 * scatter(ladder.fit):.2f}%" if ladder.fit else "unknown"
     return Named(
         f"residuals-{ladder.variable.lower()}",
         _one(draw),
-        f"What the law L({ladder.variable}) of {ladder.recipe.upper()} leaves over; scatter {scatter} of the loss. A "
-        f"bend "
-        "here would say that the form is wrong.",
+        f"What the law L({ladder.variable}) of {ladder.recipe.upper()} leaves over; scatter {rest} of the loss. A "
+        "bend here would say that the form is wrong.",
         f"Residuals of the fitted law about zero, in percent of the loss, at {len(ladder.x)} runs.",
     )
 
@@ -177,7 +214,7 @@ def _extrapolation(ladder: Ladder) -> Named:
 
     def draw(axes: Axes) -> None:
         plot_fit(ladder, axes, extrapolate=10**far)
-        axes.axvspan(ladder.x.min(), ladder.x.max(), color="#000000", alpha=0.05, linewidth=0)
+        axes.axvspan(ladder.x.min(), ladder.x.max(), color="black", alpha=0.05, linewidth=0)
         axes.legend()
 
     words = "no fit"
@@ -214,8 +251,8 @@ def _recipes(runs: Sequence[Run]) -> list[Named]:
             "v1-against-v2",
             _one(lambda axes: plot_recipe_curves(runs, recipes, model, axes, seed=both[0])),
             f"Training loss at {model.name}, by recipe; the dotted line is the loss of knowing nothing.",
-            f"Training curves of the recipes {', '.join(recipes)} at one model size, falling from ln of the "
-            f"vocabulary.",
+            f"Training curves of the recipes {', '.join(recipes)} at one model size, falling from ln of "
+            "the vocabulary.",
         )
     ]
     try:
@@ -227,9 +264,8 @@ def _recipes(runs: Sequence[Run]) -> list[Named]:
         Named(
             "one-change-at-a-time",
             _one(lambda axes: plot_steps(way, [s.recipe for s in way], axes)),
-            f"Final losses at {model.name} with paired seeds, and the mean change from each recipe to the next with "
-            f"its "
-            f"90% interval (nats): {changes}.",
+            f"Final losses at {model.name} with paired seeds, and the mean change from each recipe to the next "
+            f"with its 90% interval (nats): {changes}.",
             f"A column of dots for each recipe; the mean changes are {changes}.",
         )
     )
@@ -284,7 +320,7 @@ def _grid(grid: Grid, several: bool) -> Iterable[Named]:
         f"joint-law{end}",
         both,
         f"{len(grid.runs)} runs of {grid.recipe.upper()} and the joint law {grid.fit.law.formula}; scatter "
-        f"{100 * grid.fit.sigma:.2f}%; {verdict}.",
+        f"{100 * scatter(grid.fit):.2f}%; {verdict}.",
         "Loss against tokens with a line for each size, and against size with a line for each length.",
     )
     yield Named(
@@ -292,8 +328,7 @@ def _grid(grid: Grid, several: bool) -> Iterable[Named]:
         _one(lambda axes: plot_held_out(grid, axes)),
         f"The largest size and the longest runs, predicted from the rest: mean absolute error "
         f"{100 * b.mean_abs_error:.2f}%, {b.covered.mean():.0%} of {len(b.observed)} inside the 90% interval of a new "
-        f"run; "
-        f"a straight line errs by {100 * np.abs(b.line_error).mean():.2f}%, the nearest run by "
+        f"run; a straight line errs by {100 * np.abs(b.line_error).mean():.2f}%, the nearest run by "
         f"{100 * np.abs(b.nearest_error).mean():.2f}%.",
         "Predicted against observed losses of the held-out runs, with intervals, about the diagonal.",
     )
@@ -304,9 +339,8 @@ def _grid(grid: Grid, several: bool) -> Iterable[Named]:
     yield Named(
         f"isoflop{end}",
         _one(lambda axes: plot_isoflop(found, isoflop_points(grid), axes)),
-        f"Loss against size at {len(found.budgets)} budgets, interpolated in the grid, with parabolas; stars are "
-        f"minima "
-        f"inside. N* ~ C^{found.a:.2f}. The budgets share runs, so their scatter about the line gives no interval.",
+        f"Loss against size at {len(found.budgets)} budgets, interpolated in the grid, with parabolas; stars "
+        f"are minima inside. N* ~ C^{found.a:.2f}, without an interval: budgets share runs.",
         "Parabolas of loss against size, one for each compute budget; minima move to larger sizes.",
     )
 
@@ -324,12 +358,12 @@ def plot_isoflop(found: IsoFlopResult, points: np.ndarray, axes: Axes) -> Axes:
             axes.plot(found.n_opt[i], found.loss_opt[i], "*", color=colour, markersize=14, markeredgecolor="white")
     count_axis(axes)
     axes.set_xlabel(AXIS["N"])
-    axes.set_ylabel("validation loss (nats per token)")
+    axes.set_ylabel(LOSS)
     axes.legend()
     return axes
 
 
-def _back_tests() -> Named:
+def back_tests() -> Named:
     """Published models predicted from their smaller kin: how the error of honest back-tests looks."""
     results = {
         "Cerebras-GPT, from 5 models": backtests.cerebras()[5],
@@ -338,12 +372,13 @@ def _back_tests() -> Named:
     }
 
     def draw(axes: Axes) -> None:
-        for (name, r), colour, marker in zip(results.items(), ("#0072B2", "#009E73", "#D55E00"), "osD", strict=True):
+        for i, (name, r) in enumerate(results.items()):
+            colour, marker = look(i)
             low, high = 100 * (r.predicted - r.low) / r.observed, 100 * (r.high - r.predicted) / r.observed
             axes.errorbar(
                 r.span, 100 * r.error, yerr=np.array([low, high]), fmt=marker, color=colour, capsize=4, label=name
             )
-        axes.axhline(0, color="#888888", linewidth=1)
+        axes.axhline(0, color=FAINT, linewidth=1)
         axes.set_xscale("log")
         axes.set_xticks([2, 5, 10, 20], ["2x", "5x", "10x", "20x"])
         axes.minorticks_off()
@@ -353,9 +388,11 @@ def _back_tests() -> Named:
 
     worst = {name: 100 * float(r.error[np.argmax(np.abs(r.error))]) for name, r in results.items()}
     words = "; ".join(f"{name} {value:+.1f}%" for name, value in worst.items())
+    least, most = (f(abs(value) for value in worst.values()) for f in (min, max))
     return Named(
         "back-tests",
         _one(draw),
         f"Published models predicted from their smaller kin, with 90% intervals of a new run. Worst errors: {words}.",
         f"Errors of back-tests against their distance, with intervals; the worst are {words}.",
+        headline=f"Published families, predicted from their smaller kin: off by {least:.1f}% to {most:.1f}% at worst",
     )

@@ -17,6 +17,7 @@ from scaling_lib.fit.result import FitResult
 from scaling_lib.fit.table import RunTable, table_from_arrays
 from scaling_lib.runs import Run, check_poolable
 from scaling_lib.show.ladders import short
+from scaling_lib.show.plot import AXIS, FAINT, look, new_axes, plot_law, shades
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -152,50 +153,31 @@ def grid_report(grid: Grid) -> str:
 
 def plot_grid(grid: Grid, variable: str = "D", axes: Axes | None = None) -> Axes:
     """Draw the losses against D, a line for each size (or against N, a line for each length), over the joint law."""
-    import matplotlib.pyplot as plt
-
-    from scaling_lib.show.plot import AXIS, count_axis, shades
-
-    if axes is None:
-        axes = plt.subplots()[1]
-    t, fit = grid.table, grid.fit
-    n, d = np.asarray(t.n_params), np.asarray(t.n_tokens)
-    along, across = (d, n) if variable == "D" else (n, d)
-    everywhere = np.geomspace(along.min(), along.max() * 4, 60)
-    levels = np.unique(across)
+    axes = axes or new_axes()
+    levels = np.unique(grid.table.get("N" if variable == "D" else "D"))
     for level, colour in zip(levels, shades(len(levels)), strict=True):
-        own = across == level
-        axes.plot(along[own], t.loss[own], "o", color=colour, label=short(level), zorder=3, markersize=5)
-        held = np.full_like(everywhere, level)
-        law = fit.predict(held, everywhere) if variable == "D" else fit.predict(everywhere, held)
-        inside = everywhere <= along.max()
-        axes.plot(everywhere[inside], law[inside], color=colour, linewidth=1.4)
-        axes.plot(everywhere[~inside], law[~inside], color=colour, linewidth=1.4, linestyle="--")
-    count_axis(axes)
+        plot_law(grid.fit, axes, along=variable, held=level, beyond=4.0, label=short(level), look=(colour, "o"),
+                 bands=())  # fmt: skip
     axes.set_xlabel(AXIS[variable])
-    axes.set_ylabel("validation loss (nats per token)")
     axes.legend(title="parameters" if variable == "D" else "tokens", fontsize="small")
-    axes.set_title(f"The joint law: {fit.verdict().level}")
+    axes.set_title(f"The joint law: {grid.fit.verdict().level}")
     return axes
 
 
 def plot_held_out(grid: Grid, axes: Axes | None = None) -> Axes:
     """Draw the held-out cells: predicted against observed loss, with the 90% interval of a new run."""
-    import matplotlib.pyplot as plt
-
-    if axes is None:
-        axes = plt.subplots()[1]
+    axes = axes or new_axes()
     b = grid.held_out
     low, high = b.predicted - b.low, b.high - b.predicted
-    for held, colour, marker, word in ((True, "#0072B2", "o", "held"), (False, "#D55E00", "s", "missed")):
+    for held, word, (colour, marker) in ((True, "held", look(0)), (False, "missed", look(1))):
         which = b.covered == held
         if which.any():
             axes.errorbar(
                 b.observed[which], b.predicted[which], yerr=np.array([low[which], high[which]]), fmt=marker,
-                color=colour, capsize=3, linewidth=1.2, label=f"interval {word}: {which.sum()} of {len(b.observed)}",
+                color=colour, capsize=3, linewidth=1.2, label=f"90% interval {word}: {which.sum()} of {which.size}",
             )  # fmt: skip
     ends = [min(b.observed.min(), b.predicted.min()), max(b.observed.max(), b.predicted.max())]
-    axes.plot(ends, ends, color="#666666", linewidth=1, linestyle=":")
+    axes.plot(ends, ends, color=FAINT, linewidth=1, linestyle=":")
     axes.set_xlabel("observed loss (nats per token)")
     axes.set_ylabel("predicted from smaller runs")
     axes.set_title(f"Held out: mean error {100 * b.mean_abs_error:.1f}%")

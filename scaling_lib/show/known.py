@@ -18,6 +18,7 @@ from scaling_lib.fit.result import FitResult, Verdict
 from scaling_lib.runs import Run
 from scaling_lib.show.grids import the_grid
 from scaling_lib.show.ladders import short
+from scaling_lib.show.plot import Row, plot_intervals
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,20 +91,10 @@ def floor_report(floors: Sequence[Floor]) -> str:
 
 
 def plot_floors(floors: Sequence[Floor], axes: Axes | None = None) -> Axes:
-    """Draw every fitted floor with its 90% interval, the lowest loss that it rests on, and the truth."""
-    import matplotlib.pyplot as plt
-
-    if axes is None:
-        axes = plt.subplots()[1]
-    place = np.arange(len(floors))
-    e = np.array([f.fit.params["E"] for f in floors])
-    ends = np.array([[f.low, min(f.high, f.lowest)] for f in floors])
-    axes.axhline(floors[0].truth, color="#D55E00", linewidth=1.6, label=f"true E = {floors[0].truth:.3f}")
-    axes.plot(place, [f.lowest for f in floors], "_", color="#888888", markersize=16, label="lowest loss fitted")
-    errors = np.abs(np.array([e - ends[:, 0], ends[:, 1] - e]))
-    axes.errorbar(place, e, yerr=errors, fmt="o", color="#0072B2", capsize=4, label="fitted E, 90% interval")
-    axes.set_xticks(place, [f"L(N)\n{short(f.n_tokens)} tokens" if f.n_tokens else "joint\nL(N, D)" for f in floors])
-    axes.set_ylabel("floor E (nats per token)")
-    axes.grid(axis="x", visible=False)
-    axes.legend()
+    """Draw every fitted floor with its 90% interval, and the truth."""
+    rows = [
+        Row(f.name, None if f.verdict.refused else f.fit.params["E"], f.low, f.high, f.verdict.level) for f in floors
+    ]
+    axes = plot_intervals(rows, axes, truth=floors[0].truth)
+    axes.set_xlabel("floor E (nats per token), with its 90% interval")
     return axes

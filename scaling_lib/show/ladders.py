@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scaling_lib.config import ModelConfig
 from scaling_lib.errors import InputError
 from scaling_lib.fit.estimate import fit_power_law
 from scaling_lib.fit.result import FitResult
@@ -101,6 +102,16 @@ def _most_varied(runs: Sequence[Run], key, varies):  # type: ignore[no-untyped-d
     return max(counts, key=lambda k: (counts[k], weight[k]))
 
 
+def at_shared_length(runs: Sequence[Run]) -> list[Run]:
+    """The finished runs of the length that most of their models share (the longest of equals)."""
+    models: dict[int, set[ModelConfig]] = {}
+    for r in runs:
+        if r.finished:
+            models.setdefault(r.config.train.max_steps, set()).add(r.config.model)
+    steps = max(models, key=lambda n: (len(models[n]), n), default=0)
+    return [r for r in runs if r.finished and r.config.train.max_steps == steps]
+
+
 def _ladder(recipe: str, variable: str, members: Sequence[Run]) -> Ladder | None:
     column = "n_params_non_embedding" if variable == "N" else "n_tokens"
     good = sorted((r for r in members if r.finished), key=lambda r: r.counts[column])
@@ -115,6 +126,12 @@ def _ladder(recipe: str, variable: str, members: Sequence[Run]) -> Ladder | None
     except ValueError as error:
         why_not = str(error)
     return Ladder(recipe, variable, tuple(good), x, loss, fit, why_not, left_out)
+
+
+def text_of(run: Run) -> str:
+    """The text that a run read, by name, without a made text's options."""
+    name = str(run.corpus["name"])
+    return name.partition(":")[0] if "=" in name else name
 
 
 def short(value: float) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from scipy import special
@@ -14,6 +15,7 @@ from scaling_lib.runs import Run
 from scaling_lib.show.ladders import short
 
 LEAST_SEEDS = 3
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -81,23 +83,43 @@ def pooled_relative(found: Sequence[Spread]) -> tuple[float, float, float]:
     return math.sqrt(squares / dof), low, high
 
 
+def pairs(first: Sequence[Run], second: Sequence[Run], cell: Callable[[Run], K]) -> dict[K, np.ndarray]:
+    """Final losses (n_seeds, 2) of two sets of runs, paired by seed, in every cell that both finished.
+
+    ``cell`` : what a pair has in common beside its seed, such as the model. The validation text and, by seed, the first
+    weights and the order of the data are the same in both, so most of the noise cancels in a difference.
+    """
+    losses: list[dict[K, dict[int, float]]] = [{}, {}]
+    for side, runs in zip(losses, (first, second), strict=True):
+        for run in runs:
+            if run.finished and run.val_loss is not None:
+                side.setdefault(cell(run), {})[run.config.train.seed] = run.val_loss
+    found = {}
+    for key, own in losses[0].items():
+        other = losses[1].get(key, {})
+        common = sorted(set(own) & set(other))
+        if common:
+            found[key] = np.array([[own[s], other[s]] for s in common])
+    return found
+
+
 def differences(runs: Sequence[Run], recipe: str, other: str, level: float = 0.9) -> list[Difference]:
     """What ``recipe`` has over ``other``, paired by seed, wherever both share three or more; Student's t."""
-    by_cell: dict[tuple[ModelConfig, int], dict[str, dict[int, float]]] = {}
-    for run in runs:
-        if run.finished and run.val_loss is not None and run.config.train.recipe in (recipe, other):
-            cell = by_cell.setdefault((run.config.model, run.config.n_tokens), {})
-            cell.setdefault(run.config.train.recipe, {})[run.config.train.seed] = run.val_loss
+    first, second = (of_recipe(runs, name) for name in (other, recipe))
+    both = pairs(first, second, lambda r: (r.config.model, r.config.n_tokens))
     found = []
-    for (model, n_tokens), cell in sorted(by_cell.items(), key=lambda kv: (kv[0][0].d_model, kv[0][1])):
-        seeds = sorted(set(cell.get(recipe, {})) & set(cell.get(other, {})))
-        if len(seeds) < LEAST_SEEDS:
-            continue
-        change = np.array([cell[recipe][s] - cell[other][s] for s in seeds])
-        half = half_width(change, level)
-        mean, base = float(change.mean()), float(np.mean([cell[other][s] for s in seeds]))
-        found.append(Difference(model, n_tokens, mean, mean - half, mean + half, mean / base))
+    for (model, n_tokens), losses in sorted(both.items(), key=lambda kv: (kv[0][0].d_model, kv[0][1])):
+        if len(losses) >= LEAST_SEEDS:
+            change = losses[:, 1] - losses[:, 0]
+            mean, half = float(change.mean()), half_width(change, level)
+            relative = mean / float(losses[:, 0].mean())
+            found.append(Difference(model, n_tokens, mean, mean - half, mean + half, relative))
     return found
+
+
+def of_recipe(runs: Sequence[Run], recipe: str) -> list[Run]:
+    """The runs of one recipe."""
+    return [r for r in runs if r.config.train.recipe == recipe]
 
 
 def noise_report(runs: Sequence[Run]) -> str:

@@ -1,134 +1,212 @@
-"""Figures. Each function draws on the axes it is given (or on new ones), returns them, and saves nothing."""
+"""Five primitives draw nearly every figure: a law, intervals, residuals, curves, and an axis of counts.
+
+Each draws on the axes it is given (or on new ones) and returns them; none saves or shows. Colours are those of the
+style sheet in force. Bands and brackets hold 90%. A law stops where its verdict refuses, and "no prediction" stands
+there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from scaling_lib.runs import Run
-from scaling_lib.show.ladders import Ladder, find_ladders, short
+from scaling_lib.fit.result import FitResult
+from scaling_lib.show.ladders import ORDER, Ladder, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-# Okabe-Ito, a colour and a marker for each recipe, so that they are told apart without colour too.
-LOOKS = {
-    "v1": ("#D55E00", "s"),
-    "v2": ("#0072B2", "o"),
-    "wsd": ("#009E73", "D"),
-    "v1-long": ("#E69F00", "^"),
-    "v1-warmup": ("#CC79A7", "v"),
-    "v1-cosine": ("#56B4E9", "P"),
-}
 AXIS = {"N": "non-embedding parameters N", "D": "training tokens D"}
-EXTRAPOLATE = 30.0  # how far beyond the runs a law is drawn
+PLAIN = {"N": "parameters N", "D": "training tokens D"}  # where it is open how N is counted
+LOSS = "validation loss (nats per token)"
+GREEK = {"alpha": "α", "beta": "β"}
+BEYOND = 30.0  # how far beyond the largest run a law is drawn, where its verdict lets it
+LEVEL = 0.9
+Z = 1.645  # 90% of a normal distribution lie within so many standard deviations
+NO_PREDICTION = "no prediction"
+MARKERS = "osD^vPX*"
+STYLES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (4, 1.5, 1, 1.5)), (0, (2, 2)))
+GREY, FAINT = "0.45", "0.6"
+POINTS = 40  # of a line: a band takes one profile for each
+HALVINGS = 9  # of the decades between the runs and the end of the axis: finer than the eye asks for
+
+Look = tuple[str, str]
 
 
-def plot_overview(runs: Sequence[Run], figure: Figure | None = None) -> Figure:
-    """Draw a sweep in 2 x 2 panels: L(N) and L(D) with their laws; training curves by size and by length.
+class Row(NamedTuple):
+    """One line of `plot_intervals`. Without a ``value``, ``note`` stands in its place; otherwise above it.
+
+    ``recipe`` : whose look it has.
+    """
+
+    label: str
+    value: float | None
+    low: float = np.nan
+    high: float = np.nan
+    note: str = ""
+    recipe: str = ""
+
+
+# ---- the five primitives ---------------------------------------------------------
+
+
+def plot_law(
+    fit: FitResult,
+    axes: Axes | None = None,
+    *,
+    hidden: tuple[ArrayLike, ArrayLike] | None = None,
+    beyond: float = BEYOND,
+    along: str = "",
+    held: float = np.nan,
+    label: str | None = None,
+    look: Look | None = None,
+    bands: Sequence[str] = ("new_run", "mean"),
+) -> Axes:
+    """Draw the runs of a fit and its law, solid within the runs, dashed beyond, with 90% bands.
 
     Parameters
     ----------
-    runs : the records of one sweep.
-    figure : an empty figure to draw on; a new one of the current style when None.
-
-    Returns
-    -------
-    The figure, with panels named ``N``, ``D``, ``curves N`` and ``curves D`` by ``Axes.get_label``.
-    """
-    import matplotlib.pyplot as plt
-
-    figure = figure or plt.figure()
-    ladders = find_ladders(runs)
-    panels = [figure.add_subplot(2, 2, k + 1, label=n) for k, n in enumerate(("N", "D", "curves N", "curves D"))]
-    for axes, variable in zip(panels, ("N", "D"), strict=False):
-        _ladder_panel([x for x in ladders if x.variable == variable], variable, axes)
-    last = {x.variable: x for x in ladders}  # the last recipe: V2 after V1
-    for axes, variable in zip(panels[2:], ("N", "D"), strict=True):
-        if variable in last:
-            plot_training_curves(last[variable], axes)
-        else:
-            _say(axes, f"no ladder in {variable}")
-    return figure
-
-
-def _ladder_panel(ladders: Sequence[Ladder], variable: str, axes: Axes) -> None:
-    for ladder in ladders:
-        plot_fit(ladder, axes)
-    axes.set_title("Parameter scaling" if variable == "N" else "Data scaling")
-    if ladders:
-        axes.legend(loc="best")
-    else:
-        rungs = "sizes" if variable == "N" else "lengths"
-        _say(axes, f"no ladder in {variable}: at least three {rungs} are needed")
-
-
-def plot_fit(ladder: Ladder, axes: Axes | None = None, *, extrapolate: float = EXTRAPOLATE) -> Axes:
-    """Draw a ladder's losses and, where there is one, its law with 90% bands, dashed beyond the data.
-
-    ``extrapolate``: up to how many times the largest x the law is drawn.
-
-    The dark band holds the law's mean, the light one a new run. A law whose verdict refuses it within the
-    data ("no trend", "not identifiable") is not drawn: the points stand alone and the legend says so.
+    fit : a law of one variable; or a joint law, along ``along`` ("N" or "D") where the other variable is ``held``.
+    hidden : x and losses (m,) of runs that the fit did not see, drawn hollow.
+    beyond : the law is drawn up to so many times the largest run, or to where its verdict refuses.
+    label : for the legend; by default the exponent with its 90% interval, and the verdict.
+    look : colour and marker; by default the first of the style sheet.
+    bands : kinds of interval, widest first: "new_run" (light), "mean" (dark).
     """
     axes = axes or new_axes()
-    colour, marker = LOOKS.get(ladder.recipe, ("#000000", "o"))
-    name = ladder.recipe.upper()
-    fit = ladder.fit
-    verdict = fit.verdict() if fit else None
-    label = f"{name}: {verdict.level if verdict else 'no fit'}"
-    if fit is not None and verdict is not None and not verdict.refused:
-        symbol = "alpha" if ladder.variable == "N" else "beta"
-        if np.isfinite(fit.stderr[symbol]):
-            greek = "α" if symbol == "alpha" else "β"
-            label = f"{name}: {greek} = {fit.params[symbol]:.2f} ± {fit.stderr[symbol]:.2f} ({verdict.level})"
-        inside = np.geomspace(ladder.x.min(), ladder.x.max(), 60)
-        outside = np.geomspace(ladder.x.max(), ladder.x.max() * extrapolate, 60)
-        axes.plot(inside, fit.predict(inside), color=colour)
-        axes.plot(outside, fit.predict(outside), color=colour, linestyle="--")
-        everywhere = np.concatenate([inside, outside[1:]])
-        for kind, alpha in (("new_run", 0.10), ("mean", 0.18)):
-            low, high = fit.interval(everywhere, level=0.9, kind=kind)
+    colour, marker = look or look_of("v2")
+    along = along or fit.law.variables[0]
+    joint = len(fit.law.variables) > 1
+    own = (fit.data[{"N": "D", "D": "N"}[along]] == held) if joint else np.ones(fit.n_points, dtype=bool)
+    x, loss = fit.data[along][own], fit.data["loss"][own]
+    # Laws that lie on each other stay visible: the later ones are smaller and thinner.
+    before = sum(line.get_gid() == "runs" for line in axes.lines) if not joint else 0
+    less = 1.25 / (1 + 0.15 * before) if not joint else 0.9
+    (runs,) = axes.plot(x, loss, marker, color=colour, label=law_label(fit) if label is None else label, zorder=3,
+                        gid="runs")  # fmt: skip
+    runs.set_markersize(runs.get_markersize() * less)
+    if hidden is not None:
+        axes.plot(*map(np.asarray, hidden), marker, color=colour, markerfacecolor="white", markeredgewidth=1.8,
+                  markersize=9, zorder=4, label="held out")  # fmt: skip
+    least, most = fit.fit_range[along]
+    end = reach(fit, beyond, along, held)
+    band = np.array([])
+    if end:
+        for ends, style in (((least, most), "-"), ((most, end), "--")):
+            line = np.geomspace(*ends, POINTS)
+            (law,) = axes.plot(line, fit.predict(*_target(fit, along, held, line)), color=colour, linestyle=style)
+            law.set_linewidth(law.get_linewidth() * less)
+        everywhere = np.unique(np.concatenate([np.geomspace(least, most, POINTS), np.geomspace(most, end, POINTS)]))
+        for kind in bands:
+            low, high = fit.interval(*_target(fit, along, held, everywhere), level=LEVEL, kind=kind)
             # An interval without an end is drawn to the frame's edge rather than not at all.
-            axes.fill_between(
-                everywhere,
-                np.maximum(low, 0.0),
-                np.minimum(high, 20.0),
-                color=colour,
-                alpha=alpha,
-                linewidth=0,
-            )
-    axes.plot(ladder.x, ladder.loss, marker, color=colour, label=label, zorder=3)
+            low, high = np.maximum(low, 0.0), np.minimum(high, 20.0)
+            band = np.concatenate([low, high])
+            alpha = 0.22 if kind == "mean" else 0.10
+            axes.fill_between(everywhere, low, high, color=colour, alpha=alpha, linewidth=0)
+    axes.update_datalim([(most * beyond, float(loss.min()))])
+    axes.autoscale_view(scaley=False)
     count_axis(axes)
-    axes.set_xlabel(f"{AXIS[ladder.variable]}")
-    axes.set_ylabel("validation loss (nats per token)")
-    _keep_in_view(axes)
+    axes.set_xlabel(PLAIN[along])
+    axes.set_ylabel(LOSS)
+    _keep_in_view(axes, band)
+    if end < most * beyond * 0.99 and not (joint and any(t.get_text() == NO_PREDICTION for t in axes.texts)):
+        at = float(fit.predict(*_target(fit, along, held, np.array([end])))[0]) if end else float(np.median(loss))
+        _say_no(axes, end or float(x.max()), at, colour)
     return axes
 
 
-def plot_training_curves(ladder: Ladder, axes: Axes | None = None) -> Axes:
-    """Draw the training loss of a ladder's runs against tokens, one line a rung, dark for the largest.
+def plot_intervals(rows: Sequence[Row], axes: Axes | None = None, *, truth: float | None = None) -> Axes:
+    """Draw estimates with their 90% intervals, a row each from the top down; an end that is off the axis is an arrow.
 
-    Of several seeds the first is drawn. A point is the mean since the point before it.
+    ``truth`` : a value to judge them by, drawn as a line across all rows.
     """
     axes = axes or new_axes()
-    rungs: dict[float, Run] = {}
-    for x, run in zip(ladder.x.tolist(), ladder.runs, strict=True):
-        rungs.setdefault(x, run)
-    for run, shade in zip(rungs.values(), shades(len(rungs)), strict=True):
-        points = [(p.n_tokens, p.train_loss) for p in run.history if p.train_loss is not None and p.step > 0]
-        label = short(run.counts["n_params_non_embedding" if ladder.variable == "N" else "n_tokens"])
-        axes.plot(*zip(*points, strict=True), color=shade, label=label)
-    what = "size" if ladder.variable == "N" else "length"
-    unit = "parameters" if ladder.variable == "N" else "tokens"
+    known = [row for row in rows if row.value is not None]
+    values = np.array([row.value for row in known], dtype=float)
+    if truth is not None:
+        axes.axvline(truth, color="black", linestyle=":", label=f"truth: {truth:.3f}")
+        values = np.append(values, truth)
+    ends = np.array([[row.low, row.high] for row in known], dtype=float).ravel()
+    # Finite ends set the limits, but none that lies much further out than all that is estimated.
+    room = max(2.0 * float(np.ptp(values)), 1.5 * float(np.abs(values).max())) if values.size else 1.0
+    middle = float(np.median(values)) if values.size else 0.5
+    inside = np.concatenate([values, ends[np.isfinite(ends) & (np.abs(ends - middle) < room)]]) if values.size else ends
+    left, right = (float(inside.min()), float(inside.max())) if inside.size else (0.0, 1.0)
+    pad = 0.06 * (right - left or 1.0)
+    left, right = left - pad, right + pad
+    for y, row in enumerate(rows):
+        colour, marker = look_of(row.recipe) if row.recipe else look(0)
+        if row.value is None:
+            axes.text(left + pad, y, row.note, va="center", color=colour, fontsize="small")
+            continue
+        low, high = max(row.low, left), min(row.high, right)
+        if np.isfinite(row.low) or np.isfinite(row.high):
+            axes.plot([low, high], [y, y], color=colour)
+            for cut, at, arrow in ((row.low < left, left, "<"), (row.high > right, right, ">")):
+                if cut:
+                    axes.plot(at, y, arrow, color=colour, clip_on=False)
+        axes.plot(row.value, y, marker, color=colour)
+        if row.note:
+            axes.annotate(row.note, (row.value, y), (0, 7), textcoords="offset points", ha="center", va="bottom",
+                          fontsize="small", color=GREY)  # fmt: skip
+    axes.set_yticks(range(len(rows)), [row.label for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.7)
+    axes.set_xlim(left, right)
+    axes.grid(axis="y", visible=False)
+    if truth is not None:
+        axes.legend()
+    return axes
+
+
+def plot_residuals(fits: Mapping[str, FitResult], axes: Axes | None = None, *, noise: float | None = None) -> Axes:
+    """Draw what fits of one variable leave over, in percent of the loss.
+
+    ``noise`` : relative standard deviation of runs that differ in their seed alone; a grey band holds 90% of it.
+    """
+    axes = axes or new_axes()
+    if noise is not None:
+        axes.axhspan(-100 * Z * noise, 100 * Z * noise, color="black", alpha=0.10, linewidth=0, label="90% of seeds")
+    axes.axhline(0, color=FAINT, linewidth=1)
+    for i, (name, fit) in enumerate(fits.items()):
+        colour, marker = look(i)
+        x = fit.data[fit.law.variables[0]]
+        axes.plot(x, 100 * left_over(fit), marker, color=colour, label=name)
+        axes.set_xlabel(PLAIN[fit.law.variables[0]])
     count_axis(axes)
-    axes.set_xlabel("training tokens seen")
-    axes.set_ylabel("training loss (nats per token)")
-    axes.set_title(f"Training curves by {what}, {ladder.recipe.upper()}")
-    axes.legend(title=unit, loc="lower left")
+    axes.set_ylabel("observed over predicted, minus 1 (%)")
+    if len(fits) > 1 or noise is not None:
+        axes.legend()
+    return axes
+
+
+def plot_curves(
+    curves: Mapping[str, ArrayLike],
+    axes: Axes | None = None,
+    *,
+    colours: Sequence[str] = (),
+    marker: str = "",
+    title: str = "",
+) -> Axes:
+    """Draw named lines. Those that lie on each other stay visible: later ones are thinner, and dashed.
+
+    Parameters
+    ----------
+    curves : name -> points (m, 2).
+    colours : one for each curve; by default light to dark, for curves that are ordered by size.
+    marker : at every point, "" for none. title : of the legend.
+    """
+    axes = axes or new_axes()
+    chosen = colours or shades(len(curves))
+    for i, ((name, points), colour) in enumerate(zip(curves.items(), chosen, strict=True)):
+        (line,) = axes.plot(*np.asarray(points, dtype=float).T, marker=marker, color=colour, label=name)
+        if colours and not marker:
+            line.set(linestyle=STYLES[i % len(STYLES)], linewidth=line.get_linewidth() * max(1.9 - 0.28 * i, 0.7))
+    if curves:
+        axes.legend(title=title or None)
     return axes
 
 
@@ -144,6 +222,25 @@ def count_axis(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
 
 
+# ---- colours and words -----------------------------------------------------------
+
+
+def look(i: int) -> Look:
+    """Colour and marker of the i-th series, by the style sheet in force; no two of the first 56 are alike."""
+    import matplotlib as mpl
+    from matplotlib.colors import to_hex
+
+    cycle = mpl.rcParams["axes.prop_cycle"].by_key()["color"]
+    again, n = divmod(i, len(cycle))
+    return to_hex(cycle[n]), MARKERS[(n + again) % len(MARKERS)]
+
+
+def look_of(recipe: str) -> Look:
+    """Colour and marker of a recipe, the same in every figure; V2 has the first colour, V1 the second."""
+    order = ("v2", "v1", "wsd", "v1-warmup", "v1-long", "v1-cosine")
+    return look(order.index(recipe) if recipe in order else len(ORDER))
+
+
 def shades(n: int) -> list[str]:
     """Light to dark blue, n of them; none so light that it vanishes on white."""
     import matplotlib as mpl
@@ -152,11 +249,52 @@ def shades(n: int) -> list[str]:
     return [to_hex(mpl.colormaps["viridis_r"](v)) for v in np.linspace(0.15, 1.0, n)]
 
 
-def _keep_in_view(axes: Axes) -> None:
-    """Let the points set the limits, with room below for a law that goes on: a band without end must not."""
-    losses = np.concatenate([line.get_ydata() for line in axes.lines if line.get_linestyle() == "None"])
-    span = max(float(np.ptp(losses)), 0.05)
-    axes.set_ylim(max(0.0, float(losses.min()) - 1.0 * span), float(losses.max()) + 0.35 * span)
+def law_label(fit: FitResult, name: str = "") -> str:
+    """A law in a legend: its exponent with the 90% interval and the verdict; the verdict alone where it refuses."""
+    verdict = fit.verdict()
+    symbol = fit.law.param_names[-1]
+    said = verdict.level
+    if not verdict.refused:
+        said = f"{GREEK.get(symbol, symbol)} = {bracket(fit.params[symbol], *fit.parameter_interval(symbol))}, {said}"
+    return f"{name}: {said}" if name else said
+
+
+def bracket(value: float, low: float, high: float, digits: int = 2) -> str:
+    """A number with its 90% interval: ``0.35 [0.30, 0.41]``; an end that the data do not set is infinite."""
+    ends = ", ".join(f"{v:.{digits}f}" if np.isfinite(v) else "∞" for v in (low, high))
+    return f"{value:.{digits}f} [{ends}]"
+
+
+def reach(fit: FitResult, beyond: float = BEYOND, along: str = "", held: float = np.nan) -> float:
+    """How far up a law may be drawn: to ``beyond`` times its largest run, or where its verdict refuses; 0 for nowhere.
+
+    ``along``, ``held`` : as for `plot_law`.
+    """
+    along = along or fit.law.variables[0]
+
+    def refused(ln_x: float) -> bool:
+        return fit.verdict(*_target(fit, along, held, np.array([np.exp(ln_x)]))).refused
+
+    good = float(np.log(fit.fit_range[along][1]))
+    bad = good + float(np.log(beyond))
+    if not refused(bad):
+        return float(np.exp(bad))
+    if refused(good):
+        return 0.0
+    for _ in range(HALVINGS):
+        middle = (good + bad) / 2
+        good, bad = (good, middle) if refused(middle) else (middle, bad)
+    return float(np.exp(good))
+
+
+def left_over(fit: FitResult) -> np.ndarray:
+    """Observed over predicted, minus 1, float (n,), of what the fit predicts: of the pool where it is one."""
+    return np.asarray(fit.data["loss"] / fit.predict(*(fit.data[v] for v in fit.law.variables)) - 1)
+
+
+def scatter(fit: FitResult) -> float:
+    """Root mean square of `left_over`."""
+    return float(np.sqrt(np.mean(left_over(fit) ** 2)))
 
 
 def new_axes() -> Axes:
@@ -166,7 +304,84 @@ def new_axes() -> Axes:
     return plt.subplots()[1]
 
 
-def _say(axes: Axes, text: str) -> None:
-    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color="#666666")
+def legend_above(axes: Axes) -> None:
+    """A legend; where it has many lines, in room made for it above all that is drawn."""
+    lines = len(axes.get_legend_handles_labels()[1])
+    if lines > 2:
+        low, high = axes.get_ylim()
+        share = min(0.08 * lines, 0.6)
+        axes.set_ylim(low, high + (high - low) * share / (1 - share))
+    axes.legend(loc="upper right" if lines > 2 else "best")
+
+
+def say_instead(axes: Axes, text: str) -> None:
+    """Words in a panel that has nothing to draw."""
+    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color=GREY)
     axes.set_xticks([])
     axes.set_yticks([])
+
+
+def _target(fit: FitResult, along: str, held: float, x: np.ndarray) -> tuple[np.ndarray, ...]:
+    return tuple(x if v == along else np.full_like(x, held) for v in fit.law.variables)
+
+
+def _keep_in_view(axes: Axes, band: np.ndarray) -> None:
+    """Runs and laws set the limits, and a ``band`` so far as it is no taller than they are: one may have no end."""
+    lines = [np.asarray(line.get_ydata(), dtype=float) for line in axes.lines]
+    losses = np.concatenate([y[np.isfinite(y)] for y in lines])
+    low, high = float(losses.min()), float(losses.max())
+    flat = max(0.02 * high - (high - low), 0.0)  # what is flat must look so
+    low, high = low - flat / 2, high + flat / 2
+    room = high - low
+    if band.size:
+        low, high = max(min(low, band.min()), low - 0.3 * room), min(max(high, band.max()), high + 0.3 * room)
+    low, high = max(0.0, low - 0.06 * room), high + 0.06 * room
+    if not axes.get_autoscaley_on():  # laws drawn before have set limits of their own
+        low, high = min(low, axes.get_ylim()[0]), max(high, axes.get_ylim()[1])
+    axes.set_ylim(low, high)
+
+
+def _say_no(axes: Axes, x: float, y: float, colour: str) -> None:
+    """``no prediction`` where a law stops: beyond its end, upright where there is little room."""
+    left, right = np.log(axes.get_xlim())
+    tight = (right - np.log(x)) / (right - left) < 0.28
+    axes.annotate(
+        NO_PREDICTION, (x, y), (9, 2), textcoords="offset points", rotation=90 if tight else 0, ha="left",
+        va="bottom", fontsize="small", color=colour, annotation_clip=True,
+    )  # fmt: skip
+
+
+# ---- a sweep's own panels --------------------------------------------------------
+
+
+def plot_fit(ladder: Ladder, axes: Axes | None = None, *, extrapolate: float = BEYOND) -> Axes:
+    """Draw a ladder's losses in its recipe's colour and, where there is one, its law; see `plot_law`."""
+    axes = axes or new_axes()
+    name, (colour, marker) = ladder.recipe.upper(), look_of(ladder.recipe)
+    if ladder.fit is not None:
+        plot_law(ladder.fit, axes, beyond=extrapolate, label=law_label(ladder.fit, name), look=(colour, marker))
+    else:
+        axes.plot(ladder.x, ladder.loss, marker, color=colour, label=f"{name}: no fit", zorder=3)
+        count_axis(axes)
+        axes.set_ylabel(LOSS)
+        _keep_in_view(axes, np.array([]))
+    axes.set_xlabel(AXIS[ladder.variable])
+    return axes
+
+
+def plot_training_curves(ladder: Ladder, axes: Axes | None = None) -> Axes:
+    """Draw the training loss of a ladder's runs against tokens, one line a rung, dark for the largest.
+
+    Of several seeds the first is drawn. A point is the mean since the point before it.
+    """
+    first = {float(x): run for x, run in reversed(list(zip(ladder.x, ladder.runs, strict=True)))}
+    curves = {}
+    for x in sorted(first):
+        history = [p for p in first[x].history if p.train_loss is not None and p.step > 0]
+        curves[short(x)] = [(p.n_tokens, p.train_loss) for p in history]
+    axes = plot_curves(curves, axes, title="parameters" if ladder.variable == "N" else "tokens")
+    count_axis(axes)
+    axes.set_xlabel("training tokens seen")
+    axes.set_ylabel("training loss (nats per token)")
+    axes.set_title(f"Training curves by {'size' if ladder.variable == 'N' else 'length'}, {ladder.recipe.upper()}")
+    return axes

@@ -13,6 +13,7 @@ from scaling_lib.config import ModelConfig
 from scaling_lib.errors import InputError
 from scaling_lib.runs import Run, check_poolable
 from scaling_lib.show.ladders import short
+from scaling_lib.show.plot import LOSS, look, plot_curves
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -146,7 +147,7 @@ def rate_report(runs: Sequence[Run], rule: Callable[[int], float]) -> str:
     seeds = min(s.seeds for s in scans)
     excess = [100 * s.rule_excess for s in scans]
     known = all(math.isfinite(e) for e in excess)
-    fall = f"The optimum goes as d_model^{-power:.2f} (± {error:.2f}); the rule as d_model^-1. "
+    fall = f"The optimum goes as d_model^{-power:.2f} (standard error {error:.2f}); the rule as d_model^-1. "
     lines += [
         "",
         f"{fall if math.isfinite(power) else ''}{seeds} seed{'s' * (seeds > 1)} a rate.",
@@ -174,19 +175,15 @@ def plot_rates(runs: Sequence[Run], rule: Callable[[int], float], figure: Figure
     scans = rate_scans(runs, rule)
     lengths = sorted({s.n_tokens for s in scans})
     panels = figure.subplots(1, len(lengths), sharey=True, squeeze=False)[0]
-    colours = ("#56B4E9", "#009E73", "#0072B2", "#CC79A7", "#D55E00", "#E69F00")
     for axes, length in zip(panels, lengths, strict=True):
         own = [s for s in scans if s.n_tokens == length]
-        for s, colour, marker in zip(own, colours, "osD^vP", strict=False):
-            axes.plot(s.rates, s.losses, color=colour, marker=marker, label=f"{s.model.name}")
+        colours = [look(i)[0] for i in range(len(own))]
+        curves = {s.model.name: np.column_stack([s.rates, s.losses]) for s in own}
+        plot_curves(curves, axes, colours=colours, marker="o", title="layers x width")
+        for s, colour in zip(own, colours, strict=True):
             axes.axvline(s.rule, color=colour, linestyle=":", linewidth=1.2)
         axes.set_xscale("log")
-        axes.set_xlabel("peak learning rate")
+        axes.set_xlabel("peak learning rate (dotted: the width rule)")
         axes.set_title(f"{short(length)} tokens")
-    panels[0].set_ylabel("validation loss (nats per token)")
-    panels[0].legend(title="layers x width", loc="best")
-    panels[-1].annotate(
-        "dotted: the width rule", (0.98, 0.97), xycoords="axes fraction", ha="right", va="top",
-        fontsize="small", color="#666666",
-    )  # fmt: skip
+    panels[0].set_ylabel(LOSS)
     return figure

@@ -27,7 +27,10 @@ def sweep_report(runs: Sequence[Run]) -> str:
     ladders = find_ladders(runs)
     parts = [_sizes(runs, ladders), *(_data_table(x) for x in ladders if x.variable == "D")]
     if ladders:
-        parts += ["Laws, fitted to the final validation losses (nats per token)", *(_law(x) for x in ladders)]
+        parts += [
+            "Laws, fitted to the final validation losses (nats per token); brackets hold 90%",
+            *(_law(x) for x in ladders),
+        ]
     else:
         parts.append("No law: fewer than three sizes, or lengths of one size, have finished.")
     parts += [noise_report(runs), *(grid_report(grid) for grid in find_grids(runs)), *study_texts(runs)]
@@ -141,7 +144,8 @@ def _parameter(ladder: Ladder, name: str) -> str:
     assert fit is not None
     if name in fit.diagnostics["at_bound"]:
         return f"{name} at its bound ({fit.params[name]:.0f})"
-    return f"{name} = {fit.params[name]:.3g} ± {fit.stderr[name]:.2g}"
+    low, high = fit.parameter_interval(name)
+    return f"{name} = {fit.params[name]:.3g} [{low:.3g}, {high:.3g}]"
 
 
 def _wrapped(text: str) -> list[str]:

@@ -1,250 +1,473 @@
-"""Slides as an editable 16:9 PowerPoint file: real titles, tables and text, pictures with descriptions, speaker notes.
+"""A talk about sweeps: a list of (headline, figure, caption, notes), saved as an editable 16:9 PowerPoint file.
 
-What the slides say is ``talk``'s business. Needs python-pptx (the extra ``slides``).
+Headlines are messages, computed from the records. Every interval on a slide holds 90%, in brackets or as a band of the
+law's mean; where a verdict refuses, "no prediction" stands. Letters have 14 points or more.
 """
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from scaling_lib.errors import InputError
+import numpy as np
+
 from scaling_lib.files import atomic_file
+from scaling_lib.fit import published
+from scaling_lib.runs import Run
+from scaling_lib.show import plot
+from scaling_lib.show.ablation import say_nothing
+from scaling_lib.show.extrapolation import plot_at_models
+from scaling_lib.show.figures import WAY, back_tests
+from scaling_lib.show.grids import Grid, find_grids, plot_grid, plot_held_out
+from scaling_lib.show.known import known_floors, plot_floors
+from scaling_lib.show.ladders import Ladder, at_shared_length, find_ladders, short, text_of
+from scaling_lib.show.noise import of_recipe
+from scaling_lib.show.published import JOINT, known_models
+from scaling_lib.show.rates import is_rate_study, plot_rates, rate_scans
+from scaling_lib.show.sliders.sources import published_source
+from scaling_lib.show.versus import compare_recipes, sides
+from scaling_lib.words import counted
 
 if TYPE_CHECKING:
-    from pptx.presentation import Presentation
-    from pptx.slide import Slide as Page
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-WIDTH, HEIGHT = 13.333, 7.5  # inches, 16:9
-MARGIN = 0.5
-PICTURE = (MARGIN, 1.42, 8.8, 4.95)  # left, top, width, height in inches; the pictures are 16:9 as well
-BESIDE = (9.5, 1.42, WIDTH - 9.5 - MARGIN, 4.95)
-CAPTION = (MARGIN, 6.4, WIDTH - 2 * MARGIN, 0.66)
-BLUE, DARK, GREY = "0072B2", "222222", "666666"
-MOST_CAPTION = 420  # characters: three lines; the rest is in the notes
+TITLE, DECK = "Neural scaling laws, measured", "talk.pptx"
+WIDTH, MARGIN = 13.333, 0.6  # inches; 7.5 high
+BOX = (MARGIN, 1.5, WIDTH - 2 * MARGIN, 4.55)  # of what a slide shows: left, top, width, height
+COVER, HEADLINE, TEXT, CAPTION, SMALLEST = 44, 28, 24, 16, 14  # points
+# Above the style sheet for slides; "small" is 0.83 of the font's size, so that nothing falls below 14 points.
+LETTERS = {"font.size": 17, "axes.titlesize": 17, "axes.labelsize": 17, "legend.fontsize": 14.5, "lines.linewidth": 2.6,
+           "lines.markersize": 8}  # fmt: skip
+MOST_ROWS = 9  # of a table on one slide
+FAR = 1000.0
+NAMES = {"v1": "V1", "v1-long": "V1, V2's steps", "v1-warmup": "… + warm-up", "v1-cosine": "… + cosine decay",
+         "v2": "V2", "wsd": "Warm-up, stable, decay"}  # fmt: skip
+CHANGES = {"v1-long": "V2's number\nof steps", "v1-warmup": "then warm-up", "v1-cosine": "then cosine\ndecay",
+           "v2": "then weight\ndecay"}  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Slide:
-    """One idea.
+class Slide(NamedTuple):
+    """One message. ``figure`` draws on an empty figure of the box's size; or it is the rows of a table, the first its
+    headings; or lines of text. In all text ``^`` raises the word or number after it."""
 
-    section : in small letters above the title. title : a sentence. points : short lines, beside the picture where
-        there is one. formula : on a line of its own; ``^`` raises the word or number after it, here as in all lines.
-    picture, alt, caption : the file, its description for who cannot see it, and the words below it.
-    table : rows of cells, the first one the headings. notes : what to say. source : where the numbers come from.
-    """
-
-    section: str
-    title: str
-    points: tuple[str, ...] = ()
-    formula: str = ""
-    picture: Path | None = None
-    alt: str = ""
+    headline: str
+    figure: Callable[[Figure], object] | Sequence[tuple[str, ...]] | Sequence[str]
     caption: str = ""
-    table: tuple[tuple[str, ...], ...] = ()
     notes: str = ""
-    source: str = ""
 
 
-def save_slides(slides: Sequence[Slide], path: Path, title: str) -> Path:
-    """Write the slides, the first of them as a cover; returns ``path``.
+def save_talk(
+    sweeps: Sequence[tuple[str, Sequence[Run]]], out: Path, rule: Callable[[int], float] | None = None
+) -> Path:
+    """Write ``out/talk.pptx`` about sweeps (name and records of each) and return its path.
 
-    Raises
-    ------
-    InputError
-        When python-pptx is not installed, or the file cannot be written.
+    ``rule`` : d_model -> the peak rate by the width rule, for a study of rates. Raises ``InputError`` where the folder
+    cannot be written.
     """
-    check_pptx()
-    deck = _empty_deck()
-    deck.core_properties.title = title
-    deck.core_properties.author = "scaling_lib"
-    for i, slide in enumerate(slides):
-        page = _cover(deck, slide) if i == 0 else _page(deck, slide, i + 1)
-        notes = page.notes_slide.notes_text_frame
-        assert notes is not None  # the template has one
-        notes.text = slide.notes
+    return save_slides(tell(sweeps, rule), out / DECK)
+
+
+def tell(sweeps: Sequence[tuple[str, Sequence[Run]]], rule: Callable[[int], float] | None = None) -> list[Slide]:
+    """The slides of the talk, cover first."""
+    hours = sum(r.seconds for _, runs in sweeps for r in runs) / 3600
+    count = sum(len(runs) for _, runs in sweeps)
+    cover = Slide(TITLE, [f"{count} small language models, {hours:.1f} hours of training in all",
+                          *dict.fromkeys(_about(runs) for _, runs in sweeps)],
+                  notes="Every number comes from these runs' records, or from a source that is named.")  # fmt: skip
+    own = [slide for _, runs in sweeps for slide in _sweep(runs, rule)]
+    return [cover, *_theory(), *own, *_others(), *_all_exponents(sweeps), *_end(sweeps)]
+
+
+def _about(runs: Sequence[Run]) -> str:
+    return f"{len(runs)} runs on {text_of(runs[0])}, vocabulary {runs[0].config.model.vocab_size:,}"
+
+
+def _name(recipe: str) -> str:
+    return NAMES.get(recipe, recipe.upper())
+
+
+# ---- what a law is ---------------------------------------------------------------
+
+
+def _theory() -> Iterator[Slide]:
+    yield Slide(
+        "A scaling law is a power law above a floor", _draw_form,
+        "L(N) = E + A / N^α. The floor E is what no size removes, at best the entropy of the text. Twice the size "
+        "divides the gap to the floor by 2^α, whatever the size. Tokens do the same: L(D) = E + B / D^β.",
+        "A made law. Form with a free floor: Henighan et al. 2020; without one: Kaplan et al. 2020.",
+    )  # fmt: skip
+    yield Slide(
+        "A verdict, not R-squared, says whether a law may be believed",
+        [
+            ("verdict", "what it means"),
+            ("supported", "the runs bear the prediction, within its interval"),
+            ("weak", "a number with a doubt that is named: few runs, a wide interval, a target far away"),
+            ("not identifiable", "no prediction: the runs cannot tell the parameters apart there"),
+            ("no trend", "no law: the losses do not fall beyond their noise"),
+        ],
+        "R-squared is near 1 for any smooth fall. The test that counts: hide the largest runs, predict them, look.",
+        "Explain the four words before the first figure: every later slide uses them.",
+    )
+
+
+def _draw_form(figure: Figure) -> None:
+    axes, n = figure.add_subplot(), np.geomspace(1e5, 1e9, 60)
+    axes.plot(n, 1.5 + 2.0 * (n / 1e5) ** -0.3, color=plot.look(0)[0], label="loss")
+    axes.axhline(1.5, color=plot.look(1)[0], linestyle="--", label="floor E")
+    for at in (1e6, 2e6):
+        axes.annotate("", (at, 1.5), (at, 1.5 + 2.0 * (at / 1e5) ** -0.3), arrowprops={"arrowstyle": "<->", "lw": 1.5})
+    axes.annotate("twice the size: 1/2$^α$ of the gap", (2e6, 1.65), (12, 0), textcoords="offset points", va="center")
+    plot.count_axis(axes)
+    axes.set(xlabel="parameters N", ylabel="loss (nats per token)", ylim=(1.3, 3.6))
+    axes.legend()
+
+
+# ---- one sweep -------------------------------------------------------------------
+
+
+def _sweep(runs: Sequence[Run], rule: Callable[[int], float] | None) -> Iterator[Slide]:
+    """What a sweep's records say, as far as they can; every caption begins with what was trained."""
+    for slide in _rates(runs, rule) if is_rate_study(runs) else _laws(runs):
+        yield slide._replace(caption=f"{_about(runs)}. {slide.caption}")
+
+
+def _laws(runs: Sequence[Run]) -> Iterator[Slide]:
+    yield from _recipes(runs)
+    ladders = find_ladders(runs)
+    for variable in "ND":
+        own = [x for x in ladders if x.variable == variable and x.fit]
+        if own:
+            yield _law(own, runs)
+    yield from _far([x for x in ladders if x.recipe == ladders[-1].recipe])
+    for grid in find_grids(runs):
+        yield from _grid(grid)
+    if runs[0].corpus.get("entropy_rate") is not None and len(find_grids(runs)) == 1:
+        yield _floors(runs)
+
+
+def _recipes(runs: Sequence[Run]) -> Iterator[Slide]:
+    """V1 against V2 at the largest model that both trained with the same seeds."""
+    there = [name for name in WAY if of_recipe(runs, name)]
+    versus = compare_recipes(runs, "", there) if {"v1", "v2"} <= set(there) else None
+    if versus is None or not versus.changes:
+        return
+    whole = versus.changes[-1]
+    own = [r for r in runs if r.config.model.name == whole.model]
+    ends = "" if np.isnan(whole.low) else f" [{-whole.high:.2f}, {-whole.low:.2f}]"
+    rows = [
+        plot.Row(CHANGES.get(c.after.lower(), c.after) if versus.way else "V1 to V2", c.change, c.low, c.high)
+        for c in versus.way or [whole]
+    ]
+
+    def draw(figure: Figure) -> None:
+        left, right = figure.subplots(1, 2, width_ratios=(1.3, 1))
+        lines = {x: at_shared_length(of_recipe(own, x))[0].history for x in there}
+        curves = {_name(x): [(p.n_tokens, p.val_loss) for p in h if p.val_loss is not None] for x, h in lines.items()}
+        plot.plot_curves(curves, left, colours=[plot.look_of(x)[0] for x in there])
+        say_nothing(left, own[0].config.model.vocab_size)
+        left.set(xlabel="training tokens seen", ylabel=plot.LOSS)
+        left.xaxis.set_major_formatter(lambda value, _: short(value) if value else "0")
+        plot.plot_intervals(rows, right).axvline(0, color=plot.FAINT, linestyle=":")
+        right.set(xlabel="change of the final loss (nats)")
+
+    yield Slide(
+        f"V2 ends {-whole.change:.2f}{ends} nats below V1",
+        draw,
+        f"At {short(own[0].counts['n_params_non_embedding'])} parameters, {counted(whole.seeds, 'paired seed')}. Left: "
+        "validation loss along one run of each recipe. Right: what each change does to the final loss, with 90% "
+        "intervals; one that holds 0 shows nothing.",
+        "A loss of ln(vocabulary) is not a bad model: it is a model before it has learnt anything.",
+    )
+
+
+def _law(ladders: Sequence[Ladder], runs: Sequence[Run]) -> Slide:
+    """L(N) or L(D) of every recipe; the headline is the last one's."""
+    last, truth = ladders[-1], runs[0].corpus.get("entropy_rate")
+    fit = last.fit
+    assert fit is not None
+    what, verdict = ("parameters" if last.variable == "N" else "tokens"), fit.verdict()
+    headline = f"Twice the {what} remove {_halved(fit)} of what is left above the floor{_doubt(fit)}"
+    if verdict.refused:
+        headline = f"These runs do not say how the loss falls with {what}: {plot.NO_PREDICTION}"
+        if verdict.level == "no trend":
+            headline = f"The loss does not fall with {what} beyond its noise: there is no law"
+    elif fit.law.param_names[-1] in fit.diagnostics["at_bound"]:
+        headline = f"The loss falls to its floor so fast that these runs do not pin down the exponent of {what}"
+    caption = f"{_name(last.recipe)}, {last.held}: {verdict if verdict.refused else plot.law_label(fit)}."
+    if not verdict.refused:
+        floor = plot.bracket(fit.params["E"], *fit.parameter_interval("E"))
+        caption += f" Floor E = {floor}. {_band(fit)}"
+    caption += f" The entropy of this text is known: {truth:.3f}." if truth else ""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for ladder in ladders:
+            _draw(ladder, axes, 3.0)
+        if truth:
+            axes.axhline(truth, color="black", linestyle=":", label=f"known entropy {truth:.3f}")
+            axes.set_ylim(bottom=min(axes.get_ylim()[0], truth - 0.05 * float(np.ptp(last.loss))))
+        axes.legend(**({"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if len(ladders) > 2 else {}))
+
+    return Slide(headline, draw, caption, "Points are final losses. A law that is refused is not drawn.")
+
+
+def _band(fit: Any) -> str:
+    return "Line and 90% band: several forms, pooled." if fit.pooled else "Band: 90% of the law's mean."
+
+
+def _doubt(fit: Any) -> str:
+    return " (weak)" if fit.verdict().level == "weak" else ""
+
+
+def _halved(fit: Any) -> str:
+    """What a doubling removes of the gap to the floor, 1 - 2^-exponent, with its interval."""
+    symbol = fit.law.param_names[-1]
+    share, low, high = (100 * (1 - 2.0**-v) for v in (fit.params[symbol], *fit.parameter_interval(symbol)))
+    return f"{share:.0f}% [{low:.0f}, {high:.0f}]"
+
+
+def _draw(ladder: Ladder, axes: Axes, beyond: float, named: bool = True) -> None:
+    assert ladder.fit is not None
+    label = plot.law_label(ladder.fit, _name(ladder.recipe) if named else "")
+    plot.plot_law(ladder.fit, axes, beyond=beyond, label=label, look=plot.look_of(ladder.recipe), bands=("mean",))
+    axes.set_xlabel(plot.AXIS[ladder.variable])
+
+
+def _far(ladders: Sequence[Ladder]) -> Iterator[Slide]:
+    """One recipe's laws, far beyond its runs."""
+    own = [x for x in ladders if x.fit and not x.fit.verdict().refused]
+    said, stops = [], []
+    for x in own:
+        fit = x.fit
+        assert fit is not None
+        most, end = float(x.x.max()), plot.reach(fit, FAR)
+        at = min(10.0 * most, end)
+        thing = "the largest model" if x.variable == "N" else "the longest run"
+        times = "Ten" if at == 10 * most else f"{at / most:.2g}"
+        said.append(f"{times} times {thing}: {plot.bracket(fit.predict(at), *fit.interval(at))} nats")
+        stops.append(f"; beyond {end / most:.2g} times, {plot.NO_PREDICTION}" if end < 0.99 * FAR * most else "")
+
+    def draw(figure: Figure) -> None:
+        for axes, x in zip(figure.subplots(1, len(own), squeeze=False)[0], own, strict=True):
+            _draw(x, axes, FAR, named=False)
+            axes.axvspan(x.x.min(), x.x.max(), color="black", alpha=0.06, linewidth=0)
+            axes.legend()
+
+    if own:
+        both = ". ".join(a + b for a, b in zip(said, stops, strict=True))
+        yield Slide(said[0] + stops[0], draw,
+                    f"{_name(own[0].recipe)}. {both}. Grey: where the runs are. {_band(own[0].fit)}",
+                    "Outside the grey strip is an extrapolation; a law stops where its verdict refuses.")  # fmt: skip
+
+
+def _grid(grid: Grid) -> Iterator[Slide]:
+    fit, verdict, b = grid.fit, grid.fit.verdict(), grid.held_out
+    letters = {"alpha": "α", "beta": "β", "E": "floor E"}
+    values = ", ".join(f"{v} = {plot.bracket(fit.params[k], *fit.parameter_interval(k))}" for k, v in letters.items())
+
+    def draw(figure: Figure) -> None:
+        for axes, variable in zip(figure.subplots(1, 2), "DN", strict=True):
+            plot_grid(grid, variable, axes).set_title("")
+            axes.legend(title="parameters" if variable == "D" else "tokens", loc="center left", bbox_to_anchor=(1, 0.5))
+
+    rest, pooled = f"{100 * plot.scatter(fit):.1f}%", ", several forms pooled" if fit.pooled else ""
+    yield Slide(
+        f"One law of size and tokens does not hold for these runs: {verdict.level}" if verdict.refused else
+        f"One law of size and tokens leaves {len(grid.runs)} runs a scatter of {rest}{_doubt(fit)}", draw,
+        f"{_name(grid.recipe)}. Chinchilla's form: {values}; {verdict.level}. Lines are one law for all "
+        f"runs{pooled}: where points leave theirs, it is wrong.", f"The verdict in full: {verdict}.",
+    )  # fmt: skip
+    errs = f"{100 * b.mean_abs_error:.1f}%, a straight line by {100 * np.abs(b.line_error).mean():.1f}%"
+    yield Slide(
+        f"The largest runs, hidden: {plot.NO_PREDICTION}; the law would have erred by {errs}" if b.verdict.refused else
+        f"The largest runs, hidden and predicted: the law errs by {errs}",
+        lambda figure: plot_held_out(grid, figure.add_subplot()).set_title(""),
+        f"{int(b.covered.sum())} of {b.covered.size} lie inside the 90% interval of a new run (whiskers). Mean errors; "
+        f"the line is in the logarithms; the nearest trained run errs by {100 * np.abs(b.nearest_error).mean():.1f}%. "
+        f"Verdict there: {b.verdict.level}.",
+        "A law has shown something only where it beats both baselines on runs that it never saw.",
+    )  # fmt: skip
+
+
+def _floors(runs: Sequence[Run]) -> Slide:
+    floors = known_floors(runs)
+    joint = floors[-1]
+    e = f"{plot.bracket(joint.fit.params['E'], joint.low, joint.high)}, {'holds' if joint.holds else 'misses'} it"
+    return Slide(
+        f"The text's entropy is {joint.truth:.3f}: the joint law's floor, "
+        + (f"has no number ({joint.verdict.level})" if joint.verdict.refused else e),
+        lambda figure: plot_floors(floors, figure.add_subplot()),
+        "Floors with 90% intervals. A ladder in N at one number of tokens has a floor of its own: what endless "
+        "parameters reach with that much data. Only the joint law's floor means the language.",
+        f"Verdict on the joint law: {joint.verdict}.",
+    )
+
+
+def _rates(runs: Sequence[Run], rule: Callable[[int], float] | None) -> Iterator[Slide]:
+    if rule is None:
+        return
+    scans = rate_scans(runs, rule)
+    outside = sum(not s.interior for s in scans)
+    best = sum(s.rule_excess < 1e-9 for s in scans)
+    yield Slide(
+        f"In {outside} of {len(scans)} scans the best learning rate lies at the edge of those tried" if outside else
+        f"Every best rate lies inside those tried; the width rule's own is the best in {best} of {len(scans)} scans",
+        lambda figure: plot_rates(runs, rule, figure),
+        "A panel for each number of tokens, a curve for each width; dotted: the width rule's rate.",
+        "A law is only as good as the tuning behind each of its points: an untuned rate at the large sizes bends it.",
+    )  # fmt: skip
+
+
+# ---- around the sweeps -----------------------------------------------------------
+
+
+def _others() -> Iterator[Slide]:
+    tests = back_tests()
+    yield Slide(tests.headline, tests.draw, tests.caption,
+                "Dey et al. 2023 (Cerebras-GPT); Biderman et al. 2023 (Pythia). A claim that reaches further than "
+                "these tests is not covered by them.")  # fmt: skip
+    laws = [published_source(name) for name in JOINT]
+
+    def draw(figure: Figure) -> None:
+        for axes, source in zip(figure.subplots(1, len(laws)), laws, strict=True):
+            plot_at_models(source, axes).set_title(source.title.partition(",")[0])
+            axes.set_xlabel("parameters N, 20 tokens for each")
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+
+    yield Slide(
+        "Published laws speak about texts of their own: compare exponents, not losses", draw,
+        "; ".join(f"{source.title}: {source.text}" for source in laws) + ". Band: 90% of the law's mean, where a "
+        "covariance is published. GPT-4's size and tokens are a rumour.",
+        "; ".join(published.laws[name].source for name in JOINT),
+    )  # fmt: skip
+
+
+def _all_exponents(sweeps: Sequence[tuple[str, Sequence[Run]]]) -> Iterator[Slide]:
+    """Every exponent in tables; nothing where there is one or none."""
+    rows = [
+        (text_of(runs[0]), _name(side.recipe), name.split(" of ")[1],
+         plot.NO_PREDICTION if e.value is None else f"{name.split()[0]} = {plot.bracket(e.value, e.low, e.high)}",
+         e.note)
+        for _, runs in sweeps if not is_rate_study(runs)
+        for side in sides(runs) for name, e in side.exponents.items()
+    ]  # fmt: skip
+    for first in range(0, len(rows) if len(rows) > 1 else 0, MOST_ROWS):
+        yield Slide("All exponents, and whether they may be believed" + (", continued" if first else ""),
+                    [("text", "recipe", "law", "exponent, 90% interval", "verdict"), *rows[first : first + MOST_ROWS]],
+                    "Exponents compare across texts, losses do not.")  # fmt: skip
+
+
+def _end(sweeps: Sequence[tuple[str, Sequence[Run]]]) -> Iterator[Slide]:
+    counts = [r.counts for _, runs in sweeps for r in runs]
+    n, d = (max(c[k] for c in counts) for k in ("n_params_non_embedding", "n_tokens"))
+    gpt3 = known_models()[0]
+    times = [f"{float(f'{ratio:.2g}'):,.0f}" for ratio in (gpt3.n_params / n, gpt3.n_tokens / d)]
+    texts = " and ".join(sorted({text_of(runs[0]) for _, runs in sweeps}))
+    yield Slide(
+        "What these runs cannot say",
+        [
+            f"The largest model has {short(n)} parameters: {gpt3.name} is {times[0]} times as large.",
+            f"The longest run saw {short(d)} tokens: {gpt3.name} saw {times[1]} times as many.",
+            f"The text is {texts}: another one has another floor, and may have other exponents.",
+            "Losses in nats per token are of one text and one tokenizer; they compare with no others.",
+        ],
+        notes="Say this before anybody asks about GPT-4.",
+    )
+    yield Slide(
+        "Try it yourself",
+        ["./run_experiments.sh demo: a first law on your own machine, in minutes",
+         *(f"python -m scaling_lib summary {name}" for name, _ in sweeps),
+         "python -m scaling_lib compare: a quick look against a real sweep"],
+        notes="Sources: Kaplan et al. 2020; Henighan et al. 2020; Hoffmann et al. 2022; Besiroglu et al. 2024; "
+        "Biderman et al. 2023 (Pythia); Dey et al. 2023 (Cerebras-GPT).",
+    )  # fmt: skip
+
+
+# ---- the file --------------------------------------------------------------------
+
+
+def save_slides(slides: Sequence[Slide], path: Path) -> Path:
+    """Write the slides, the first of them as a cover, with real titles, tables and notes; returns ``path``."""
+    import matplotlib.style
+    from pptx import Presentation
+    from pptx.util import Inches
+
+    deck = Presentation()
+    deck.slide_width, deck.slide_height = Inches(WIDTH), Inches(7.5)
+    deck.core_properties.title, deck.core_properties.author = TITLE, "scaling_lib"
+    with matplotlib.style.context(["scaling_lib.show.styles.slides", LETTERS]):
+        for number, slide in enumerate(slides, 1):
+            cover = 1.7 if number == 1 else 0.0  # lower down by so many inches
+            page = deck.slides.add_slide(deck.slide_layouts[5])  # a title and nothing else
+            _place(page.shapes.title, (MARGIN, 0.35 + cover, BOX[2], 1.1))
+            _write(page.shapes.title.text_frame, [slide.headline], COVER if cover else HEADLINE, bold=True)
+            if callable(slide.figure):
+                _picture(page, slide)
+            elif isinstance(slide.figure[0], tuple):
+                _table(page, slide.figure)
+            else:
+                _box(page, slide.figure, (MARGIN, BOX[1] + cover, BOX[2], BOX[3] - cover), TEXT)
+            _box(page, [slide.caption], (MARGIN, 6.08, BOX[2], 0.95), CAPTION)
+            _box(page, [str(number)], (WIDTH - MARGIN - 0.6, 7.05, 0.6, 0.4), SMALLEST)
+            page.notes_slide.notes_text_frame.text = f"{slide.notes}\n\n{slide.caption}".strip()
     with atomic_file(path) as file:
         deck.save(file)
     return path
 
 
-def check_pptx() -> None:
-    """Raise ``InputError`` where python-pptx is absent."""
-    import importlib.util
-
-    if importlib.util.find_spec("pptx") is None:
-        raise InputError(
-            "python-pptx is not installed: pip install -c constraints.txt -e '.[slides]', or choose --target slides "
-            "for the pictures alone"
-        )
-
-
-def _empty_deck() -> Presentation:
-    """python-pptx's own template, whose layouts are 4:3, made 16:9."""
-    from pptx import Presentation as open_deck
+def _picture(page: Any, slide: Slide) -> None:
+    from matplotlib.figure import Figure
     from pptx.util import Inches
 
-    deck = open_deck()
-    stretch = Inches(WIDTH) / (deck.slide_width or Inches(10))
-    deck.slide_width, deck.slide_height = Inches(WIDTH), Inches(HEIGHT)
-    for sheet in (deck.slide_master, *deck.slide_layouts):
-        for shape in sheet.placeholders:
-            shape.left, shape.width = round(shape.left * stretch), round(shape.width * stretch)
-    return deck
+    assert callable(slide.figure)
+    figure, pixels = Figure(figsize=BOX[2:]), io.BytesIO()
+    slide.figure(figure)
+    figure.savefig(pixels, format="png")
+    picture = page.shapes.add_picture(pixels, *(Inches(v) for v in BOX))
+    picture._element.nvPicPr.cNvPr.set("descr", f"{slide.headline}. {slide.caption}")
 
 
-def _cover(deck: Presentation, slide: Slide) -> Page:
+def _table(page: Any, rows: Any) -> None:
     from pptx.util import Inches
 
-    page = deck.slides.add_slide(deck.slide_layouts[0])
-    title, below = page.shapes.title, page.placeholders[1]
-    assert title is not None
-    title.text = slide.title
-    title.text_frame.paragraphs[0].runs[0].font.bold = True
-    below.left, below.top, below.width, below.height = (Inches(v) for v in (1.2, 4.2, WIDTH - 2.4, 2.0))
-    below.text_frame.text = "\n".join(slide.points)
-    _sizes(below.text_frame, 20)
-    return page
+    table = page.shapes.add_table(len(rows), len(rows[0]), *(Inches(v) for v in (*BOX[:3], 0.45 * len(rows)))).table
+    longest = [max(len(row[j]) for row in rows) + 3 for j in range(len(rows[0]))]
+    for j, length in enumerate(longest):
+        table.columns[j].width = Inches(BOX[2] * length / sum(longest))
+        for i, row in enumerate(rows):
+            _write(table.cell(i, j).text_frame, [row[j]], CAPTION, bold=i == 0)
 
 
-def _page(deck: Presentation, slide: Slide, number: int) -> Page:
-    page = deck.slides.add_slide(deck.slide_layouts[5])  # a title and nothing else
-    _title(page, slide)
-    top = PICTURE[1]
-    if slide.formula:
-        _text(page, [slide.formula], (MARGIN, top, WIDTH - 2 * MARGIN, 1.0), 32, bold=True, centred=True)
-        top += 1.2
-    if slide.picture is not None:
-        from pptx.util import Inches
-
-        left, upper, width, height = (Inches(v) for v in PICTURE)
-        picture = page.shapes.add_picture(str(slide.picture), left, upper, width, height)
-        picture._element.nvPicPr.cNvPr.set("descr", slide.alt)
-        picture.name = slide.picture.stem
-        _text(page, slide.points, BESIDE, 16, bullets=True)
-        _text(page, [_short(slide.caption)], CAPTION, 12, colour=GREY)
-    else:
-        if slide.table:
-            top = _table(page, slide.table, top) + 0.25
-        _text(page, slide.points, (MARGIN, top, WIDTH - 2 * MARGIN, 6.9 - top), 22, bullets=True)
-    _footer(page, slide.source, number)
-    return page
-
-
-def _title(page: Page, slide: Slide) -> None:
-    from pptx.enum.text import MSO_ANCHOR, PP_ALIGN
+def _place(shape: Any, box: tuple[float, ...]) -> None:
     from pptx.util import Inches
 
-    _text(page, [slide.section], (MARGIN, 0.22, WIDTH - 2 * MARGIN, 0.33), 14, colour=BLUE, bold=True)
-    title = page.shapes.title
-    assert title is not None
-    title.left, title.top, title.width, title.height = (Inches(v) for v in (MARGIN, 0.55, WIDTH - 2 * MARGIN, 0.85))
-    title.text_frame.text = _set(slide.title)
-    title.text_frame.word_wrap = True
-    title.text_frame.vertical_anchor = MSO_ANCHOR.MIDDLE
-    for paragraph in title.text_frame.paragraphs:
-        paragraph.alignment = PP_ALIGN.LEFT
-        paragraph.line_spacing = 0.9
-    _sizes(title.text_frame, 28 if len(slide.title) < 58 else 24)
-    title.text_frame.paragraphs[0].runs[0].font.bold = True
+    shape.left, shape.top, shape.width, shape.height = (Inches(v) for v in box)
 
 
-def _sizes(frame: Any, points: int) -> None:
+def _box(page: Any, lines: Any, box: tuple[float, ...], points: int) -> None:
+    if any(lines):
+        shape = page.shapes.add_textbox(0, 0, 0, 0)
+        _place(shape, box)
+        _write(shape.text_frame, lines, points)
+
+
+def _write(frame: Any, lines: Sequence[str], points: int, bold: bool = False) -> None:
+    """A paragraph a line; ``^`` raises what follows it, a minus is one, and intervals stay on one line."""
+    from pptx.enum.text import PP_ALIGN
     from pptx.util import Pt
 
-    for paragraph in frame.paragraphs:
-        for run in paragraph.runs:
-            run.font.size = Pt(points)
-
-
-def _text(
-    page: Page,
-    lines: Sequence[str],
-    box: tuple[float, float, float, float],
-    points: int,
-    *,
-    colour: str = DARK,
-    bold: bool = False,
-    bullets: bool = False,
-    centred: bool = False,
-) -> None:
-    """A text box in the theme's own font, a paragraph a line; nothing where there is nothing to say."""
-    from pptx.dml.color import RGBColor
-    from pptx.enum.text import PP_ALIGN
-    from pptx.util import Inches, Pt
-
-    if not any(lines):
-        return
-    frame = page.shapes.add_textbox(*(Inches(v) for v in box)).text_frame
     frame.word_wrap = True
     for i, line in enumerate(lines):
         paragraph = frame.paragraphs[0] if i == 0 else frame.add_paragraph()
-        if centred:
-            paragraph.alignment = PP_ALIGN.CENTER
-        if bullets:
-            paragraph.space_after = Pt(points / 2)
-            _bullet(paragraph, points)
-        for text, raised in _raised(_set(line)):
+        paragraph.alignment, paragraph.space_after = PP_ALIGN.LEFT, Pt(points / 2 if len(lines) > 1 else 0)
+        line = re.sub(r"(?<![\w-])-(?=\d)", "−", line.replace("alpha =", "α =").replace("beta =", "β ="))
+        line = re.sub(r"\[([^\[\]]*), ([^\[\]]*)\]", "[\\1,\u00a0\\2]", line)
+        for j, text in enumerate(re.split(r"\^(β/\(α\+β\)|\w+)", line)):
             run = paragraph.add_run()
-            run.text = text
-            run.font.size, run.font.bold, run.font.color.rgb = Pt(points), bold, RGBColor.from_string(colour)
-            if raised:
+            run.text, run.font.size, run.font.bold = text, Pt(points), bold
+            if j % 2:
                 run.font._element.set("baseline", "30000")
-
-
-def _bullet(paragraph: Any, points: int) -> None:
-    """A real bullet with a hanging indent, which PowerPoint's own buttons change."""
-    from pptx.util import Pt
-
-    properties = paragraph._p.get_or_add_pPr()
-    properties.set("marL", str(Pt(points)))
-    properties.set("indent", str(-Pt(points)))
-    bullet = properties.makeelement("{http://schemas.openxmlformats.org/drawingml/2006/main}buChar", {"char": "•"})
-    properties.append(bullet)
-
-
-def _raised(line: str) -> list[tuple[str, bool]]:
-    """``A / N^α + B`` as pieces, ``α`` of them raised."""
-    pieces = re.split(r"\^(\w+(?:\.\d+)?)", line)
-    return [(text, i % 2 == 1) for i, text in enumerate(pieces) if text]
-
-
-def _set(line: str) -> str:
-    """As a typesetter has it: Greek exponents, a minus that is one, and intervals that stay on one line."""
-    line = line.replace("alpha", "α").replace("beta", "β")
-    line = re.sub(r"(?<![\w-])-(?=\d)", "−", line)
-    return re.sub(r"\[([^\[\]]*), ([^\[\]]*)\]", "[\\1,\u00a0\\2]", line)
-
-
-def _table(page: Page, rows: Sequence[Sequence[str]], top: float) -> float:
-    """A native table under ``top`` (inches); returns where it ends."""
-    from pptx.util import Inches, Pt
-
-    height = 0.42 * len(rows)
-    box = (Inches(v) for v in (MARGIN, top, WIDTH - 2 * MARGIN, height))
-    table = page.shapes.add_table(len(rows), len(rows[0]), *box).table
-    longest = [max(len(row[j]) for row in rows) + 3 for j in range(len(rows[0]))]
-    for j, length in enumerate(longest):
-        table.columns[j].width = Inches((WIDTH - 2 * MARGIN) * length / sum(longest))
-    for i, row in enumerate(rows):
-        for j, cell in enumerate(row):
-            table.cell(i, j).text = _set(cell)
-            for run in table.cell(i, j).text_frame.paragraphs[0].runs:
-                run.font.size = Pt(14)
-    return top + height
-
-
-def _footer(page: Page, source: str, number: int) -> None:
-    _text(page, [source], (MARGIN, 7.08, WIDTH - 2.5, 0.3), 10, colour=GREY)
-    _text(page, [str(number)], (WIDTH - MARGIN - 0.8, 7.08, 0.8, 0.3), 10, colour=GREY)
-
-
-def _short(caption: str) -> str:
-    """A caption that fits below the picture: whole parts of it, and a word where the rest is."""
-    if len(caption) <= MOST_CAPTION:
-        return caption
-    cut = max(caption.rfind(mark, 0, MOST_CAPTION - 20) for mark in ("; ", ". ", ", "))
-    return caption[: cut + 1] + " (more in the notes)"

@@ -42,7 +42,7 @@ class SourceLaw:
 
 
 @dataclass(frozen=True)
-class Source:
+class Laws:
     """What was named, and the laws that it bears; ``about`` says what its losses are of."""
 
     name: str
@@ -84,7 +84,7 @@ def _known_model(text: str) -> Target:
     return Target(m.name, report.completed(at), f"rumour: {m.note}" if m.tag == "rumour" else "", exact=False)
 
 
-def find_source(name: str, recipe: str | None = None, law: str = "auto", **reading: Any) -> Source:
+def find_source(name: str, recipe: str | None = None, law: str = "auto", **reading: Any) -> Laws:
     """The laws that a folder of records, a table of runs or a published law's name stands for.
 
     Parameters
@@ -113,20 +113,20 @@ def find_source(name: str, recipe: str | None = None, law: str = "auto", **readi
             raise InputError(f"--law is for .csv files; {name} is one published law: leave it out")
         found = published.laws[name.lower()]
         about = f"{found.corpus}, {found.tokenizer}; {found.source}" + (f"; {found.note}" if found.note else "")
-        return Source(name, about, (SourceLaw(f"{found.title}: {found.law.formula}", found.law.variables, found),))
+        return Laws(name, about, (SourceLaw(f"{found.title}: {found.law.formula}", found.law.variables, found),))
     if path.suffix.lower() == ".csv" or path.is_file():
         made = report.fit_table(read_table(path, **reading), law=law)
         fit, what = made.fit, f"{made.fit.law.formula}, {made.fit.n_points} runs"
         one = SourceLaw(what, fit.law.variables, fit, held=report.held_counts(made.table, fit.law.variables))
         about = "; ".join([f"a table of {fit.n_points} runs", *report.about_reading(made.table)])
-        return Source(name, about, (one,), made.table.loss_unit)
+        return Laws(name, about, (one,), made.table.loss_unit)
     raise InputError(
         f"{name!r} is neither a folder of run records nor a .csv file nor a published law, which are "
         + ", ".join(published.laws)
     )
 
 
-def _folder(folder: Path, recipe: str | None) -> Source:
+def _folder(folder: Path, recipe: str | None) -> Laws:
     """The ladders of one recipe, and the joint law where its runs form a grid."""
     runs = read_runs(folder)
     ladders = find_ladders(runs)
@@ -145,7 +145,7 @@ def _folder(folder: Path, recipe: str | None) -> Source:
         f"recipe {chosen.upper()}" + (f" (--recipe chooses; also here: {others})" if others else "") + ", "
         f"{runs[0].corpus['name']}, vocabulary {runs[0].config.model.vocab_size:,}; N without embeddings"
     )
-    return Source(str(folder), about, tuple(laws))
+    return Laws(str(folder), about, tuple(laws))
 
 
 def _ladder(ladder: Ladder) -> SourceLaw:

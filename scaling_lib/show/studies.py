@@ -1,18 +1,24 @@
 """What a sweep may answer beyond its laws, where its runs are made for it: retrained ladders, known floors, recipes.
 
-One place decides which questions a folder of records can answer; the report prints the answers, the digest keeps them.
+One place decides which questions a folder of records can answer; the report prints the answers, and `sweep_numbers`
+gives them, and all else that the report prints, as plain data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
+from scaling_lib.fit.result import FitResult
 from scaling_lib.runs import Run
 from scaling_lib.show.effect import LEAST_CELLS, effect_report, recipe_effect
-from scaling_lib.show.grids import find_grids
+from scaling_lib.show.grids import Grid, find_grids
 from scaling_lib.show.known import floor_report, known_floors
-from scaling_lib.show.noise import differences
+from scaling_lib.show.ladders import Ladder, find_ladders
+from scaling_lib.show.noise import differences, pooled_relative, spreads
+from scaling_lib.show.rates import is_rate_study, rate_scans, width_power
 from scaling_lib.show.retrained import LEAST_FITTED, LEAST_LADDERS, coverage_report, retrained_coverage, whole_ladders
 
 # Reference and other: the whole way, then its steps.
@@ -97,3 +103,102 @@ def _hidden(runs: Sequence[Run]) -> range:
     sizes, ladders = whole_ladders(runs)
     enough = len(ladders) >= LEAST_LADDERS and len(kinds) == 1
     return range(1, min(3, len(sizes) - LEAST_FITTED) + 1) if enough else range(0)
+
+
+# ---- all numbers of a sweep --------------------------------------------------------
+
+
+def sweep_numbers(runs: Sequence[Run], rule: Callable[[int], float]) -> dict[str, Any]:
+    """What was trained, and every number that a sweep's report prints, as plain data rounded to five digits.
+
+    ``rule`` : d_model -> peak rate, for studies of rates.
+    """
+    first = runs[0]
+    losses = [r.val_loss for r in runs if r.val_loss is not None]
+    out: dict[str, Any] = {
+        "runs": len(runs),
+        "diverged": sum(not r.finished for r in runs),
+        "corpus": first.corpus.get("name"),
+        "fingerprint": str(first.corpus["fingerprint"])[:16],
+        "vocab_size": first.config.model.vocab_size,
+        "training_hours": _round(sum(r.seconds for r in runs) / 3600),
+        "loss": {"first": _round(first.first_loss), "lowest": _round(min(losses, default=None))},
+    }
+    if is_rate_study(runs):
+        scans = rate_scans(runs, rule)
+        power, error = width_power(scans)
+        out["rates"] = {
+            "scans": len(scans),
+            "interior": sum(s.interior for s in scans),
+            "largest_excess_of_the_rule": _round(float(np.max([s.rule_excess for s in scans]))),
+            "width_power": _round(power),
+            "width_power_stderr": _round(error),
+        }
+        return out
+    out["ladders"] = [_ladder(x) for x in find_ladders(runs)]
+    out["grids"] = [_grid(g) for g in find_grids(runs)]
+    cells = spreads(runs)
+    if cells:
+        pooled, low, high = pooled_relative(cells)
+        out["seed_noise"] = {"cells": len(cells), "relative": _round(pooled), "low": _round(low), "high": _round(high)}
+    paired = differences(runs, "wsd", "v2")
+    if paired:
+        out["wsd_less_v2"] = [
+            {
+                "model": d.model.name, "n_tokens": d.n_tokens, "mean": _round(d.mean),
+                "low": _round(d.low), "high": _round(d.high),
+            }
+            for d in paired
+        ]  # fmt: skip
+    return out | rounded(study_numbers(runs))
+
+
+def rounded(value: Any) -> Any:
+    """Every float inside, rounded; None for those that are not finite."""
+    if isinstance(value, dict):
+        return {key: rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(inner) for inner in value]
+    return _round(value) if isinstance(value, float) else value
+
+
+def _ladder(ladder: Ladder) -> dict[str, Any]:
+    out: dict[str, Any] = {"recipe": ladder.recipe, "variable": ladder.variable, "runs": len(ladder.runs)}
+    if ladder.fit is None:
+        return {**out, "no_fit": ladder.why_not}
+    return {**out, **_fit(ladder.fit)}
+
+
+def _fit(fit: FitResult) -> dict[str, Any]:
+    verdict = fit.verdict()
+    out: dict[str, Any] = {"law": fit.law.name, "verdict": verdict.level, "r2": _round(fit.r2)}
+    if verdict.level != "no trend":
+        out["params"] = {name: _round(value) for name, value in fit.params.items()}
+        out["intervals"] = {name: [_round(v) for v in fit.parameter_interval(name)] for name in fit.params}
+        out["sigma"] = _round(fit.sigma)
+    return out
+
+
+def _grid(grid: Grid) -> dict[str, Any]:
+    b = grid.held_out
+    return {
+        "recipe": grid.recipe,
+        "runs": len(grid.runs),
+        **_fit(grid.fit),
+        "held_out": {
+            "cells": len(b.observed),
+            "mean_abs_error": _round(b.mean_abs_error),
+            "straight_line": _round(float(np.abs(b.line_error).mean())),
+            "nearest_run": _round(float(np.abs(b.nearest_error).mean())),
+            "interval_held": _round(float(b.covered.mean())),
+            "median_half_width": _round(float(np.median((b.high - b.low) / 2 / b.observed))),
+            "verdict": b.verdict.level,
+        },
+    }
+
+
+def _round(value: float | None) -> float | None:
+    """Five significant digits; None for what is not finite, since JSON has no word for it."""
+    if value is None or not np.isfinite(value):
+        return None
+    return float(f"{value:.5g}")

@@ -19,6 +19,7 @@ from scipy import special
 from scaling_lib.errors import InputError
 from scaling_lib.runs import Run
 from scaling_lib.show.ladders import short
+from scaling_lib.show.plot import FAINT, look, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -215,24 +216,20 @@ def _with_intervals(made: Sequence[tuple[str, str, float, np.ndarray]]) -> list[
 
 def plot_tokenizers(found: Tokenizers, axes: Axes | None = None) -> Axes:
     """Draw the change in bits per byte against the shape, a line for each yardstick, with 90% intervals."""
-    import matplotlib.pyplot as plt
-
-    from scaling_lib.show.plot import shades
-
-    if axes is None:
-        axes = plt.subplots()[1]
+    axes = axes or new_axes()
     shapes = list(dict.fromkeys(c.shape for c in found.cells))
-    for i, (equal, colour, marker) in enumerate(zip(EQUAL, shades(len(EQUAL)), "osD", strict=True)):
+    for i, equal in enumerate(EQUAL):
         own = [c for c in found.cells if c.equal == equal]
         if not own:
             continue  # the one ladder begins beyond the other's end
         x = [shapes.index(c.shape) + 0.08 * (i - 1) for c in own]
         change = np.array([[c.change, c.low, c.high] for c in own]).T * 100
+        colour, marker = look(i)
         axes.errorbar(
             x, change[0], yerr=np.nan_to_num([change[0] - change[1], change[2] - change[0]]),
             fmt=f"{marker}-", color=colour, capsize=3, linewidth=1.3, label=f"equal {equal}",
         )  # fmt: skip
-    axes.axhline(0, color="#888888", linestyle=":", linewidth=1.2)
+    axes.axhline(0, color=FAINT, linestyle=":", linewidth=1.2)
     axes.set_xticks(range(len(shapes)), shapes)
     axes.set_xlabel("model (layers x width)")
     a, b = found.vocabularies

@@ -21,7 +21,6 @@ from scaling_lib.fit.coverage import Coverage
 from scaling_lib.fit.laws import get_law
 from scaling_lib.fit.published import PublishedLaw
 from scaling_lib.fit.result import FitResult
-from scaling_lib.fit.verdict import lack_of_fit
 from scaling_lib.show.plot import count_axis, new_axes
 from scaling_lib.show.records import read_records
 
@@ -120,7 +119,7 @@ def form_spread(compared: Comparison, source: str = "runs") -> FormSpread:
         low, high = (np.nan, np.nan) if s.fit is None else s.fit.interval(*compared.target)
         law, params = ("", ()) if s.fit is None else (s.fit.law.name, tuple(s.fit.values.tolist()))
         alike = s.fit is not None and s.held_out <= limit
-        bend = np.nan if s.fit is None else lack_of_fit(s.fit)
+        bend = np.nan if s.fit is None else s.fit.misfit.chance
         forms.append(FormAt(s.name, law, params, s.held_out, s.in_sample, s.prediction, low, high, alike, bend))
     seen, flops = fits[0].fit_range, 6.0 * fits[0].data["N"] * fits[0].data["D"]
     return FormSpread(

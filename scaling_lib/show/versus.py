@@ -1,50 +1,34 @@
-"""Two sweeps, or the recipes of one, side by side: what may be compared, and what a quick look got right and wrong.
+"""Two sweeps, or the recipes of one, side by side: a table of exponents, a table of losses, and a figure.
 
 Losses are compared within one text and vocabulary only; across texts the exponents are, and across vocabularies of one
-text the bits per byte. ``versus_report`` puts a comparison into tables, a paragraph and a figure.
+text the bits per byte. The sweep that cost fewer FLOPs is the quick look, and the other one judges it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from scaling_lib.config import ModelConfig
 from scaling_lib.errors import InputError
-from scaling_lib.fit.result import FitResult
 from scaling_lib.runs import Run
-from scaling_lib.show.grids import Grid, find_grids
-from scaling_lib.show.ladders import ORDER, Ladder, find_ladders, short
-from scaling_lib.show.noise import half_width
-from scaling_lib.show.tokenizers import Tokenizers, compare_tokenizers
+from scaling_lib.show.grids import find_grids
+from scaling_lib.show.ladders import ORDER, Ladder, at_shared_length, find_ladders, short, text_of
+from scaling_lib.show.noise import half_width, of_recipe, pairs
+from scaling_lib.show.plot import GREEK, LEVEL, Row, legend_above, plot_fit, plot_intervals, say_instead
+from scaling_lib.show.tokenizers import Tokenizers, compare_tokenizers, plot_tokenizers
+from scaling_lib.words import duration
 
-LEVEL = 0.9
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 VAGUE = 3.0  # an interval from x to 3x excludes little
-ALIKE = 0.02  # of the loss: a few times the seed noise of small models (results/seed-noise)
 ENOUGH = 0.75  # of the losses inside their 90% intervals: of a handful, one may miss
-GPT3 = 174.6e9  # parameters, Brown et al. 2020, table D.1: what a first law is asked about
-
-
-@dataclass(frozen=True)
-class Exponent:
-    """One exponent and its 90% interval; ``value`` is None where the verdict refuses a number."""
-
-    verdict: str
-    value: float | None = None
-    low: float = float("nan")
-    high: float = float("nan")
-
-    @property
-    def vague(self) -> bool:
-        return not self.high <= VAGUE * self.low
-
-    def __str__(self) -> str:
-        if self.value is None:
-            return self.verdict
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}] ({self.verdict})"
+RIGHT = {True: "right", False: "wrong", None: "open"}
 
 
 @dataclass(frozen=True)
@@ -61,63 +45,32 @@ class Side:
         return {x.variable: x for x in find_ladders(self.runs)}
 
     @cached_property
-    def grid(self) -> Grid | None:
-        """The grid that the runs form, if they do."""
-        return next(iter(find_grids(self.runs)), None)
-
-    @cached_property
-    def exponents(self) -> dict[str, Exponent]:
-        """By a name such as "alpha of L(N)": those for which there are runs."""
+    def exponents(self) -> dict[str, Row]:
+        """By a name such as "alpha of L(N)": value, 90% interval and verdict; no value where the verdict refuses."""
+        laws = [(x.fit, f"L({v})", [{"N": "alpha", "D": "beta"}[v]]) for v, x in self.ladders.items()]
+        laws += [(g.fit, "L(N, D)", ["alpha", "beta"]) for g in find_grids(self.runs)]
         found = {}
-        for variable, symbol in (("N", "alpha"), ("D", "beta")):
-            if variable in self.ladders:
-                found[f"{symbol} of L({variable})"] = _exponent(self.ladders[variable].fit, symbol)
-        if self.grid is not None:
-            found |= {f"{symbol} of L(N, D)": _exponent(self.grid.fit, symbol) for symbol in ("alpha", "beta")}
+        for fit, law, symbols in laws:
+            verdict = fit.verdict() if fit else None
+            for symbol in symbols:
+                row = Row(self.label, None, note=verdict.level if verdict else "no fit", recipe=self.recipe)
+                if fit and verdict and not verdict.refused:
+                    low, high = fit.parameter_interval(symbol, level=LEVEL)
+                    row = row._replace(value=fit.params[symbol], low=low, high=high)
+                found[f"{symbol} of {law}"] = row
         return found
 
     @property
     def text(self) -> str:
         """What its losses are of, in words."""
-        return f"{self.runs[0].corpus['name']}, vocabulary {self.runs[0].config.model.vocab_size:,}"
-
-    @property
-    def seconds(self) -> float:
-        """Training time of all runs added up."""
-        return sum(r.seconds for r in self.runs)
-
-    @property
-    def largest(self) -> tuple[float, float]:
-        """The largest number of non-embedding parameters, and of tokens."""
-        counts = [r.counts for r in self.runs]
-        return max(c["n_params_non_embedding"] for c in counts), max(c["n_tokens"] for c in counts)
-
-    def losses(self, model: ModelConfig) -> dict[int, float]:
-        """Final losses at a model by seed, at the length that most of the models share (the longest of equals)."""
-        shared: dict[int, set[ModelConfig]] = {}
-        for r in self.runs:
-            if r.finished:
-                shared.setdefault(r.config.train.max_steps, set()).add(r.config.model)
-        steps = max(shared, key=lambda s: (len(shared[s]), s), default=0)
-        own = [r for r in self.runs if r.config.model == model and r.config.train.max_steps == steps]
-        return {r.config.train.seed: r.val_loss for r in own if r.val_loss is not None and r.finished}
-
-
-def _exponent(fit: FitResult | None, symbol: str) -> Exponent:
-    if fit is None:
-        return Exponent("no fit")
-    verdict = fit.verdict()
-    if verdict.refused:
-        return Exponent(verdict.level)
-    low, high = fit.parameter_interval(symbol, level=LEVEL)
-    return Exponent(verdict.level, fit.params[symbol], low, high)
+        return f"{text_of(self.runs[0])}, vocabulary {self.runs[0].config.model.vocab_size:,}"
 
 
 @dataclass(frozen=True)
 class Change:
-    """Loss of one recipe less that of another at one model, paired by seed: nats per token, 90% interval.
+    """Loss of one recipe minus that of another at one model, paired by seed: nats per token, 90% interval.
 
-    low, high : None with fewer than two common seeds.
+    low, high : NaN with fewer than two common seeds.
     """
 
     model: str
@@ -125,26 +78,15 @@ class Change:
     after: str
     loss_before: float
     loss_after: float
+    change: float
     seeds: int
-    low: float | None = None
-    high: float | None = None
-
-    @property
-    def change(self) -> float:
-        return self.loss_after - self.loss_before
+    low: float
+    high: float
 
     def __str__(self) -> str:
-        if self.low is None or self.high is None:
+        if np.isnan(self.low):
             return f"{self.change:+.3f} nats (one seed, so without an interval)"
         return f"{self.change:+.3f} [{self.low:+.3f}, {self.high:+.3f}] nats"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What the quick look said beside what the real sweep found. right : None where the two do not settle it."""
-
-    right: bool | None
-    text: str
 
 
 @dataclass(frozen=True)
@@ -160,28 +102,17 @@ class Versus:
         """Why the losses may not be compared, or "" where they may."""
         first, last = self.sides[0].runs[0], self.sides[-1].runs[0]
         if first.corpus["fingerprint"] != last.corpus["fingerprint"]:
-            return (
-                f"the texts differ ({first.corpus['name']} {str(first.corpus['fingerprint'])[:8]}, "
-                f"{last.corpus['name']} {str(last.corpus['fingerprint'])[:8]})"
-            )
-        if first.config.model.vocab_size != last.config.model.vocab_size:
-            return (
-                f"the vocabularies differ ({self.sides[0].text.split(', ')[1]}, {self.sides[-1].text.split(', ')[1]})"
-            )
-        return ""
+            names = (f"{text_of(r)} {str(r.corpus['fingerprint'])[:8]}" for r in (first, last))
+            return f"the texts differ ({', '.join(names)})"
+        sizes = [r.config.model.vocab_size for r in (first, last)]
+        return "" if sizes[0] == sizes[1] else f"the vocabularies differ ({sizes[0]:,} and {sizes[1]:,})"
 
     @cached_property
     def tokenizers(self) -> Tokenizers | None:
         """The two in bits per byte, where they read one text under two vocabularies and trained shapes in common."""
-        first, last = self.sides[0].runs, self.sides[-1].runs
-        if (
-            self.of_recipes
-            or first[0].corpus["fingerprint"] != last[0].corpus["fingerprint"]
-            or not self.why_not_losses
-        ):
-            return None
         try:
-            return compare_tokenizers(first, last)
+            several = self.why_not_losses.startswith("the vocabularies") and not self.of_recipes
+            return compare_tokenizers(self.sides[0].runs, self.sides[-1].runs) if several else None
         except InputError:
             return None  # nothing in common: the exponents stand alone
 
@@ -193,7 +124,7 @@ class Versus:
     @cached_property
     def way(self) -> list[Change]:
         """From each recipe to the next, at the largest model that all have."""
-        if not self.of_recipes or len(self.sides) < 3 or not self.changes:
+        if len(self.sides) < 3:
             return []
         steps = [_changes(a, b) for a, b in zip(self.sides, self.sides[1:], strict=False)]
         common = set.intersection(*({c.model for c in found} for found in steps))
@@ -201,132 +132,16 @@ class Versus:
         return [c for found in steps for c in found if c.model == largest]
 
     @cached_property
-    def findings(self) -> list[Finding]:
-        """What the quick look got right and wrong, measured by the real sweep."""
+    def findings(self) -> list[tuple[bool | None, str]]:
+        """What the quick look got right (True) and wrong (False), or what the two do not settle (None), in words."""
         if self.of_recipes:
             return []
         quick, real = self.sides
-        found = [
-            _judge(name, quick.exponents[name], real.exponents[name])
-            for name in quick.exponents
-            if name in real.exponents
-        ]
-        found += _far(quick, real)
-        return found if self.why_not_losses else [*found, *_same_cells(quick, real), *_beyond(quick, real)]
+        found = [_judge(n, row, real.exponents[n]) for n, row in quick.exponents.items() if n in real.exponents]
+        return found if self.why_not_losses else [*found, *_beyond(quick, real)]
 
 
-def _changes(a: Side, b: Side) -> list[Change]:
-    models = sorted({r.config.model for r in a.runs}, key=lambda m: (m.n_layer * m.d_model**2, m.name))
-    found = []
-    for model in models:
-        before, after = a.losses(model), b.losses(model)
-        seeds = sorted(set(before) & set(after))
-        if not seeds:
-            continue
-        d = np.array([after[s] - before[s] for s in seeds])
-        first, last = (float(np.mean([x[s] for s in seeds])) for x in (before, after))
-        change = Change(model.name, a.label, b.label, first, last, len(d))
-        if len(d) > 1:
-            half = half_width(d, LEVEL)
-            change = replace(change, low=change.change - half, high=change.change + half)
-        found.append(change)
-    return found
-
-
-def _judge(name: str, quick: Exponent, real: Exponent) -> Finding:
-    """One exponent of the quick look by that of the real sweep."""
-    both = f"{name}: {quick} against {real}"
-    if quick.value is None and real.value is None:
-        return Finding(True, f"{both}: neither gives a number")
-    if quick.value is None:
-        return Finding(None, f"{both}: the quick look could not tell, and said so")
-    warned = "its verdict gave no warning" if quick.verdict == "supported" else f"its verdict, {quick.verdict}, warned"
-    if real.value is None:
-        return Finding(None, f"{both}: the larger sweep bears no number out; {warned}")
-    if quick.low > real.high or real.low > quick.high:
-        side = "above" if quick.low > real.high else "below"
-        return Finding(False, f"{both}: the interval lies wholly {side} the real one; {warned}")
-    if not quick.low <= real.value <= quick.high:
-        return Finding(None, f"{both}: the intervals meet, but the quick look's leaves the real estimate out")
-    if quick.vague:
-        return Finding(None, f"{both}: the interval holds the real estimate, but is so wide that it excludes little")
-    return Finding(True, f"{both}: the interval holds the real estimate")
-
-
-def _far(quick: Side, real: Side) -> list[Finding]:
-    """Whether each would speak about GPT-3."""
-    fits = [s.ladders["N"].fit for s in (quick, real) if "N" in s.ladders]
-    if len(fits) < 2 or None in fits:
-        return []
-    first, second = (fit is not None and fit.verdict(GPT3).refused for fit in fits)
-    what = f"a loss at {short(GPT3)} parameters"
-    if first and second:
-        return [Finding(True, f"{what}: the quick look refuses it, and so does the real sweep")]
-    if second:
-        return [Finding(False, f"{what}: the quick look gives one, the real sweep refuses")]
-    return [Finding(None, f"{what}: the real sweep gives one" + (", the quick look refuses" if first else ""))]
-
-
-def _cells(side: Side) -> dict[tuple[ModelConfig, int, str], list[float]]:
-    found: dict[tuple[ModelConfig, int, str], list[float]] = {}
-    for r in side.runs:
-        if r.finished and r.val_loss is not None:
-            found.setdefault((r.config.model, r.config.n_tokens, r.config.train.recipe), []).append(r.val_loss)
-    return found
-
-
-def _same_cells(quick: Side, real: Side) -> list[Finding]:
-    """Losses of equal model, tokens and recipe: do they repeat?"""
-    a, b = _cells(quick), _cells(real)
-    gaps = [abs(np.mean(a[cell]) / np.mean(b[cell]) - 1) for cell in a if cell in b]
-    if not gaps:
-        return []
-    text = f"losses of the {len(gaps)} cells that both have: they differ by up to {100 * max(gaps):.1f}%"
-    return [Finding(bool(max(gaps) <= ALIKE), text)]
-
-
-def _beyond(quick: Side, real: Side) -> list[Finding]:
-    """The quick look's laws at real runs beyond its own, of the same recipe and the same tokens (or model)."""
-    found = []
-    for variable, ladder in quick.ladders.items():
-        first = ladder.runs[0].config
-        if ladder.fit is None or quick.recipe != real.recipe:
-            continue
-        column = "n_params_non_embedding" if variable == "N" else "n_tokens"
-        runs = [
-            r
-            for r in real.runs
-            if r.finished
-            and r.val_loss is not None
-            and r.counts[column] > ladder.x.max()
-            and (r.config.n_tokens == first.n_tokens if variable == "N" else r.config.model == first.model)
-        ]
-        if not runs:
-            continue
-        x, y = np.array([r.counts[column] for r in runs]), np.array([r.val_loss for r in runs], dtype=float)
-        verdict = ladder.fit.verdict(x)
-        what = f"L({variable}) at {len(runs)} larger runs, up to {x.max() / ladder.x.max():.3g} times"
-        if verdict.refused:
-            found.append(Finding(None, f"{what}: it refuses to predict them ({verdict.level})"))
-            continue
-        error = np.abs(ladder.fit.predict(x) / y - 1)
-        low, high = ladder.fit.interval(x, level=LEVEL, kind="new_run")
-        held = int(np.sum((low <= y) & (y <= high)))
-        text = f"{what}: mean error {100 * error.mean():.1f}%, {held} of {len(y)} inside the {LEVEL:.0%} interval"
-        found.append(Finding(held >= ENOUGH * len(y), text))
-    return found
-
-
-# ---- who stands beside whom ------------------------------------------------------
-
-
-def _sides(runs: Sequence[Run], label: str) -> list[Side]:
-    """One side for each recipe, on the way from V1 to V2, then the others."""
-    recipes = {r.config.train.recipe for r in runs}
-    order = sorted(recipes, key=lambda r: (ORDER.index(r) if r in ORDER else len(ORDER), r))
-    return [
-        Side(f"{label} {x.upper()}".strip(), x, tuple(r for r in runs if r.config.train.recipe == x)) for x in order
-    ]
+# ---- what is compared ------------------------------------------------------------
 
 
 def compare_recipes(runs: Sequence[Run], name: str, recipes: Sequence[str] = ()) -> Versus:
@@ -337,10 +152,10 @@ def compare_recipes(runs: Sequence[Run], name: str, recipes: Sequence[str] = ())
     InputError
         When fewer than two recipes are there, or a wanted one is not.
     """
-    sides = _sides(runs, "")
-    there = [s.recipe for s in sides]
+    there_are = sides(runs)
+    there = [s.recipe for s in there_are]
     _check_recipes(recipes, there, name)
-    chosen = [s for s in sides if not recipes or s.recipe in recipes]
+    chosen = [s for s in there_are if not recipes or s.recipe in recipes]
     if len(chosen) < 2:
         if len(there) > 1:
             raise InputError(f"{name}: one recipe has nothing beside it; name two of {', '.join(there)}")
@@ -358,16 +173,214 @@ def compare_sweeps(first: Sequence[Run], second: Sequence[Run], names: tuple[str
     InputError
         When a folder lacks the wanted recipe.
     """
-    a, b = ({s.recipe: s for s in _sides(runs, name)} for runs, name in zip((first, second), names, strict=True))
+    a, b = ({s.recipe: s for s in sides(runs, name)} for runs, name in zip((first, second), names, strict=True))
     for side, name in ((a, names[0]), (b, names[1])):
         _check_recipes([recipe] if recipe else [], list(side), name)
     common = [x for x in a if x in b]
     pair = (recipe, recipe) if recipe else (common[-1],) * 2 if common else (list(a)[-1], list(b)[-1])
-    sides = sorted((a[pair[0]], b[pair[1]]), key=lambda s: sum(r.counts["flops"] for r in s.runs))
-    return Versus(f"{names[0]} against {names[1]}", tuple(sides), False)
+    ordered = sorted((a[pair[0]], b[pair[1]]), key=lambda s: sum(r.counts["flops"] for r in s.runs))
+    return Versus(f"{names[0]} against {names[1]}", tuple(ordered), False)
+
+
+def sides(runs: Sequence[Run], label: str = "") -> list[Side]:
+    """One side for each recipe, on the way from V1 to V2, then the others."""
+    recipes = {r.config.train.recipe for r in runs}
+    order = sorted(recipes, key=lambda r: (ORDER.index(r) if r in ORDER else len(ORDER), r))
+    return [Side(f"{label} {x.upper()}".strip(), x, tuple(of_recipe(runs, x))) for x in order]
 
 
 def _check_recipes(wanted: Sequence[str], there: Sequence[str], name: str) -> None:
     for recipe in wanted:
         if recipe not in there:
             raise InputError(f"{name}: no runs of recipe {recipe!r}; it holds {', '.join(there)}")
+
+
+def _changes(a: Side, b: Side) -> list[Change]:
+    both = pairs(at_shared_length(a.runs), at_shared_length(b.runs), lambda r: r.config.model)
+    found = []
+    for model in sorted(both, key=lambda m: (m.n_layer * m.d_model**2, m.name)):
+        d = both[model][:, 1] - both[model][:, 0]
+        (first, last), mean = both[model].mean(axis=0).tolist(), float(d.mean())
+        half = half_width(d, LEVEL) if len(d) > 1 else np.nan
+        found.append(Change(model.name, a.label, b.label, first, last, mean, len(d), mean - half, mean + half))
+    return found
+
+
+def _judge(name: str, quick: Row, real: Row) -> tuple[bool | None, str]:
+    """One exponent of the quick look by that of the real sweep."""
+    if quick.value is None:
+        said = "neither gives a number" if real.value is None else "the quick look could not tell, and said so"
+        return (True if real.value is None else None), f"{name}: {said}"
+    warned = "its verdict gave no warning" if quick.note == "supported" else f"its verdict, {quick.note}, warned"
+    if real.value is None:
+        return None, f"{name}: the larger sweep bears no number out; {warned}"
+    if quick.low > real.high or real.low > quick.high:
+        side = "above" if quick.low > real.high else "below"
+        return False, f"{name}: the interval lies wholly {side} the real one; {warned}"
+    if not quick.low <= real.value <= quick.high:
+        return None, f"{name}: the intervals meet, but the quick look's leaves the real estimate out"
+    if not quick.high <= VAGUE * quick.low:
+        return None, f"{name}: the interval holds the real estimate, but is so wide that it excludes little"
+    return True, f"{name}: the interval holds the real estimate"
+
+
+def _beyond(quick: Side, real: Side) -> list[tuple[bool | None, str]]:
+    """The quick look's laws at real runs beyond its own, of the same recipe and the same tokens (or model)."""
+    found: list[tuple[bool | None, str]] = []
+    for variable, ladder in quick.ladders.items():
+        first = ladder.runs[0].config
+        column = "n_params_non_embedding" if variable == "N" else "n_tokens"
+        runs = [
+            r for r in real.runs
+            if r.finished and r.counts[column] > ladder.x.max() and r.config.model.seq_len == first.model.seq_len
+            and (r.config.n_tokens == first.n_tokens if variable == "N" else r.config.model == first.model)
+        ]  # fmt: skip
+        if ladder.fit is None or quick.recipe != real.recipe or not runs:
+            continue
+        x, y = np.array([r.counts[column] for r in runs]), np.array([r.val_loss for r in runs], dtype=float)
+        what = f"L({variable}) at {len(runs)} larger runs, up to {x.max() / ladder.x.max():.3g} times"
+        verdict = ladder.fit.verdict(x)
+        if verdict.refused:
+            found.append((None, f"{what}: no prediction ({verdict.level})"))
+            continue
+        error = np.abs(ladder.fit.predict(x) / y - 1)
+        low, high = ladder.fit.interval(x, level=LEVEL, kind="new_run")
+        held = int(np.sum((low <= y) & (y <= high)))
+        text = f"{what}: mean error {100 * error.mean():.1f}%, {held} of {len(y)} inside the {LEVEL:.0%} interval"
+        found.append((held >= ENOUGH * len(y), text))
+    return found
+
+
+# ---- two tables ------------------------------------------------------------------
+
+
+def tables(versus: Versus) -> str:
+    """What was trained with the exponents and their verdicts, and the losses where they may be compared."""
+    width = max(len(s.label) for s in versus.sides)
+    rows = []
+    for s in versus.sides:
+        n, d = _largest(s)
+        spent = duration(sum(r.seconds for r in s.runs))
+        rows.append(f"{s.label:<{width}}  {len(s.runs)} runs, up to {short(n)} parameters and {short(d)} tokens, "
+                    f"{spent} of training; {s.text}")  # fmt: skip
+    lost = [r.run_id for s in versus.sides for r in s.runs if not r.finished]
+    rows += [f"Diverged, and in no fit: {', '.join(lost)}"] if lost else []
+    names = _names(versus)
+    rows += ["", f"{'exponent':<16} {'':<{width}} {'value':>7} {'90% interval':>16}  verdict"] if names else [
+        "", "No exponent: fewer than three sizes, or lengths of one size, have finished."
+    ]  # fmt: skip
+    for name in names:
+        for s in versus.sides:
+            if name in s.exponents:
+                e = s.exponents[name]
+                value, between = ("-", "-") if e.value is None else (f"{e.value:.3f}", f"{e.low:.3f} to {e.high:.3f}")
+                rows.append(f"{name:<16} {s.label:<{width}} {value:>7} {between:>16}  {e.note}")
+    rows += [f"{RIGHT[right]:<6} {text}" for right, text in versus.findings]
+    return "\n".join([*rows, "", *_losses(versus)])
+
+
+def _names(versus: Versus) -> list[str]:
+    return list(dict.fromkeys(name for s in versus.sides for name in s.exponents))
+
+
+def _largest(side: Side) -> tuple[float, float]:
+    counts = [r.counts for r in side.runs]
+    return max(c["n_params_non_embedding"] for c in counts), max(c["n_tokens"] for c in counts)
+
+
+def _losses(versus: Versus) -> list[str]:
+    if versus.why_not_losses:
+        rows = [f"Losses are not compared: {versus.why_not_losses}."]
+        return [*rows, "", versus.tokenizers.summary()] if versus.tokenizers else rows
+    first, last = versus.sides[0], versus.sides[-1]
+    if not versus.of_recipes:
+        cells: list[dict[Any, list[Any]]] = [{_cell(r): [] for r in s.runs if r.finished} for s in (first, last)]
+        for found, s in zip(cells, (first, last), strict=True):
+            for r in s.runs:
+                if r.finished:
+                    found[_cell(r)].append(r.val_loss)
+        common = [c for c in cells[0] if c in cells[1]]
+        if not common:
+            return ["No loss to compare: the two have no model and length of one recipe in common."]
+        rows = [f"{'loss (nats per token)':<22} {first.label:>18} {last.label:>18} {'differ by':>10}"]
+        for cell in common:
+            a, b = (float(np.mean(found[cell])) for found in cells)
+            rows.append(f"{f'{cell[1].name}, {short(cell[2])} tokens':<22} {a:>18.3f} {b:>18.3f} {b / a - 1:>+10.1%}")
+        return rows
+    if not versus.changes:
+        return ["No size was trained by the first recipe and the last with a common seed: no losses to compare."]
+    rows = [f"{'loss (nats per token)':<22} {first.label:>12} {last.label:>12}   change, 90% interval"]
+    rows += [f"{c.model:<22} {c.loss_before:>12.3f} {c.loss_after:>12.3f}   {c}" for c in versus.changes]
+    lengths = [s.ladders["N"].runs[0].counts["n_tokens"] for s in (first, last) if "N" in s.ladders]
+    if len(lengths) == 2 and max(lengths) > 1.05 * min(lengths):
+        rows.append(
+            f"At each size {last.label} trains on {lengths[1] / lengths[0]:.3g} times the tokens of {first.label}."
+        )
+    if versus.way:
+        rows += ["", f"One change at a time, at {versus.way[0].model}, paired by seed"]
+        rows += [f"  {c.before} to {c.after}: {c}" for c in versus.way]
+    return rows
+
+
+def _cell(run: Run) -> tuple[str, ModelConfig, int]:
+    return run.config.train.recipe, run.config.model, run.config.n_tokens
+
+
+def to_dict(versus: Versus) -> dict[str, Any]:
+    """Return the comparison as plain data."""
+    told = [
+        {
+            "label": s.label, "recipe": s.recipe, "runs": len(s.runs), "text": s.text,
+            "seconds": sum(r.seconds for r in s.runs), "largest_n": _largest(s)[0], "largest_d": _largest(s)[1],
+            "exponents": {
+                name: {"value": e.value, "low": e.low, "high": e.high, "verdict": e.note}
+                for name, e in s.exponents.items()
+            },
+        }
+        for s in versus.sides
+    ]  # fmt: skip
+    return {
+        "name": versus.name,
+        "of_recipes": versus.of_recipes,
+        "sides": told,
+        "why_not_losses": versus.why_not_losses or None,
+        "tokenizers": asdict(versus.tokenizers) if versus.tokenizers else None,
+        "changes": [asdict(c) for c in versus.changes],
+        "one_change_at_a_time": [asdict(c) for c in versus.way],
+        "findings": [{"right": right, "text": text} for right, text in versus.findings],
+    }
+
+
+# ---- the figure ------------------------------------------------------------------
+
+
+def plot_versus(versus: Versus, figure: Figure | None = None) -> Figure:
+    """Draw the exponents with their intervals beside the ladders; each text has panels of its own."""
+    import matplotlib.pyplot as plt
+
+    figure = figure or plt.figure(figsize=(11, 8))
+    columns = [versus.sides] if versus.of_recipes else [(s,) for s in versus.sides]
+    grid = figure.add_gridspec(2, 1 + len(columns), width_ratios=[1.15, *[1] * len(columns)])
+    axes = figure.add_subplot(grid[0 if versus.tokenizers else slice(None), 0])
+    rows = [
+        s.exponents[name]._replace(label=f"{GREEK[name.split(' of ')[0]]} of {name.split(' of ')[1]}\n{s.label}")
+        for name in _names(versus) for s in versus.sides if name in s.exponents
+    ]  # fmt: skip
+    plot_intervals(rows, axes)
+    axes.set_xlabel("exponent, with 90% interval")
+    axes.set_title("Exponents")
+    if versus.tokenizers:
+        plot_tokenizers(versus.tokenizers, figure.add_subplot(grid[1, 0]))
+    for column, sides in enumerate(columns, 1):
+        for row, variable in enumerate("ND"):
+            panel = figure.add_subplot(grid[row, column])
+            own = [s.ladders[variable] for s in sides if variable in s.ladders]
+            for ladder in own:
+                plot_fit(ladder, panel, extrapolate=3.0)
+            if own:
+                legend_above(panel)
+            else:
+                say_instead(panel, f"no ladder in {variable}")
+            title = "Parameter scaling" if variable == "N" else "Data scaling"
+            panel.set_title(title if versus.of_recipes else f"{sides[0].label}\n{sides[0].text}", fontsize="medium")
+    return figure

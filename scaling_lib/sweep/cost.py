@@ -18,6 +18,7 @@ from scaling_lib.sweep.plan import Phase, Plan, make_plan
 from scaling_lib.words import counted
 
 COMPILING_SECONDS = 15.0  # of a run whose step is compiled; the first of a process takes longer
+COMPILED_SPEED = 1.3  # of a compiled step against the eager one that is timed (benchmarks/RESULTS.md)
 STARTING_SECONDS = 6.0  # a worker process: torch loaded, the corpus opened
 
 
@@ -96,13 +97,13 @@ def expected_seconds(
             todo = job.own_tokens(done)
             if not todo:
                 continue
-            cost = sum(
-                tokens * seconds_per_token[cell.model] + evaluation_seconds(cell, seconds_per_token[cell.model])
-                for cell, tokens in todo
-            )
             o = plan.options
-            if choose_runtime(job.cells[-1], device=o.device, dtype=o.dtype, compile=o.compile).compile:
-                cost += COMPILING_SECONDS * len(todo)
+            compiled = choose_runtime(job.cells[-1], device=o.device, dtype=o.dtype, compile=o.compile).compile
+            speed = COMPILED_SPEED if compiled else 1.0
+            cost = COMPILING_SECONDS * len(todo) if compiled else 0.0
+            for cell, tokens in todo:
+                eager = seconds_per_token[cell.model]
+                cost += tokens * eager / speed + evaluation_seconds(cell, eager)
             worker = free_at.index(min(free_at))
             free_at[worker] += cost
         total += max(free_at) + (STARTING_SECONDS if max(free_at) else 0.0)

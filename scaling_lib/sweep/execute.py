@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 from scaling_lib.config import ModelConfig, RunConfig, run_id, trunk_id
 from scaling_lib.counting import training_flops
 from scaling_lib.errors import InputError
-from scaling_lib.runs import read_run, write_run
+from scaling_lib.runs import find_run, is_recorded, write_run
 from scaling_lib.sweep import engines
 from scaling_lib.sweep.locks import Lock, holder, try_lock
+from scaling_lib.sweep.pack import forget
 from scaling_lib.sweep.plan import Job, Options, Phase, Plan, cores
 
 if TYPE_CHECKING:
@@ -80,15 +81,14 @@ def run_sweep(
     names = {cell: run_id(cell, corpus.fingerprint) for cell in plan.cells}
     engines.check_engine(plan.options)
     if force:
+        forget(out, list(names.values()))
         for cell, name in names.items():
-            (out / f"{name}.json").unlink(missing_ok=True)
             (out / ".ckpt" / f"{name}.pt").unlink(missing_ok=True)
             for path in (out / ".ckpt").glob(f"{trunk_id(cell, corpus.fingerprint)}-*.pt"):
                 path.unlink(missing_ok=True)
     check_writable(out)
-    found_done = {name for name in names.values() if (out / f"{name}.json").exists()}
-    for name in found_done:
-        read_run(out / f"{name}.json")  # a damaged record is said before hours of training, not after
+    # Read, not only looked for: a damaged record is said before hours of training, not after.
+    found_done = {name for name in names.values() if find_run(out, name)}
     weights = _weights(plan, seconds_per_token, [cell for cell, name in names.items() if name in found_done])
     failed: dict[str, Outcome] = {}
     with engines.engine(plan.options) as engine, _watching(names, weights, out, on_snapshot):
@@ -105,11 +105,10 @@ def run_sweep(
             failed |= {o.run_id: o for o in _run_phase(phase, engine, names, out, work)}
     outcomes = []
     for name in names.values():
-        path = out / f"{name}.json"
-        if not path.exists():
-            outcomes.append(failed.get(name, Outcome(name, "failed", "its record has vanished")))
+        if run := find_run(out, name):
+            outcomes.append(Outcome(name, "skipped" if name in found_done else run.status))
         else:
-            outcomes.append(Outcome(name, "skipped" if name in found_done else read_run(path).status))
+            outcomes.append(failed.get(name, Outcome(name, "failed", "its record has vanished")))
     return outcomes
 
 
@@ -130,7 +129,7 @@ def _run_phase(
 
     kills, idle_kills, before = 0, 0, _state(out)
     while True:
-        missing = {c: names[c] for j in phase.jobs for c in j.cells if not (out / f"{names[c]}.json").exists()}
+        missing = {c: names[c] for j in phase.jobs for c in j.cells if not is_recorded(out, names[c])}
         todo = [job for job in phase.jobs if any(c in missing for c in job.cells)]
         if not todo:
             return []
@@ -217,14 +216,13 @@ def run_job(
     outcomes = []
     for cell in job.cells:
         name = run_id(cell, corpus.fingerprint)
-        path = out / f"{name}.json"
         lock = None
         if group.leads:
-            while (lock := try_lock(out / ".locks" / f"{name}.lock")) is None and not path.exists():
+            while (lock := try_lock(out / ".locks" / f"{name}.lock")) is None and not is_recorded(out, name):
                 time.sleep(WAIT_SECONDS)
         try:
-            status = read_run(path).status if group.leads and path.exists() else None
-            if (status := group.agree(status)) is not None:
+            found = find_run(out, name) if group.leads else None
+            if (status := group.agree(found.status if found else None)) is not None:
                 outcomes.append(Outcome(name, "skipped", status))
                 continue
 
@@ -329,7 +327,7 @@ class _watching:
         done, work, running = 0, 0.0, []
         for cell, name in self._names.items():
             weight, spared = self._weights[cell]
-            if (self._out / f"{name}.json").exists():
+            if is_recorded(self._out, name):
                 done += 1
                 work += weight
             elif (held := holder(self._out / ".locks" / f"{name}.lock")) and "done" in held:

@@ -81,10 +81,15 @@ class Plan:
     def flops(self) -> float:
         return sum(job.flops for phase in self.phases for job in phase.jobs)
 
-    def peak_bytes(self, bytes_per_activation: Callable[[RunConfig], int] = lambda _: 4) -> float:
-        """Estimate of the memory of all processes at the worst moment; activations take 2 bytes in bfloat16, or 4."""
+    def peak_bytes(self, computed: Callable[[RunConfig], tuple[int, int]] | None = None) -> float:
+        """Estimate of the memory of all processes at the worst moment.
+
+        ``computed`` says of a run how many sequences are computed at once and the bytes of an activation; without
+        it, the whole batch in float32.
+        """
+        how = computed or (lambda cell: (cell.train.batch_size, 4))
         return max(
-            phase.workers * (IMPORTS_BYTES + training_bytes(c.model, c.train.batch_size, bytes_per_activation(c)))
+            phase.workers * (IMPORTS_BYTES + training_bytes(c.model, *how(c)))
             for phase in self.phases
             for job in phase.jobs
             for c in job.cells

@@ -36,14 +36,18 @@ STEPS_OF_THE_WAY = ("v1", "v1-long", "v1-warmup", "v1-cosine", "v2")
 # Peak rate = BASE_LR * (BASE_WIDTH / d_model) ** LR_WIDTH_POWER, one rule for every mode and recipe. It rests on the
 # study in results/lr-study (widths 32, 80, 128 at 1M and 4M tokens, rates a factor of 2 apart): the rule's rate had the
 # lowest loss of its five in all six scans, and the optimum fell as d_model ** -1.16, standard error 0.08.
-BASE_LR = 5e-3
+BASE_LR = 7.5e-3
 BASE_WIDTH = 64
 LR_WIDTH_POWER = 1.0
 
 
 def peak_lr(d_model: int) -> float:
-    """Peak learning rate for a width: ``5e-3 * 64 / d_model``, as muP has it for AdamW (Yang et al. 2022)."""
-    return float(f"{BASE_LR * (BASE_WIDTH / d_model) ** LR_WIDTH_POWER:.3g}")
+    """Peak learning rate for a width: ``7.5e-3 * 64 / d_model``, as muP has it for AdamW (Yang et al. 2022)."""
+    return _rounded(BASE_LR * (BASE_WIDTH / d_model) ** LR_WIDTH_POWER)
+
+
+def _rounded(rate: float) -> float:
+    return float(f"{rate:.3g}")
 
 
 def find_recipe(name: str) -> Recipe:
@@ -118,9 +122,12 @@ class Mode:
         return ModelConfig(n_layer, n_head, d_model, vocab_size or self.vocab_size, self.seq_len)
 
 
-_DEMO_SHAPES = ((2, 2, 32), (2, 3, 48), (2, 4, 64), (3, 5, 80), (4, 6, 96))
-_LAPTOP_SHAPES = (*_DEMO_SHAPES, (4, 7, 112), (5, 8, 128), (6, 7, 168))
-_LAPTOP_STEPS = tuple(2**k * 1_000_000 // 2048 for k in range(5))  # 1M to 16M tokens
+_DEMO_SHAPES = ((2, 1, 16), (2, 1, 24), (2, 2, 32), (2, 3, 48), (2, 4, 64))
+_LAPTOP_SHAPES = ((2, 2, 32), (2, 3, 48), (2, 4, 64), (3, 5, 80), (4, 6, 96), (4, 7, 112), (5, 8, 128), (6, 7, 168))
+# Eight windows a step, not sixteen: with twice the steps a model learns to copy from its context below the smallest
+# token count of the grid, not inside it (results/lr-study).
+_LAPTOP_WINDOWS = (128, 8)
+_LAPTOP_STEPS = tuple(2**k * 1_000_000 // 1024 for k in range(5))  # 1M to 16M tokens
 _LARGE_SHAPES = (
     (3, 4, 256),  # 5M in all at vocabulary 10,000
     (5, 7, 336),  # 10M
@@ -137,35 +144,35 @@ MODES: dict[str, Mode] = {
     for mode in (
         Mode(
             "demo", "a first law in three minutes on two CPU cores",
-            _DEMO_SHAPES, 512, 64, 16, 100, 300, "python-stdlib",
-            data_steps=(75, 150, 300, 600, 1200),
+            _DEMO_SHAPES, 512, 64, 16, 200, 600, "python-stdlib",
+            data_steps=(150, 300, 600, 1200, 2400),
         ),
         Mode(
             "laptop", "8 sizes x 5 token counts on shared trunks, two CPU cores",
-            _LAPTOP_SHAPES, 1024, 128, 16, 1000, 3000, "python-env",
+            _LAPTOP_SHAPES, 1024, *_LAPTOP_WINDOWS, 1000, 3000, "python-env",
             recipes=("wsd",), data_steps=_LAPTOP_STEPS, grid=True,
             eval_tokens=131_072,
         ),
         Mode(
             "lr-study", "which peak rate suits which width: 3 sizes x 5 rates x 2 token counts",
-            ((2, 2, 32), (3, 5, 80), (5, 8, 128)), 1024, 128, 16, 1000, 3000, "python-env",
-            recipes=("wsd",), data_steps=(488, 1953), grid=True, eval_tokens=131_072,
+            ((2, 2, 32), (3, 5, 80), (6, 7, 168)), 1024, *_LAPTOP_WINDOWS, 1000, 3000, "python-env",
+            recipes=("wsd",), data_steps=(976, 3906), grid=True, eval_tokens=131_072,
             lr_factors=(0.25, 0.5, 1.0, 2.0, 4.0),
         ),
         Mode(
             "seed-noise", "how far runs that differ in their seed alone lie apart; wsd beside V2's cosine",
-            ((2, 2, 32), (3, 5, 80)), 1024, 128, 16, 1000, 3000, "python-env",
-            recipes=("wsd", "v2"), data_steps=(488, 976), grid=True, eval_tokens=131_072, seeds=5,
+            ((2, 2, 32), (3, 5, 80)), 1024, *_LAPTOP_WINDOWS, 1000, 3000, "python-env",
+            recipes=("wsd", "v2"), data_steps=(976, 1953), grid=True, eval_tokens=131_072, seeds=5,
         ),
         Mode(
             "paired", "V1's constant rate, V2's cosine and the steps between: 4 sizes x 4 token counts, paired seeds",
-            _LAPTOP_SHAPES[:4], 1024, 128, 16, 1000, 3000, "python-env",
-            recipes=STEPS_OF_THE_WAY[1:], data_steps=(122, 244, 488, 976), grid=True, eval_tokens=131_072, seeds=3,
+            _LAPTOP_SHAPES[:4], 1024, *_LAPTOP_WINDOWS, 1000, 3000, "python-env",
+            recipes=STEPS_OF_THE_WAY[1:], data_steps=(244, 488, 976, 1953), grid=True, eval_tokens=131_072, seeds=3,
         ),
         Mode(
             "laptop-short", "the laptop sweep in windows of 32 tokens, where there is little context to copy from",
             _LAPTOP_SHAPES, 1024, 32, 64, 1000, 3000, "python-env",
-            recipes=("wsd",), data_steps=_LAPTOP_STEPS, grid=True,
+            recipes=("wsd",), data_steps=tuple(2**k * 1_000_000 // 2048 for k in range(5)), grid=True,
             eval_tokens=131_072,
         ),
         Mode(
@@ -247,7 +254,7 @@ def cells(
 
     def add(index: int, recipe: str, steps: int, seed: int, warmup: int | None = None) -> None:
         model = m.model(index, vocab_size)
-        for rate in [lr] if lr is not None else [peak_lr(model.d_model) * factor for factor in m.lr_factors]:
+        for rate in [lr] if lr is not None else [_rounded(peak_lr(model.d_model) * factor) for factor in m.lr_factors]:
             train = make_train_config(
                 recipe, model.d_model, steps, m.batch_size,
                 seed=seed, lr=rate, warmup_steps=warmup, eval_tokens=m.eval_tokens,

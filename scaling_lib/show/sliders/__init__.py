@@ -10,7 +10,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "IsoFlopLab": "isoflop_lab",
         "LawByHand": "by_hand",
         "MACHINES": "planner",
-        "Source": "sources",
+        "JointLaw": "sources",
         "our_source": "sources",
         "published_source": "sources",
     },

@@ -27,7 +27,7 @@ from scaling_lib.show.sliders.panel import (
     sentence,
     slider,
 )
-from scaling_lib.show.sliders.sources import Source
+from scaling_lib.show.sliders.sources import JointLaw
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 TOP_N, TOP_D = 13.5, 14.5  # log10: some ten times the largest that is spoken of
@@ -43,7 +43,7 @@ class Explorer(Panel):
         their losses belong to different texts and may not share an axis.
     """
 
-    def __init__(self, sources: Sequence[Source]) -> None:
+    def __init__(self, sources: Sequence[JointLaw]) -> None:
         if not sources:
             raise InputError("Explorer needs at least one law: our_source(runs) or published_source(name)")
         self._sources = {s.title: s for s in sources}
@@ -98,7 +98,7 @@ class Explorer(Panel):
         )  # fmt: skip
 
     @property
-    def source(self) -> Source:
+    def source(self) -> JointLaw:
         """The law that is shown."""
         return self._sources[self.law.value]
 

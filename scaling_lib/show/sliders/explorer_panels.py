@@ -13,7 +13,7 @@ from scaling_lib.show.extrapolation import mark_models
 from scaling_lib.show.ladders import short
 from scaling_lib.show.plot import count_axis
 from scaling_lib.show.sliders.canvas import Canvas, band, set_band
-from scaling_lib.show.sliders.sources import Source
+from scaling_lib.show.sliders.sources import JointLaw
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#888888"
 POINTS = 70
@@ -22,7 +22,7 @@ Ends = tuple[float, float]
 
 
 def draw_panels(
-    canvas: Canvas, axes: Sequence[Axes], source: Source, ends: tuple[Ends, Ends], models: Sequence[Model]
+    canvas: Canvas, axes: Sequence[Axes], source: JointLaw, ends: tuple[Ends, Ends], models: Sequence[Model]
 ) -> list[Law1D]:
     """Draw what stands still of both panels; returns what moves in each. ``ends``: log10 of the limits of N and D."""
     for panel in axes:
@@ -35,7 +35,7 @@ def draw_panels(
     return made
 
 
-def _loss_limits(source: Source, ends: tuple[Ends, Ends]) -> tuple[float, float]:
+def _loss_limits(source: JointLaw, ends: tuple[Ends, Ends]) -> tuple[float, float]:
     """The law at both corners of the sliders, so that the marker stays in sight; a fit ends long before the far one."""
     top = float(source.law.predict(10.0 ** ends[0][0], 10.0 ** ends[1][0]))
     if isinstance(source.law, FitResult):
@@ -43,7 +43,7 @@ def _loss_limits(source: Source, ends: tuple[Ends, Ends]) -> tuple[float, float]
     return 0.9 * float(source.law.predict(10.0 ** ends[0][1], 10.0 ** ends[1][1])), 1.03 * top
 
 
-def _legend(axes: Axes, source: Source) -> None:
+def _legend(axes: Axes, source: JointLaw) -> None:
     axes.fill_between([], [], [], color="#000000", alpha=0.08, linewidth=0, label="range of the runs")
     axes.plot([], [], color=BLUE, label="law within it")
     axes.plot([], [], color=BLUE, linestyle="--", label="and beyond")
@@ -63,7 +63,7 @@ class Law1D:
     """One panel: a law along N (or along D) with the other held; ``move`` brings it to new values."""
 
     def __init__(
-        self, canvas: Canvas, axes: Axes, source: Source, ends: Ends, models: Sequence[Model], *, along_n: bool
+        self, canvas: Canvas, axes: Axes, source: JointLaw, ends: Ends, models: Sequence[Model], *, along_n: bool
     ) -> None:
         self._source, self._along_n, self._ends = source, along_n, ends
         self._range = source.n_range if along_n else source.d_range

@@ -23,7 +23,7 @@ from scaling_lib.show.sliders.panel import (
     sentence,
     slider,
 )
-from scaling_lib.show.sliders.sources import Source
+from scaling_lib.show.sliders.sources import JointLaw
 
 BLUE, ORANGE = "#0072B2", "#D55E00"
 HOURS = (-2.0, 5.0)  # log10: from half a minute to eleven years
@@ -55,7 +55,7 @@ class BudgetPlanner(Panel):
     source : the law; see ``our_source`` and ``published_source``.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: JointLaw) -> None:
         self._source = source
         self.canvas = Canvas(alt="The loss of the best spent budget against compute, with the chosen budget")
         self.machine = dropdown("machine", "what does the training", [(m.name, m) for m in MACHINES], value=MACHINES[1])

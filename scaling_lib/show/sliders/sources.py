@@ -20,7 +20,7 @@ DRAWS = 200
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class JointLaw:
     """A joint law L(N, D) and what it rests on.
 
     title, text : a name, and on which text and tokenizer its losses are measured.
@@ -61,7 +61,7 @@ class Source:
         return np.asarray(low), np.asarray(high)
 
 
-def our_source(runs: Sequence[Run], title: str = "") -> Source:
+def our_source(runs: Sequence[Run], title: str = "") -> JointLaw:
     """The joint law of a grid of runs such as ``shipped("laptop")``, with bootstrap draws for quick intervals.
 
     Raises
@@ -75,7 +75,7 @@ def our_source(runs: Sequence[Run], title: str = "") -> Source:
     corpus = grid.runs[0].corpus
     text = f"{corpus['name']}, vocabulary {grid.runs[0].config.model.vocab_size:,}"
     n, d = np.asarray(t.n_params), np.asarray(t.n_tokens)
-    return Source(
+    return JointLaw(
         title or f"ours: {len(grid.runs)} runs",
         text,
         fit,
@@ -88,7 +88,7 @@ def our_source(runs: Sequence[Run], title: str = "") -> Source:
     )
 
 
-def published_source(name: str = "chinchilla-epoch", runs: RunTable | None = None) -> Source:
+def published_source(name: str = "chinchilla-epoch", runs: RunTable | None = None) -> JointLaw:
     """A published joint law; ``runs``, such as ``published.epoch_runs()``, are drawn beside it.
 
     Raises
@@ -105,4 +105,4 @@ def published_source(name: str = "chinchilla-epoch", runs: RunTable | None = Non
     data = () if runs is None else (runs.get("N"), runs.get("D"), runs.loss)
     if runs is not None:
         n_range, d_range = ((float(x.min()), float(x.max())) for x in data[:2])
-    return Source(law.title, f"{law.corpus}, {law.tokenizer}", law, n_range, d_range, counting, *data)
+    return JointLaw(law.title, f"{law.corpus}, {law.tokenizer}", law, n_range, d_range, counting, *data)
