@@ -104,6 +104,11 @@ BAD = {
     "no figure format": (["figures", "folder", "--format", ""], "unknown figure format"),
     "unknown law": (["fit", "table.csv", "--law", "curve"], "choose one of"),
     "law without its column": (["fit", "table.csv", "--law", "chinchilla"], "no D column"),
+    "fixed without a number": (["fit", "table.csv", "--fixed", "E"], "a parameter and a number"),
+    "fixed and unknown": (["fit", "table.csv", "--fixed", "F=1"], "no parameter 'F'"),
+    "delta 0": (["fit", "table.csv", "--delta", "0"], "above 0"),
+    "columns of a folder": (["backtest", "cerebras", "--columns", "N=x"], "leave it out"),
+    "rows": (["fit", "table.csv", "--rows", "few"], "choose one of"),
     "recipe of a table": (["fit", "table.csv", "--recipe", "v2"], "chooses among the runs of a folder"),
     "unknown objective": (["fit", "table.csv", "--objective", "mse"], "choose one of"),
     **{f"level {v}": (["fit", "table.csv", "--level", v], "level") for v in ("0", "1", "2", "nan", "high")},
@@ -388,6 +393,30 @@ def test_fit_of_a_table_finds_its_law_and_predicts(place: Path, capsys: pytest.C
     assert "verdict: supported" in text
 
 
+def test_fit_obeys_fixed_and_delta(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("fit", "table.csv", "--json", "--fixed", "E=1.4", "--objective", "huber", "--delta", "0.01") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["params"]["E"] == pytest.approx(1.4)
+    assert (found["fixed"], found["objective"]["delta"]) == ({"E": 1.4}, 0.01)
+
+
+def test_fit_by_isoflop_sets_the_joint_law_beside_it(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        (n, c, 1.7 + 400 / n**0.34 + 410 / (c / 6 / n) ** 0.28)
+        for c in (1e18, 1e19, 1e20)
+        for n in [0.03 * (c / 6) ** 0.5 * 1.65**i for i in range(7)]
+    ]
+    (place / "iso.csv").write_text("N,C,loss\n" + "".join(f"{n},{c},{loss!r}\n" for n, c, loss in rows))
+    assert call("fit", "iso.csv", "--approach", "isoflop", "--predict", "C=1e21", "--json") == 0
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert found["a"] == pytest.approx(0.28 / 0.62, abs=0.02)
+    (answer,) = found["predictions"]
+    assert answer["joint_n_params"] == pytest.approx(answer["n_params"], rel=0.1)
+    assert call("fit", "iso.csv", "--approach", "isoflop", "--predict", "N=1e9") == 2
+    assert "--predict C=1e21" in capsys.readouterr().err
+    assert call("fit", "iso.csv", "--approach", "isoflop", "--fixed", "E=1") == 2
+
+
 def test_backtest_hides_the_largest_and_compares(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("backtest", "table.csv", "--hide", "2") == 0
     said = capsys.readouterr().out
@@ -396,6 +425,8 @@ def test_backtest_hides_the_largest_and_compares(place: Path, capsys: pytest.Cap
     assert [row[1] for row in rows] == ["10", "11"]
     for row, n in zip(rows, SIZES[-2:], strict=True):
         assert row[3:5] == [f"{law(n):.4f}"] * 2  # measured and predicted
+    assert call("backtest", "table.csv", "--hide", f"N>={SIZES[-2]}") == 0
+    assert "fitted to 9 runs, 2 hidden" in capsys.readouterr().out
     assert call("backtest", "table.csv") == 0
     assert "10 runs, 1 hidden" in capsys.readouterr().out
 

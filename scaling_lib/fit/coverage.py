@@ -12,9 +12,9 @@ import numpy as np
 from scipy.special import betaincinv
 
 from scaling_lib.errors import InputError
+from scaling_lib.fit.check import check_level
 from scaling_lib.fit.estimate import fit_power_law
 from scaling_lib.fit.forms import Array
-from scaling_lib.fit.intervals import check_level
 from scaling_lib.fit.laws import POWER_N
 
 MOST_DRAWS = 100_000
