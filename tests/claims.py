@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -50,7 +51,9 @@ def facts() -> dict[str, Any]:
     """Everything that a template may name."""
     summary = json.loads((RESULTS / "SUMMARY.json").read_text(encoding="utf-8"))
     found = {_word(name): _sweep(digest) for name, digest in summary.items()}
-    return found | _recipes() | _losses() | _published() | {"plan": _plans(), "took": _timings()}
+    return found | _recipes() | _losses() | _published() | {
+        "plan": _plans(), "took": _timings(), "flops": _flops(), "design": _design()
+    }  # fmt: skip
 
 
 def _word(name: str) -> str:
@@ -201,17 +204,13 @@ def _published() -> dict[str, Any]:
 def _plans() -> SimpleNamespace:
     """``plan.quick_v2``: runs, FLOPs and GB as ``plan`` says them; the modes' own recipes without a suffix."""
     wanted = {
-        "demo": None, "laptop": None, "lr_study": None, "seed_noise": None, "coverage": None, "known_entropy": None,
-        "paired": None, "laptop_short": None, "quick_v1": ("v1",), "quick_v2": ("v2",), "standard_v2": ("v2",),
-        "full_v2": ("v2",), "tokenizers": None, "tokenizers_4096": None,
+        "demo": None, "laptop": None, "lr_study": None, "quick_v1": ("v1",), "quick_v2": ("v2",),
+        "standard_v2": ("v2",), "full_v2": ("v2",),
     }  # fmt: skip
     out = {}
     for name, recipes in wanted.items():
         mode = (name[:-3] if recipes else name).replace("_", "-")
-        mode, vocab, _ = mode.partition("-4096")
-        sizes = {"laptop-short": 6, "tokenizers": 4}.get(mode)
-        chosen = cells(mode, recipes=recipes, sizes=sizes, vocab_size=4096 if vocab else None)
-        plan = make_plan(chosen, Options())
+        plan = make_plan(cells(mode, recipes=recipes), Options())
         flops = f"{plan.flops:.1e}".replace("e+", "e")
         out[name] = SimpleNamespace(runs=len(plan.cells), flops=flops, gb=plan.peak_bytes(_computed) / 1e9)
     return SimpleNamespace(**out)
@@ -231,6 +230,25 @@ def _timings() -> SimpleNamespace:
         expected = sum(float(r["expected_seconds"]) for r in rows) / 60
         out[_word(path.parent.name)] = SimpleNamespace(minutes=minutes, expected=expected)
     return SimpleNamespace(**out)
+
+
+def _flops() -> SimpleNamespace:
+    """``flops.laptop``: training FLOPs of a sweep with shared steps once, as its README states them."""
+    found = {}
+    for path in RESULTS.glob("*/README.md"):
+        flops = re.search(r"([\d.]+e)\+(\d+) training FLOPs", path.read_text(encoding="utf-8"))
+        assert flops, path
+        found[_word(path.parent.name)] = "".join(flops.groups())
+    return SimpleNamespace(**found)
+
+
+def _design() -> SimpleNamespace:
+    """``design.first_1M``: a loss at 2x64 of the study of the grid's design, by variant and tokens."""
+    found = {}
+    for r in csv.DictReader((RESULTS / "lr-study" / "design.csv").read_text(encoding="utf-8").splitlines()):
+        if (r["n_layer"], r["d_model"], r["seed"]) == ("2", "64", "0"):
+            found[f"{_word(r['variant'])}_{float(r['n_tokens']) / 1e6:.0f}M"] = float(r["val_loss"])
+    return SimpleNamespace(**found)
 
 
 # ---- what the documents say ------------------------------------------------------
@@ -298,21 +316,25 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "{coverage.hidden_3.span:.1f} 倍 {coverage.hidden_3.held}/{coverage.hidden_3.trials}",
     ),
     "EXPERIMENT_GUIDE_V2.md": (
-        "| `demo` | {plan.demo.runs} | {plan.demo.flops} | 56 s |",
-        "| `laptop` | {plan.laptop.runs} | {plan.laptop.flops} | {took.laptop.minutes:.0f} min "
+        "| `demo` | V1 and V2 | {plan.demo.runs} | {plan.demo.flops} | {plan.demo.gb:.1f} GB |",
+        "| `laptop` | WSD | {plan.laptop.runs} | {plan.laptop.flops} | {plan.laptop.gb:.1f} GB |",
+        "| `lr-study` | WSD | {plan.lr_study.runs} | {plan.lr_study.flops} | {plan.lr_study.gb:.1f} GB |",
+        "at 2x64 and 1M tokens 8e-3 ends at {design.rate_8e_3_1M:.3f} nats and 5e-3 at {design.rate_5e_3_1M:.3f}",
+        "ends at {design.first_1M:.3f} nats after 1M tokens and at {design.first_8M:.3f} after 8M",
+        "| `laptop` | {laptop.runs} | {flops.laptop} | {took.laptop.minutes:.0f} min "
         "({took.laptop.expected:.0f} min were expected)",
-        "| `lr-study` | {plan.lr_study.runs} | {plan.lr_study.flops} |",
-        "| `seed-noise` | {plan.seed_noise.runs} | {plan.seed_noise.flops} | {took.seed_noise.minutes:.0f} min",
-        "| `coverage` | {plan.coverage.runs} | {plan.coverage.flops} | {took.coverage.minutes:.0f} min "
+        "| `lr-study` | {lr_study.runs} | {flops.lr_study} |",
+        "| `seed-noise` | {seed_noise.runs} | {flops.seed_noise} | {took.seed_noise.minutes:.0f} min",
+        "| `coverage` | {coverage.runs} | {flops.coverage} | {took.coverage.minutes:.0f} min "
         "({took.coverage.expected:.0f} min were expected)",
-        "| `known-entropy` | {plan.known_entropy.runs} | {plan.known_entropy.flops} | {took.entropy_walk.minutes:.0f} "
+        "| `known-entropy` | {entropy_walk.runs} | {flops.entropy_walk} | {took.entropy_walk.minutes:.0f} "
         "min "
         "({took.entropy_walk.expected:.0f} min were expected)",
         "| `quick` | V2 | {plan.quick_v2.runs} | {plan.quick_v2.flops} | {plan.quick_v2.gb:.1f} GB |",
         "| `quick` | V1 | {plan.quick_v1.runs} | {plan.quick_v1.flops} | {plan.quick_v1.gb:.1f} GB |",
         "| `standard` | V2 | {plan.standard_v2.runs} | {plan.standard_v2.flops} | {plan.standard_v2.gb:.0f} GB |",
         "| `full` | V2 | {plan.full_v2.runs} | {plan.full_v2.flops} | {plan.full_v2.gb:.0f} GB |",
-        "| `paired` | {plan.paired.runs} | {plan.paired.flops} | {took.paired.minutes:.0f} min "
+        "| `paired` | {paired.runs} | {flops.paired} | {took.paired.minutes:.0f} min "
         "({took.paired.expected:.0f} min were expected)",
         "| nothing | | {paired.v1_long_v2.left.nothing:.1%} |",
         "| the floor E | {paired.v1_long_v2.E:+.3f} nats | {paired.v1_long_v2.left.E:.1%} |",
@@ -324,11 +346,11 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "V2 costs {paired.v1_long_v2.cost_250k.least:+.2f} to {paired.v1_long_v2.cost_250k.most:+.2f} nats at 250k",
         "worth {paired.v1_long_v2.multiple_500k.least:.2f} to {paired.v1_long_v2.multiple_500k.most:.2f}\ntimes",
         "and {paired.v1_long_v2.multiple_1M.least:.2f} to {paired.v1_long_v2.multiple_1M.most:.2f} at 1M",
-        "| `laptop-short`, 6 sizes | {laptop_short.runs} | {plan.laptop_short.flops} | "
+        "| `laptop-short`, 6 sizes | {laptop_short.runs} | {flops.laptop_short} | "
         "{took.laptop_short.minutes:.0f} min ({took.laptop_short.expected:.0f} min were expected)",
-        "| `tokenizers`, 4 sizes | {tokenizer_512.runs} | {plan.tokenizers.flops} | "
+        "| `tokenizers`, 4 sizes | {tokenizer_512.runs} | {flops.tokenizer_512} | "
         "{took.tokenizer_512.minutes:.0f} min ({took.tokenizer_512.expected:.0f} min were expected)",
-        "| {tokenizer_4096.runs} | {plan.tokenizers_4096.flops} | "
+        "| {tokenizer_4096.runs} | {flops.tokenizer_4096} | "
         "{took.tokenizer_4096.minutes:.0f} min ({took.tokenizer_4096.expected:.0f} min were expected)",
         "worse by nats per token, {tokenizer_4096.nats[1]:.2f} against {tokenizer_4096.nats[0]:.2f}, and is better by "
         "bits per byte: by {tokenizer_4096.at_3x80_tokens.gain:.1%} at\nequal tokens, "
@@ -337,7 +359,6 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "Embeddings are {tokenizer_4096.shares[1]:.0%} of that model's parameters",
         SHORT_TOLD,
         "{six:.1%} for the same six sizes in windows of 128",
-        "`demo` needs {plan.demo.gb:.1f} GB and `laptop` {plan.laptop.gb:.1f} GB",
         "| 300 steps in place of 100 | {change.v1_long:+.3f|} |",
         "| and warm-up | {change.v1_warmup:+.3f|} |",
         "| and the cosine | {change.v1_cosine:+.3f|} |",
@@ -475,6 +496,8 @@ EXEMPT: dict[str, dict[str, str]] = {
         "8.5": "an example of a wrong option",
         "18.9": "an example of a unit",
         "2.52": "an example of a unit",
+        "7.5": "the rule's rate, times 1e-3",
+        "6.2": "thousand parameters: a setting",
     },
     "docs/CURRENT_STATUS.md": OLD_NOTES,
     "docs/Scaling_Law_Presentation.md": {

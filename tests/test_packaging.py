@@ -229,7 +229,7 @@ MAY_IMPORT = {
     "cli_shared": {"runs", "show", "sweep"},
     "cli_sweep": {"cli_shared", "config", "counting", "runs", "progress", "lm", "sweep", "show"},
     "cli_doctor": {"cli_shared", "progress", "lm", "sweep"},
-    "cli_predict": {"show"},
+    "cli_predict": {"cli_shared", "show"},
     "cli_compare": {"cli_predict", "cli_shared", "runs", "show"},
     "cli": {"cli_compare", "cli_doctor", "cli_predict", "cli_shared", "cli_sweep", "runs", "fit", "show", "sweep"},
     "__main__": {"cli"},
