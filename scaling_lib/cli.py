@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from scaling_lib import __version__
 from scaling_lib.cli_compare import compare_command, compare_options
 from scaling_lib.cli_doctor import doctor_command
+from scaling_lib.cli_lab import lab_command, lab_options, next_command, next_options, noise_command, noise_options
 from scaling_lib.cli_predict import predict_command, predict_options
 from scaling_lib.cli_shared import (
     ended_like_ctrl_c,
@@ -172,6 +173,9 @@ def _parser() -> argparse.ArgumentParser:
     compare_options(
         command("compare", compare_command, "Compare a quick look with a real sweep, or the recipes of one folder.")
     )
+    next_options(command("next", next_command, "Which runs to train next for a target and a budget."))
+    lab_options(command("lab", lab_command, "A game: spend a budget, seal a prediction of a large run, find out."))
+    noise_options(command("noise", noise_command, "Are two recipes different? From runs that repeat with other seeds."))
     packing = command("pack", _pack, "Put the records of a folder into one file, runs.jsonl, with one record a line.")
     packing.add_argument("folder", type=Path, nargs="+", help="such as results/laptop; a sweep may go on there later")
     doctor = command("doctor", doctor_command, "Look at this machine: versions, speed, disk, and what will run here.")
