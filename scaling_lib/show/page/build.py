@@ -1,8 +1,8 @@
 """Build the page: laws as JSON, a still picture for readers without scripts, and the parts put into one file.
 
-A published law is its closed form, with the covariance where there is one. A pooled fit has no closed form: its median,
-its 90% intervals and its heaviest forms are tabled on a grid of log N and log D that ends where the verdict refuses, and
-the page draws cubics through them. Verdicts follow from those by the rules of `scaling_lib.fit.verdict`.
+A published law is its closed form, with the covariance where there is one. A pooled fit has no closed form: its
+median, its 90% intervals and its heaviest forms are tabled on a grid of log N and log D that ends where the verdict
+refuses, and the page draws cubics through them. Verdicts follow from those by the rules of `scaling_lib.fit.verdict`.
 """
 
 from __future__ import annotations
@@ -76,15 +76,16 @@ def published_page() -> str:
     ):
         assert table.n_params is not None
         fit = fit_power_law(table.n_params, table.loss, labels=table.labels)
-        title, text = f"{name}: L(N), {fit.n_points} runs, fitted here", "Losses on The Pile, nats per token of GPT-2's BPE"
+        title = f"{name}: L(N), {fit.n_points} runs, fitted here"
+        text = "Losses on The Pile, nats per token of the models' own tokenizer"
         laws.append(_fitted(name.lower(), title, text, fit, counting=counting, held=held))
         hands.append(_by_hand(name.lower(), f"{name}, {fit.n_points} runs", fit, f"parameters N, {counting}"))
-    still = Still(
-        lambda axes: plot_at_models(published_source(names[0]), axes),
+    still = Still(  # to where 20 tokens per parameter are too far from the runs
+        lambda axes: plot_at_models(published_source(names[0]), axes).set_xlim(right=2e12),
         f"{laws[0]['title']}, at 20 tokens per parameter, with its 90% interval.",
         "Loss against parameters by a published law, solid within its runs and dashed beyond, with the known models.",
     )
-    about = "What published scaling laws say about known models, how far that lies from their runs, and what to believe."
+    about = "What published laws say about known models, how far those lie from the laws' runs, and what to believe."
     return _page("Published scaling laws", about, laws, hands, still)
 
 
@@ -98,8 +99,10 @@ def runs_page(runs: Sequence[Run], title: str) -> str:
     """
     grids = find_grids(runs)
     ladders = [x for x in find_ladders(runs) if x.fit is not None]
+    way = [x.recipe for x in ladders]
+    ladders.sort(key=lambda x: way[::-1].index(x.recipe))  # the last recipe on the way from V1 to V2 first
     if not ladders:
-        raise InputError(f"{title}: no page without a law, which wants three or more finished runs that differ in N or D")
+        raise InputError(f"{title}: no law for a page: it wants three or more finished runs that differ in N or in D")
     corpus = f"{runs[0].corpus['name']}, vocabulary {runs[0].config.model.vocab_size:,}"
     text, counting = f"Losses on {corpus}, nats per token", "without embeddings"
     laws = [
@@ -114,7 +117,7 @@ def runs_page(runs: Sequence[Run], title: str) -> str:
         axis = f"parameters N, {counting}" if x.variable == "N" else "training tokens D"
         hands.append(_by_hand(key, f"{name}, {x.held}", x.fit, axis))
     still = _still_of_grid(grids[0]) if grids else Still(
-        lambda axes: plot_fit(ladders[-1], axes), f"{laws[-1]['title']}.", "Losses and the law fitted to them."
+        lambda axes: plot_fit(ladders[0], axes), f"{laws[0]['title']}.", "Losses and the law fitted to them."
     )  # fmt: skip
     about = f"{len(runs)} runs on {corpus}: the laws fitted to them, how far they reach, and where they say nothing."
     return _page(f"Scaling laws of {title}", about, laws, hands, still)
@@ -137,14 +140,15 @@ def _published(name: str) -> Json:
     if law.cov is None:
         doubts = ["it was published without a covariance and without a hold-out: no interval can be given"]
     values = ", ".join(f"{k} = {v:.4g}" for k, v in law.params.items())
+    about = f"{law.law.formula}; {values}. Source: {law.source}." + (f" Note: {law.note}." if law.note else "")
     ranges = {"N": source.n_range, "D": source.d_range}
     ends = {v: _ends(low, TOP[v]) for v, (low, _) in ranges.items()}
     corners = [float(law.predict(ends["N"][i], ends["D"][i])) for i in (0, 1)]
     return {
         "key": name, "title": law.title, "vars": ["N", "D"], "counting": source.counting, "held": "",
         "text": f"Losses on {law.corpus}, nats per token of {law.tokenizer}",
-        "about": f"{law.law.formula}; {values}. {law.source}." + (f" Note: {law.note}." if law.note else ""),
-        "range": ranges, "ends": ends, "farEnds": ends, "canZoom": False, "lossEnds": [0.9 * corners[1], 1.03 * corners[0]],
+        "about": about, "range": ranges, "ends": ends, "farEnds": ends, "canZoom": False,
+        "lossEnds": [0.9 * corners[1], 1.03 * corners[0]],
         "data": {"N": [], "D": []}, "loss": [], "form": _form(law), "grid": None, "hasBand": law.cov is not None,
         "flat": "", "refusals": [], "doubts": doubts,
     }  # fmt: skip
@@ -165,8 +169,8 @@ def _fitted(key: str, title: str, text: str, fit: FitResult, *, counting: str, h
         about += f" What is drawn is the pool of several forms: {forms}."
     near = {v: _ends(low, np.log10(high) + reach[v] + 0.4) for v, (low, high) in fit.fit_range.items()}
     return {
-        "key": key, "title": title, "vars": list(names), "counting": counting, "held": held, "text": text, "about": about,
-        "range": dict(fit.fit_range), "ends": near,
+        "key": key, "title": title, "vars": list(names), "counting": counting, "held": held, "text": text,
+        "about": about, "range": dict(fit.fit_range), "ends": near,
         "farEnds": {v: _ends(low, TOP[v]) for v, (low, _) in fit.fit_range.items()}, "canZoom": True,
         "lossEnds": [max(0.0, limits[0] - spare), limits[1] + spare],
         "data": {v: fit.data[v].tolist() for v in names}, "loss": loss.tolist(),
@@ -202,8 +206,8 @@ def _grid(fit: FitResult, reach: Mapping[str, float]) -> Json:
     heavy = [m.name for m in fit.pool.members if m.weight >= HEAVY]
     forms = {name: loss for name, loss in fit.pool.by_form(x).items() if name in heavy}
     return {
-        "start": [float(a[0]) for a in axes], "step": [float(a[1] - a[0]) for a in axes], "shape": [len(a) for a in axes],
-        "unit": UNIT, "tables": {name: _whole(loss) for name, loss in tables.items()},
+        "start": [float(a[0]) for a in axes], "step": [float(a[1] - a[0]) for a in axes],
+        "shape": [len(a) for a in axes], "unit": UNIT, "tables": {name: _whole(loss) for name, loss in tables.items()},
         "forms": [{"name": name, "table": _whole(forms[name])} for name in heavy],
     }  # fmt: skip
 
@@ -222,8 +226,8 @@ def _by_hand(key: str, title: str, fit: FitResult, name: str) -> Json:
     e, a, power = (float(p) for p in fit.values)
     height = a / middle**power
     return {
-        "key": key, "title": title, "variable": v, "name": name, "x": x.tolist(), "loss": loss.tolist(), "middle": middle,
-        "best": {"E": e, "h": height, "a": power}, "objective": fit.objective,
+        "key": key, "title": title, "variable": v, "name": name, "x": x.tolist(), "loss": loss.tolist(),
+        "middle": middle, "best": {"E": e, "h": height, "a": power}, "objective": fit.objective,
         "ends": {
             "E": [0.0, float(np.ceil(200 * 1.02 * max(loss.min(), e)) / 200)],
             "h": [min(10**-2.5, height / 3), max(10.0, height * 3)], "a": [0.001, 3.0],
@@ -243,8 +247,8 @@ def _page(title: str, about: str, laws: list[Json], hands: list[Json], still: St
     }  # fmt: skip
     script, style = _part("laws.js") + _part("page.js"), _part("page.css")
     policy = (
-        f"default-src 'none'; script-src {_sha256(script)}; style-src {_sha256(style)}; img-src data:; base-uri 'none'; "
-        "form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+        f"default-src 'none'; script-src {_sha256(script)}; style-src {_sha256(style)}; img-src data:; "
+        "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
     )
     filled = {
         "policy": policy, "script": script, "style": style, "picture": _picture(still.draw),
@@ -272,7 +276,7 @@ def _picture(draw: Callable[[Axes], object]) -> str:
     from matplotlib.figure import Figure
 
     with matplotlib.style.context("scaling_lib.show.styles.blog"):
-        figure = Figure(figsize=(9, 5), dpi=100, layout="constrained")
+        figure = Figure(figsize=(6.4, 4.2), dpi=150, layout="constrained")
         draw(figure.add_subplot())
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})

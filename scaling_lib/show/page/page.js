@@ -2,7 +2,7 @@
 // as text nodes and attributes of our own making, never as markup.
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
-const SUBSCRIPT = { N: "parameters N", D: "training tokens D" };
+const NAMES = { N: "parameters N", D: "training tokens D" }, UNITS = { N: "parameters", D: "tokens" };
 
 function make(tag, attributes = {}, ...children) {
   const svg = ["svg", "g", "path", "rect", "text", "defs", "clipPath", "pattern"].includes(tag);
@@ -160,9 +160,8 @@ function slider(id, { log = false, step = 0.01, say, moved }) {
   return made;
 }
 
-function press(id, action) {
-  $(id).addEventListener("click", () => { action(); save(); });
-}
+const press = (id, action) => $(id).addEventListener("click", () => { action(); save(); });
+const change = (id, action) => $(id).addEventListener("change", () => { action(); save(); });
 
 /** Paragraphs: each a list of strings, ["strong", text] or ["sup", text]. */
 function words(id, ...paragraphs) {
@@ -177,7 +176,6 @@ const plain = (v) => digits(v, 4);
 // ---- the explorer
 
 const explorer = {
-  laws: DATA.laws,
   get law() { return DATA.laws[state.law]; },
   charts: { N: new Chart("along-N", "Loss against parameters"), D: new Chart("along-D", "Loss against tokens") },
   sliders: {},
@@ -198,23 +196,17 @@ const explorer = {
     }
     explorer.sliders.C = slider("C", { log: true, say: scientific, moved: (c) => explorer.set(bestSplit(explorer.law.form, c)) });
     $("law").append(...DATA.laws.map((law, i) => make("option", { value: i }, law.title)));
-    $("law").addEventListener("change", () => { explorer.home(Number($("law").value)); save(); });
+    change("law", () => { explorer.home(Number($("law").value)); explorer.still(); });
     $("model").append(make("option", { value: "" }, "go to a known model …"),
       ...DATA.models.map((m, i) => make("option", { value: i }, m.name)));
-    $("model").addEventListener("change", () => {
+    change("model", () => {
       const model = DATA.models[$("model").value];
       if (!model) return;
-      state.far = state.far || explorer.law.vars.some((v) => model[v] > explorer.law.ends[v][1]);
+      Object.assign(state, { N: model.N, D: model.D, far: state.far || explorer.isFar(model) });
       explorer.still();
-      explorer.set({ N: model.N, D: model.D });
-      save();
     });
-    $("far").addEventListener("change", () => {
-      state.far = $("far").checked;
-      explorer.still();
-      save();
-    });
-    press("reset", () => explorer.home(state.law));
+    change("far", () => { state.far = $("far").checked; explorer.still(); });
+    press("reset", () => { explorer.home(state.law); explorer.still(); });
   },
 
   /** The largest run of a law; for a law without its runs the largest N and D that it was fitted to. */
@@ -225,8 +217,10 @@ const explorer = {
     const last = sizes.indexOf(Math.max(...sizes));
     for (const v of law.vars) state[v] = law.loss.length ? law.data[v][last] : law.range[v][1];
     settle("N", "D", "far");
-    explorer.still();
   },
+
+  /** Whether a point lies beyond the axes that fit the runs, and the law has longer ones. */
+  isFar: (at) => explorer.law.canZoom && explorer.law.vars.some((v) => at[v] > explorer.law.ends[v][1] * 1.001),
 
   /** Axes, runs and known models: what changes with the law and the size of the window only. */
   still() {
@@ -247,7 +241,7 @@ const explorer = {
       const [low, high] = state.far ? law.farEnds[v] : law.ends[v];
       explorer.sliders[v].limit(low, high);
       state[v] = explorer.sliders[v].clip(state[v]);
-      const chart = charts[v], name = `${SUBSCRIPT[v]}${v === "N" ? `, ${law.counting}` : ""}`;
+      const chart = charts[v], name = `${NAMES[v]}${v === "N" ? `, ${law.counting}` : ""}`;
       chart.frame({ scale: "log", low, high, name, say: short },
         { scale: "linear", low: law.lossEnds[0], high: law.lossEnds[1], name: LOSS, say: plain });
       chart.span("range", ...law.range[v], "range");
@@ -321,7 +315,7 @@ const explorer = {
     if (other) {
       const near = law.loss.map((_, i) => i).filter((i) => Math.abs(Math.log(law.data[other][i] / at[other])) < 0.262);
       chart.dots("near", near.map((i) => law.data[v][i]), near.map((i) => law.loss[i]), "near");
-      const held = `at ${other} = ${short(at[other])} ${other === "D" ? "tokens" : "parameters"}`;
+      const held = `at ${other} = ${short(at[other])} ${UNITS[other]}`;
       chart.put("held", "text", { x: chart.left + 8, y: chart.bottom - 9, class: "held halo" }, held);
     } else chart.dots("near", law.data[v], law.loss, "near");
     const x = chart.px(at[v]);
@@ -350,7 +344,7 @@ const explorer = {
     const where = law.vars.length > 1
       ? `N = ${short(at.N)} parameters, D = ${short(at.D)} tokens: ${digits(at.D / at.N, 3)} tokens per parameter, ` +
         `C = ${scientific(6 * at.N * at.D)} FLOPs.`
-      : `${law.vars[0]} = ${short(at[law.vars[0]])}${law.held ? `; ${law.held}` : ""}.`;
+      : `${law.vars[0]} = ${short(at[law.vars[0]])} ${UNITS[law.vars[0]]}${law.held ? `; ${law.held}` : ""}.`;
     const why = sentence(verdict.reasons.join("; "));
     if (verdict.refused) {
       words("explorer-words", [where], [["strong", `No prediction: ${verdict.level}.`, "no"], ` ${why}`]);
@@ -391,10 +385,10 @@ const hand = {
       hand.sliders[id] = slider(id, { log, step: 0.005, say: three, moved: (v) => { state[id] = v; hand.move(); } });
     }
     $("ladder").append(...DATA.hands.map((x, i) => make("option", { value: i }, x.title)));
-    $("ladder").addEventListener("change", () => { hand.home(Number($("ladder").value)); save(); });
+    change("ladder", () => { hand.home(Number($("ladder").value)); hand.still(); });
     press("best", () => { Object.assign(state, hand.data.best); hand.move(); });
     press("rest", () => { Object.assign(state, fitRest(hand.data, state)); hand.move(); });
-    press("hand-reset", () => hand.home(state.ladder));
+    press("hand-reset", () => { hand.home(state.ladder); hand.still(); });
   },
 
   /** A law that goes through the middle, but too flat. */
@@ -403,7 +397,6 @@ const hand = {
     const E = Number((0.5 * sorted[0]).toFixed(3));
     Object.assign(state, { ladder: index, E, h: sorted[Math.floor(sorted.length / 2)] - E, a: 0.1 });
     settle("E", "h", "a");
-    hand.still();
   },
 
   still() {
@@ -472,13 +465,12 @@ const lab = {
     }
     $("lab-legend").prepend(...BUDGETS.map((c, i) => make("li", {}, make("i", { class: `c${i}` }), `${c.toExponential(0).replace("e+", "e")} FLOPs`)));
     press("draw", () => { state.draw += 1; if (!state.s) state.s = 0.3; lab.move(); });
-    press("lab-reset", () => lab.home());
+    press("lab-reset", () => { lab.home(); lab.still(); });
   },
 
   home() {
     Object.assign(state, { w: 4, o: 0, g: 0, s: 0, draw: 1 });
     settle("w", "o", "g", "s", "draw");
-    lab.still();
   },
 
   still() {
@@ -486,7 +478,7 @@ const lab = {
     for (const id of ["w", "o", "g", "s"]) state[id] = lab.sliders[id].clip(state[id]);
     lab.truth = [...BUDGETS, TARGET].map((c) => bestSplit(lab.form, c).N);
     const losses = BUDGETS.map((c, i) => FORMS[lab.form.name](lab.form.values, Math.log(lab.truth[i]), Math.log(c / 6 / lab.truth[i])).loss);
-    left.frame({ scale: "log", low: lab.truth[0] / 60, high: lab.truth[4] * 60, name: SUBSCRIPT.N, say: short },
+    left.frame({ scale: "log", low: lab.truth[0] / 60, high: lab.truth[4] * 60, name: NAMES.N, say: short },
       { scale: "linear", low: 0.93 * losses[4], high: 1.35 * losses[0], name: LOSS, say: plain });
     right.frame({ scale: "log", low: 1e16, high: 1e25, name: "compute C (FLOPs)", say: (v) => v.toExponential(0).replace("e+", "e") },
       { ...perCent, low: -MOST.errors, high: MOST.errors, name: "error of the optimal tokens D* (%)" });
@@ -552,8 +544,7 @@ function open_() {
   hand.home(index("ladder", DATA.hands));
   lab.home();
   for (const key of ["N", "D", "E", "h", "a", "w", "o", "g", "s", "draw"]) state[key] = number(key, state[key]);
-  state.far = given.get("far") === "1" || explorer.law.vars.some((v) => state[v] > explorer.law.ends[v][1] * 1.001);
-  state.far &&= explorer.law.canZoom;
+  state.far = (given.get("far") === "1" && explorer.law.canZoom) || explorer.isFar(state);
   state.theme = ["light", "dark"].includes(given.get("theme")) ? given.get("theme") : "";
   $("theme").value = document.documentElement.dataset.theme = state.theme;
   for (const part of [explorer, hand, lab]) part.still();
@@ -585,10 +576,7 @@ function save() {
 
 for (const part of [explorer, hand, lab]) part.build();
 document.querySelector("main").hidden = false;
-$("theme").addEventListener("change", () => {
-  state.theme = document.documentElement.dataset.theme = $("theme").value;
-  save();
-});
+change("theme", () => { state.theme = document.documentElement.dataset.theme = $("theme").value; });
 $("frame").addEventListener("focus", () => $("frame").select());
 open_();
 addEventListener("hashchange", open_);
