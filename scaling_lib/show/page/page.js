@@ -533,7 +533,9 @@ const HOME = { law: 0, ladder: 0, theme: "" }; // what a reset leads to; what di
 const settle = (...keys) => keys.forEach((key) => { HOME[key] = state[key]; });
 const KEYS = ["law", "N", "D", "far", "ladder", "E", "h", "a", "w", "o", "g", "s", "draw", "theme"];
 
+let waiting = 0; // for the address to be written
 function open_() {
+  clearTimeout(waiting);
   const given = new URLSearchParams(location.hash.slice(1));
   const number = (key, fallback) => {
     const value = Number(given.get(key));
@@ -565,7 +567,6 @@ function share() {
     'width="100%" height="900" loading="lazy" style="border: 0"></iframe>';
 }
 
-let waiting = 0;
 function save() {
   clearTimeout(waiting);
   waiting = setTimeout(() => {
