@@ -84,7 +84,9 @@ def evil_runs(make_run: Make) -> list[Run]:
 def test_nothing_is_loaded_and_the_policy_names_the_only_script_and_style(texts: dict[str, str]) -> None:
     for text in texts.values():
         parts = Parts(text)
-        assert not re.search(r"(?:src|href)=\"(?!data:image/png;base64,|#)", text)
+        links = [a[name] or "" for _, a in parts.tags for name in ("src", "href") if name in a]
+        assert links
+        assert all(link == "#" or link.startswith("data:image/png;base64,") for link in links)
         assert not any(name.startswith("on") or name == "style" for _, attributes in parts.tags for name in attributes)
         policy = next(a["content"] for tag, a in parts.tags if a.get("http-equiv") == "Content-Security-Policy")
         rules = dict(rule.strip().split(" ", 1) for rule in str(policy).split(";"))
@@ -138,6 +140,8 @@ def _close(a: Any, b: Any) -> bool:
         return a.keys() == b.keys() and all(_close(a[k], b[k]) for k in a)
     if isinstance(a, list):
         return len(a) == len(b) and all(map(_close, a, b))
+    if a is None or b is None:
+        return a is b
     if isinstance(a, str):
         return re.sub(NUMBER, "0", a) == re.sub(NUMBER, "0", b)
     return bool(np.isclose(a, b, rtol=1e-3, atol=100 if isinstance(a, int) else 1e-6))

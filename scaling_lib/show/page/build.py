@@ -165,8 +165,8 @@ def _fitted(key: str, title: str, text: str, fit: FitResult, *, counting: str, h
     spare = 0.12 * (limits[1] - limits[0]) + 0.01
     about = f"{fit.law.formula}: " + ", ".join(f"{k} = {v:.4g}" for k, v in fit.params.items()) + "."
     if speaks and fit.pool is not None:
-        forms = ", ".join(f"{m.name.replace('_', ' ')} {m.weight:.0%}" for m in fit.pool.members if m.weight >= 0.005)
-        about += f" What is drawn is the pool of several forms: {forms}."
+        forms = ", ".join(f"{m.name.replace('_', ' ')} {m.weight:.0%}" for m in fit.pool.members)
+        about += f" What is drawn is a pool of forms, weighed by what they predict of the largest runs: {forms}."
     near = {v: _ends(low, np.log10(high) + reach[v] + 0.4) for v, (low, high) in fit.fit_range.items()}
     return {
         "key": key, "title": title, "vars": list(names), "counting": counting, "held": held, "text": text,

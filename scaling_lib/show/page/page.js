@@ -294,7 +294,7 @@ const explorer = {
   along(v, at, said, verdict) {
     const { law } = explorer, chart = explorer.charts[v], { low, high } = chart.axisX, [first, last] = law.range[v];
     const asked = (x) => ({ x, ...explorer.answer({ ...at, [v]: x }) });
-    const xs = [...geomspace(low, high, 90), first, last].filter((x) => x >= low && x <= high).sort((a, b) => a - b);
+    const xs = [...geomspace(low, high, 72), first, last].filter((x) => x >= low && x <= high).sort((a, b) => a - b);
     const points = [];
     for (const x of xs) {
       const next = asked(x), before = points.at(-1);
