@@ -56,9 +56,9 @@ class Parts(html.parser.HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
     def handle_data(self, data: str) -> None:
-        tag, attributes = self.tags[-1] if self.tags else ("", {})
-        name = f"{tag} {attributes.get('id', '')}".strip()
-        if tag in ("script", "style"):
+        if self.cdata_elem:  # inside a script or a style
+            tag, attributes = self.tags[-1]
+            name = f"{tag} {attributes.get('id', '')}".strip()
             self.texts[name] = self.texts.get(name, "") + data
 
 
