@@ -135,7 +135,8 @@ def _parser() -> argparse.ArgumentParser:
     figures.add_argument("--out", type=Path, metavar="DIR", help="where to (default: figures/NAME of the folder)")
     figures.add_argument(
         "--target", default="blog",
-        help="blog, slides (16:9, large letters), paper, or pptx: an editable talk of all the folders (default: blog)",
+        help="blog, slides (16:9, large letters), paper, pptx: an editable talk of all the folders, or html: a page "
+        "with sliders that needs no server, of published laws too: figures published --target html (default: blog)",
     )  # fmt: skip
     figures.add_argument("--format", default="png", help="png, svg, pdf; several with commas (default: png)")
     fit = command("fit", _fit, "Fit a law to a CSV table (columns N, D or C, loss) or a folder of run records.")
@@ -207,6 +208,16 @@ def _figures(args: argparse.Namespace) -> int:
     for name in own:
         if own.count(name) > 1 and args.target != "pptx":
             raise InputError(f"two folders are named {name}, and their figures would share one: draw them one by one")
+    if args.target == "html":
+        from scaling_lib.show import page
+
+        if formats != ["png"]:
+            raise InputError("--format is for pictures, and --target html makes a page: leave --format out")
+        for folder, name in zip(args.folder, own, strict=True):
+            is_published = folder == Path("published") and not folder.is_dir()
+            text = page.published_page() if is_published else page.runs_page(records(folder), name)
+            print(page.save_page(text, (args.out or Path("figures") / name) / f"{name}.html"))
+        return 0
     sweeps = {folder: records(folder) for folder in args.folder}
     if args.target == "pptx":
         from scaling_lib.show.slides import save_talk
