@@ -251,8 +251,8 @@ def test_run_prints_tables_laws_and_reasons_and_draws(demo: tuple[Path, subproce
     said = done.stdout
     table = said.split("\n\n")[0].splitlines()
     assert table[1].split() == ["model", "parameters", "in", "all", "V1", "V2", "seconds"]
-    assert [row.split()[0] for row in table[2:5]] == ["2x32", "2x48", "2x64"]
-    assert [row.split()[1] for row in table[2:5]] == ["24,736", "55,536", "98,624"]
+    assert [row.split()[0] for row in table[2:5]] == ["2x16", "2x24", "2x32"]
+    assert [row.split()[1] for row in table[2:5]] == ["6,240", "13,968", "24,768"]
     assert all(row.count("->") == 2 for row in table[2:5])
     assert table[2].split()[3] == "6.24"  # ln 512: a model that knows nothing
     assert "V2, L(N), 3 runs" in said
