@@ -477,6 +477,7 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "held {coverage.hidden_1.held} of {coverage.hidden_1.trials} times close by, and {coverage.hidden_3.held} of "
         "{coverage.hidden_3.trials} times at {coverage.hidden_3.span:.1f} times",
     ),
+    "docs/lab_instructor.md": (),
     "CONTRIBUTING.md": (),
     "UPDATE_LOG.md": (),
 }
