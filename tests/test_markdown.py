@@ -40,6 +40,7 @@ NOT_RUN = {
     r"python benchmarks/\w+\.py.*": "measures for minutes",
     r"python -m (pytest|ruff|mypy|jupyter) .*": "what .ci/run does",
     r"\.ci/run": "runs this test",
+    r"python tools/\w+\.py": "writes what the documents quote; test_experiment_summary runs it",
     r"voila .*": "a server; test_browser starts it",
 }
 # Too long for a test that everybody runs: parsed always, run among the slow tests.
@@ -102,8 +103,8 @@ def run_library(argv: list[str], long: bool) -> None:
     for folder in [getattr(args, "folder", []), getattr(args, "folders", [])]:
         for path in folder if isinstance(folder, list) else [folder]:
             assert path.is_dir(), f"{path} is no folder"
-    if argv[0] in RUNS_LONG and not long:
-        return
+    if (argv[0] in RUNS_LONG and not long) or argv[:2] == ["backtest", "--all"]:
+        return  # the back-test of every table at hand takes minutes
     if argv[0] in ("plan", "run") and (args.engine != "local" or "hub:" in (args.corpus or "")):
         return  # wants a cluster, or the network
     if argv[0] == "run" and "--dry-run" not in argv:
