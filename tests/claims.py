@@ -170,9 +170,7 @@ def _losses() -> dict[str, Any]:
         per_parameter=longest.counts["n_tokens"] / longest.counts["n_params"],
     )  # fmt: skip
     at_2x64 = {
-        f"n{r.config.train.max_steps}": _loss(r)
-        for r in read_runs(RESULTS / "laptop")
-        if r.config.model.name == "2x64"
+        f"n{r.config.train.max_steps}": _loss(r) for r in read_runs(RESULTS / "laptop") if r.config.model.name == "2x64"
     }
     six = the_grid([r for r in read_runs(RESULTS / "laptop") if r.config.model.d_model <= 112])
     return {
@@ -461,8 +459,8 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "{cosine.n4800.value:+.3f} at 4,800. The fourth change, weight decay, is not to be seen: "
         "{change.v2.value:+.3f}",
         "beta = {v1_to_v2.v2_D.beta:.2f}. Against size: alpha = {v1_to_v2.v2_N.alpha:.2f}",
-        "alpha = {laptop.wsd_N.alpha:.2f}. The first two are called {v1_to_v2.v2_N.verdict} within their range, the last "
-        "{laptop.wsd_N.verdict}",
+        "alpha = {laptop.wsd_N.alpha:.2f}. The first two are called {v1_to_v2.v2_N.verdict} within their range, "
+        "the last {laptop.wsd_N.verdict}",
         "It is {v1_to_v2.v2_N.r2:.3f} for V2. It is {rate_near_zero.v2_N.r2:.3f} for a ladder",
         f"A mean error of {HELD_OUT}.",
         f"a straight line through the same points errs by {LINE}",

@@ -251,7 +251,8 @@ def test_what_a_document_shows_is_what_is_printed(
 # Paths that a reader makes, and names that are patterns.
 MADE = {
     "runs/demo", "runs/quick", "runs/try", "runs/MODE", "my_book.txt", "my_runs.csv", "my_grid.csv", "figures/paper",
-    "runs/lab/ledger.json", "shared/laptop", "timings.csv", ".venv/bin/activate", ".venv/install.log", "owner/name", "/path/to/python",
+    "runs/lab/ledger.json", "shared/laptop", "timings.csv",
+    ".venv/bin/activate", ".venv/install.log", "owner/name", "/path/to/python",
 }  # fmt: skip
 LOOKS_LIKE_A_PATH = re.compile(r"\.?[\w-]+(/[\w.-]+)+/?|[\w-]+\.(py|md|sh|json|yml|toml|txt|ipynb|csv|cff)")
 
