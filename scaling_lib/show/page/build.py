@@ -135,17 +135,18 @@ def _still_of_grid(grid: Grid) -> Still:
 
 
 def _published(name: str) -> Json:
-    source, law = published_source(name), published.laws[name]
-    doubts = ["it was published as one form without a hold-out: its interval cannot tell whether the form holds"]
+    law = published.laws[name]
+    doubts = [f"a published law: its runs are not here to judge it by; losses are of {law.corpus} alone"]
     if law.cov is None:
-        doubts = ["it was published without a covariance and without a hold-out: no interval can be given"]
+        doubts.append("it was published without a covariance: no interval can be given")
     values = ", ".join(f"{k} = {v:.4g}" for k, v in law.params.items())
     about = f"{law.law.formula}; {values}. Source: {law.source}." + (f" Note: {law.note}." if law.note else "")
-    ranges = {"N": source.n_range, "D": source.d_range}
+    ranges = {v: law.fit_range[v] for v in "ND"}
     ends = {v: _ends(low, TOP[v]) for v, (low, _) in ranges.items()}
     corners = [float(law.predict(ends["N"][i], ends["D"][i])) for i in (0, 1)]
     return {
-        "key": name, "title": law.title, "vars": ["N", "D"], "counting": source.counting, "held": "",
+        "key": name, "title": law.title, "published": True, "vars": ["N", "D"], "held": "",
+        "counting": published_source(name).counting,
         "text": f"Losses on {law.corpus}, nats per token of {law.tokenizer}",
         "about": about, "range": ranges, "ends": ends, "farEnds": ends, "canZoom": False,
         "lossEnds": [0.9 * corners[1], 1.03 * corners[0]],
@@ -169,8 +170,8 @@ def _fitted(key: str, title: str, text: str, fit: FitResult, *, counting: str, h
         about += f" What is drawn is a pool of forms, weighed by what they predict of the largest runs: {forms}."
     near = {v: _ends(low, np.log10(high) + reach[v] + 0.4) for v, (low, high) in fit.fit_range.items()}
     return {
-        "key": key, "title": title, "vars": list(names), "counting": counting, "held": held, "text": text,
-        "about": about, "range": dict(fit.fit_range), "ends": near,
+        "key": key, "title": title, "published": False, "vars": list(names), "counting": counting,
+        "held": held, "text": text, "about": about, "range": dict(fit.fit_range), "ends": near,
         "farEnds": {v: _ends(low, TOP[v]) for v, (low, _) in fit.fit_range.items()}, "canZoom": True,
         "lossEnds": [max(0.0, limits[0] - spare), limits[1] + spare],
         "data": {v: fit.data[v].tolist() for v in names}, "loss": loss.tolist(),

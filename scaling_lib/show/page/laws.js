@@ -82,7 +82,10 @@ function ask(law, at) {
   return said;
 }
 
-/** The verdict at a point, by the rules and in the words of scaling_lib.fit.verdict, whose limits come with the data. */
+/**
+ * The verdict at a point, by the rules and in the words of scaling_lib.fit.verdict, whose limits come with the data. A
+ * published law is "published", and "out of range" where PublishedLaw.beyond says so.
+ */
 function judge(law, at, limits, said) {
   if (law.flat) return { level: "no trend", refused: true, reasons: [law.flat] };
   const refusals = [...law.refusals], doubts = [];
@@ -93,6 +96,9 @@ function judge(law, at, limits, said) {
     const where = `the target lies ${beyond.toFixed(1)} decades in ${v} ${side} run`;
     const spanned = `and the runs span ${span.toFixed(1)} decades`;
     if (beyond > Math.max(limits.far, span)) {
+      const runs = `the runs of this law, whose ${v} goes from ${short(low)} to ${short(high)}`;
+      const outside = `${v} = ${short(at[v])} lies ${beyond.toFixed(1)} decades outside ${runs}`;
+      if (law.published) return { level: "out of range", refused: true, reasons: [outside] };
       refusals.push(`${where}, ${spanned}: they do not constrain the loss there`);
     } else if (beyond > Math.min(limits.far, Math.max(span, 0.5))) doubts.push(`${where}, ${spanned}`);
   }
@@ -111,7 +117,8 @@ function judge(law, at, limits, said) {
     }
   }
   doubts.push(...law.doubts);
-  return { level: doubts.length ? "weak" : "supported", refused: false, reasons: doubts };
+  const level = law.published ? "published" : doubts.length ? "weak" : "supported";
+  return { level, refused: false, reasons: doubts };
 }
 
 /** The least of a function between two ends, by golden sections. */
@@ -188,7 +195,10 @@ function solve(matrix, right) {
   return rows.map((row, i) => row.slice(n).map((value) => value / row[i]));
 }
 
-/** A parabola in ln N through one budget's losses, and whether its minimum counts (as scaling_lib.fit.isoflops). */
+/**
+ * A parabola in ln N through one budget's losses, and whether its minimum counts: what scaling_lib.fit.isoflops does with
+ * all sizes (window=inf), whose bias is what the lab shows.
+ */
 function parabola(sizes, losses) {
   const logs = sizes.map(Math.log), centre = mean(logs), u = logs.map((x) => x - centre);
   const powers = u.map((x) => [1, x, x * x]);
