@@ -96,6 +96,12 @@ def measure() -> list[str]:
     x = np.geomspace(25e3, 2e6, 8)
     ladder = (2 + 30 / x**0.25) * np.exp(0.005 * np.random.default_rng(0).standard_normal(8))
     power = statistics.median(timed(lambda: fit_power_law(x, ladder, bootstrap=1000))[0] for _ in range(5))
+    pooled, answer = timed(lambda: fit_joint(n, d, y).interval(1e11, 2e12, kind="new_run"))
+    assert answer[0] < answer[1]
+    slider = fit_joint(n, d, y)
+    slider.interval(1e11, 2e12)
+    wide = np.geomspace(1e8, 1e12, 300)
+    redraw = statistics.median(timed(lambda: slider.interval(wide, 20 * wide))[0] for _ in range(5))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     rows = [
         f"| Chinchilla's law, {len(grid):,} starts and the second route | {all_starts:.2f} s | under 3 s |",
@@ -105,6 +111,8 @@ def measure() -> list[str]:
         f"| their standard errors of E, alpha, beta | {spread[0]:.3f}, {spread[3]:.4f}, {spread[4]:.4f} "
         "| .026, .015, .021 (printed by Epoch) |",
         f"| a power law with 1,000 draws, 8 runs, median of 5 | {power:.2f} s | under 0.3 s |",
+        f"| a pooled fit of the 240 runs, with an interval | {pooled:.2f} s | under 0.5 s |",
+        f"| a redraw: its interval at 300 points, median of 5 | {1e3 * redraw:.0f} ms | under 50 ms |",
         f"| largest memory of the process so far | {memory:.2f} GiB | under 1 GB |",
     ]
     if (other := reference(table)) is not None:

@@ -20,12 +20,21 @@ from scaling_lib.cli_compare import compare_command, compare_options
 from scaling_lib.cli_doctor import doctor_command
 from scaling_lib.cli_lab import lab_command, lab_options, next_command, next_options, noise_command, noise_options
 from scaling_lib.cli_predict import predict_command, predict_options
-from scaling_lib.cli_shared import ended_like_ctrl_c, positive, print_report, records, say
+from scaling_lib.cli_shared import (
+    ended_like_ctrl_c,
+    positive,
+    print_report,
+    reading_of,
+    records,
+    say,
+    table_options,
+)
 from scaling_lib.cli_sweep import plan_command, run_command, sweep_options
 from scaling_lib.errors import InputError
 from scaling_lib.words import counted
 
 if TYPE_CHECKING:
+    from scaling_lib.fit.table import RunTable
     from scaling_lib.runs import Run
 
 
@@ -126,20 +135,29 @@ def _parser() -> argparse.ArgumentParser:
     figures.add_argument("--out", type=Path, metavar="DIR", help="where to (default: figures/NAME of the folder)")
     figures.add_argument(
         "--target", default="blog",
-        help="blog, slides (16:9, large letters), paper, or pptx: an editable talk of all the folders (default: blog)",
+        help="blog, slides (16:9, large letters), paper, pptx: an editable talk of all the folders, or html: a page "
+        "with sliders that needs no server, of published laws too: figures published --target html (default: blog)",
     )  # fmt: skip
     figures.add_argument("--format", default="png", help="png, svg, pdf; several with commas (default: png)")
     fit = command("fit", _fit, "Fit a law to a CSV table (columns N, D or C, loss) or a folder of run records.")
     fit.add_argument("source", type=Path, help="a .csv file, or a folder such as runs/demo")
     fit.add_argument("--law", default="auto", help="auto, power_n, power_d, chinchilla, ... (default: auto)")
+    fit.add_argument(
+        "--approach", choices=("law", "isoflop"), default="law",
+        help="isoflop: a parabola for each budget, with the joint law's answer beside it (default: law)",
+    )  # fmt: skip
     fit.add_argument("--recipe", help="which runs of a folder to pool; needed where it holds several recipes")
     fit.add_argument("--objective", default=None, help="log_mse, huber or lad (default: the law's own)")
+    fit.add_argument("--delta", type=positive(float), metavar="X", help="threshold of the huber objective (1e-3)")
+    fit.add_argument("--fixed", action="append", default=[], metavar="E=1.7", help="hold a parameter; may be repeated")
     fit.add_argument("--bootstrap", type=int, default=0, metavar="DRAWS", help="bootstrap draws (default: none)")
     fit.add_argument(
-        "--predict", action="append", default=[], metavar="N=175e9,D=300e9", help="a target; may be repeated"
-    )
+        "--predict", action="append", default=[], metavar="N=175e9,D=300e9",
+        help="a target; of N, D, C two suffice, of a joint law C=1e22 means its best split; may be repeated",
+    )  # fmt: skip
     fit.add_argument("--level", type=float, default=0.9, help="confidence of the intervals (default: 0.9)")
     fit.add_argument("--json", action="store_true", help="print JSON")
+    table_options(fit)
     backtest = command(
         "backtest", _backtest, "Hide the largest models of a table, predict them from the rest, and compare."
     )
@@ -148,7 +166,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     backtest.add_argument("--all", action="store_true", help="score every table at hand, in Markdown (minutes)")
     backtest.add_argument("--law", help="of a .csv file or a folder: chinchilla, kaplan, power_mean, power_n, ...")
-    backtest.add_argument("--hide", type=int, metavar="K", help="how many of the largest of a .csv file (default: 1)")
+    backtest.add_argument(
+        "--hide", metavar="K", help="of a .csv file: how many of the largest, or which, as in 'N>=1.5e9' (default: 1)"
+    )
+    table_options(backtest)
     predict_options(command("predict", predict_command, "Predict a loss at N, D or C, with intervals and a verdict."))
     compare_options(
         command("compare", compare_command, "Compare a quick look with a real sweep, or the recipes of one folder.")
@@ -187,6 +208,16 @@ def _figures(args: argparse.Namespace) -> int:
     for name in own:
         if own.count(name) > 1 and args.target != "pptx":
             raise InputError(f"two folders are named {name}, and their figures would share one: draw them one by one")
+    if args.target == "html":
+        from scaling_lib.show import page
+
+        if formats != ["png"]:
+            raise InputError("--format is for pictures, and --target html makes a page: leave --format out")
+        for folder, name in zip(args.folder, own, strict=True):
+            is_published = folder == Path("published") and not folder.is_dir()
+            text = page.published_page() if is_published else page.runs_page(records(folder), name)
+            print(page.save_page(text, (args.out or Path("figures") / name) / f"{name}.html"))
+        return 0
     sweeps = {folder: records(folder) for folder in args.folder}
     if args.target == "pptx":
         from scaling_lib.show.slides import save_talk
@@ -212,12 +243,25 @@ def _fit(args: argparse.Namespace) -> int:
     from scaling_lib.show.grids import run_table
     from scaling_lib.show.ladders import check_rates
 
+    reading = reading_of(args)
     if args.source.is_dir():
         everything = records(args.source)
         runs = [r for r in everything if r.finished]
         if not runs:
             raise InputError(f"{args.source}: no run in the folder has finished, so there is nothing to fit")
-        wishes = args.recipe or args.json or args.predict or args.objective or args.bootstrap
+        if reading:
+            raise InputError(f"--{next(iter(reading))} is for .csv files; leave it out")
+        approach = None if args.approach == "law" else args.approach
+        wishes = (
+            args.recipe
+            or args.json
+            or args.predict
+            or args.objective
+            or args.bootstrap
+            or args.delta
+            or args.fixed
+            or approach
+        )
         if not wishes and (args.law, args.level) == ("auto", 0.9):
             print_report(everything)
             return 0
@@ -231,11 +275,43 @@ def _fit(args: argparse.Namespace) -> int:
     elif args.recipe:
         raise InputError(f"--recipe chooses among the runs of a folder; {args.source} is a table: leave it out")
     else:
-        source = read_table(args.source)
-    options = {} if args.objective is None else {"objective": args.objective}
+        source = read_table(args.source, **reading)
+    if args.approach == "isoflop":
+        return _isoflop(args, source)
+    options: dict[str, Any] = {"objective": args.objective, "delta": args.delta, "fixed": _fixed(args.fixed)}
+    options = {name: value for name, value in options.items() if value}
     found = fit_table(source, law=args.law, bootstrap=args.bootstrap, predict=args.predict, level=args.level, **options)
     print(json.dumps(found.to_dict(), indent=1, allow_nan=False) if args.json else found.to_text())
     return 0
+
+
+def _isoflop(args: argparse.Namespace, table: RunTable) -> int:
+    """``fit --approach isoflop``: parabolas, and the joint law's answer beside them."""
+    from scaling_lib.fit.isoflops import compare_with_joint
+    from scaling_lib.fit.report import about_reading, counts
+
+    for option in ("objective", "delta", "fixed"):
+        if getattr(args, option):
+            raise InputError(f"--{option} is for --approach law; leave it out")
+    targets = [counts(text) for text in args.predict]
+    if any(set(at) != {"C"} for at in targets):
+        raise InputError("--approach isoflop predicts the best size of a budget: write --predict C=1e21")
+    found = compare_with_joint(table, [at["C"] for at in targets], level=args.level, bootstrap=args.bootstrap)
+    text = json.dumps(found.to_dict(), indent=1, allow_nan=False) if args.json else found.to_text()
+    print(text if args.json else "\n".join([*about_reading(table), text]))
+    return 0
+
+
+def _fixed(given: Sequence[str]) -> dict[str, float]:
+    """Parameters to hold, by name, from words such as E=1.7."""
+    held: dict[str, float] = {}
+    for part in ",".join(given).split(",") if given else ():
+        name, _, value = part.partition("=")
+        try:
+            held[name.strip()] = float(value)
+        except ValueError:
+            raise InputError(f"--fixed {part!r}: write it as a parameter and a number, such as E=1.7") from None
+    return held
 
 
 def _of_one_recipe(runs: list[Run], recipe: str | None) -> list[Run]:
@@ -263,6 +339,7 @@ def _ladder_of(runs: list[Run], law: str) -> list[Run]:
 
 def _backtest(args: argparse.Namespace) -> int:
     from scaling_lib.fit import backtests
+    from scaling_lib.fit.report import about_reading
     from scaling_lib.fit.table import read_table
 
     if args.all:
@@ -274,6 +351,9 @@ def _backtest(args: argparse.Namespace) -> int:
         return 0
     if args.source is None:
         raise InputError("name what to back-test: cerebras, pythia, epoch, a .csv file or a folder; or --all")
+    reading = reading_of(args)
+    if reading and args.source in ("cerebras", "pythia", "epoch"):
+        raise InputError(f"--{next(iter(reading))} is for .csv files; leave it out")
     for option in ("hide", "law"):
         if getattr(args, option) is not None and args.source in ("cerebras", "pythia", "epoch"):
             raise InputError(f"{args.source} has its models and its law fixed; leave --{option} out")
@@ -288,12 +368,17 @@ def _backtest(args: argparse.Namespace) -> int:
     elif Path(args.source).is_dir():
         from scaling_lib.show.grids import the_grid
 
+        if reading:
+            raise InputError(f"--{next(iter(reading))} is for .csv files; leave it out")
         if args.hide is not None:
             raise InputError("of a folder of runs the largest size and the longest runs are hidden; leave --hide out")
         print(the_grid(records(Path(args.source))).hold_out(args.law or "chinchilla").summary(20))
     else:
-        hide = 1 if args.hide is None else args.hide
-        print(backtests.backtest(read_table(Path(args.source)), hide=hide, law=args.law or "auto").summary())
+        table = read_table(Path(args.source), **reading)
+        for line in about_reading(table):
+            say(line)
+        hide = 1 if args.hide is None else int(args.hide) if args.hide.lstrip("+-").isdecimal() else args.hide
+        print(backtests.backtest(table, hide=hide, law=args.law or "auto").summary())
     return 0
 
 

@@ -8,6 +8,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+from scaling_lib.cli_shared import reading_of, table_options
 from scaling_lib.errors import InputError
 
 DEFAULT_TARGETS = ("GPT-3", "GPT-4", "Llama 3")
@@ -26,6 +27,7 @@ def predict_options(parser: argparse.ArgumentParser) -> None:
     add("--law", default="auto", help="of a .csv file: power_n, power_d, power_c, chinchilla, ... (default: auto)")
     add("--level", type=float, default=0.9, help="confidence of the intervals (default: 0.9)")
     add("--json", action="store_true", help="print JSON")
+    table_options(parser)
 
 
 def predict_command(args: argparse.Namespace) -> int:
@@ -36,7 +38,7 @@ def predict_command(args: argparse.Namespace) -> int:
     from scaling_lib.show.sources import find_source, parse_target
 
     targets = [parse_target(text) for text in args.target or DEFAULT_TARGETS]
-    source = find_source(args.source, args.recipe, args.law)
+    source = find_source(args.source, args.recipe, args.law, **reading_of(args))
     found = [a for target in targets for a in answers.ask(source, target, args.level)]
     if args.json:
         about = {"source": source.name, "about": source.about, "loss_unit": source.loss_unit, "level": args.level}

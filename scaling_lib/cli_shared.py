@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scaling_lib.errors import InputError
+
 if TYPE_CHECKING:
     from scaling_lib.runs import Run
 
@@ -43,6 +45,35 @@ def records(folder: Path, allow_none: bool = False) -> list[Run]:
     if allow_none and not has_records(folder):
         return []
     return read_runs(folder)
+
+
+def table_options(parser: argparse.ArgumentParser) -> None:
+    """How a .csv file is read: which columns, which rows."""
+    add = parser.add_argument
+    add(
+        "--columns", action="append", default=[], metavar="N=params,loss=final_loss",
+        help="headings of a .csv file by role: N, D, C, loss, unit, group, label; loss=ln(ppl) for perplexities",
+    )  # fmt: skip
+    add(
+        "--where", action="append", default=[], metavar="experiment=c4",
+        help="only the rows of a .csv file that meet it (=, !=, <, >, <=, >=); may be repeated",
+    )  # fmt: skip
+    add(
+        "--rows", metavar="best|last|all",
+        help="of a .csv file with several rows per size and length or per run: the lowest loss, the last row, or all",
+    )  # fmt: skip
+
+
+def reading_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What ``table_options`` were given, as ``read_table`` takes them."""
+    columns: dict[str, str] = {}
+    for part in ",".join(args.columns).split(",") if args.columns else ():
+        role, mark, heading = part.partition("=")
+        if not mark or not heading.strip():
+            raise InputError(f"--columns {part!r}: write it as role=heading, such as N=params")
+        columns[role.strip()] = heading.strip()
+    given = {"columns": columns, "where": args.where, "rows": args.rows}
+    return {k: v for k, v in given.items() if v}
 
 
 def print_report(runs: Sequence[Run]) -> None:

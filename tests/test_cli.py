@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 import signal
@@ -104,6 +105,11 @@ BAD = {
     "no figure format": (["figures", "folder", "--format", ""], "unknown figure format"),
     "unknown law": (["fit", "table.csv", "--law", "curve"], "choose one of"),
     "law without its column": (["fit", "table.csv", "--law", "chinchilla"], "no D column"),
+    "fixed without a number": (["fit", "table.csv", "--fixed", "E"], "a parameter and a number"),
+    "fixed and unknown": (["fit", "table.csv", "--fixed", "F=1"], "no parameter 'F'"),
+    "delta 0": (["fit", "table.csv", "--delta", "0"], "above 0"),
+    "columns of a folder": (["backtest", "cerebras", "--columns", "N=x"], "leave it out"),
+    "rows": (["fit", "table.csv", "--rows", "few"], "choose one of"),
     "recipe of a table": (["fit", "table.csv", "--recipe", "v2"], "chooses among the runs of a folder"),
     "unknown objective": (["fit", "table.csv", "--objective", "mse"], "choose one of"),
     **{f"level {v}": (["fit", "table.csv", "--level", v], "level") for v in ("0", "1", "2", "nan", "high")},
@@ -246,10 +252,10 @@ def test_run_prints_tables_laws_and_reasons_and_draws(demo: tuple[Path, subproce
     said = done.stdout
     table = said.split("\n\n")[0].splitlines()
     assert table[1].split() == ["model", "parameters", "in", "all", "V1", "V2", "seconds"]
-    assert [row.split()[0] for row in table[2:5]] == ["2x32", "2x48", "2x64"]
-    assert [row.split()[1] for row in table[2:5]] == ["24,736", "55,536", "98,624"]
+    assert [row.split()[0] for row in table[2:5]] == ["2x16", "2x24", "2x32"]
+    assert [row.split()[1] for row in table[2:5]] == ["6,240", "13,968", "24,768"]
     assert all(row.count("->") == 2 for row in table[2:5])
-    assert table[2].split()[3] == "6.24"  # ln 512: a model that knows nothing
+    assert float(table[2].split()[3]) == pytest.approx(math.log(512), abs=0.02)  # a model that knows nothing
     assert "V2, L(N), 3 runs" in said
     assert "V2, L(D), 5 runs" in said
     assert said.count("no prediction; ") == 3  # GPT-3, GPT-4, Llama 3
@@ -388,6 +394,30 @@ def test_fit_of_a_table_finds_its_law_and_predicts(place: Path, capsys: pytest.C
     assert "verdict: supported" in text
 
 
+def test_fit_obeys_fixed_and_delta(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("fit", "table.csv", "--json", "--fixed", "E=1.4", "--objective", "huber", "--delta", "0.01") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["params"]["E"] == pytest.approx(1.4)
+    assert (found["fixed"], found["objective"]["delta"]) == ({"E": 1.4}, 0.01)
+
+
+def test_fit_by_isoflop_sets_the_joint_law_beside_it(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        (n, c, 1.7 + 400 / n**0.34 + 410 / (c / 6 / n) ** 0.28)
+        for c in (1e18, 1e19, 1e20)
+        for n in [0.03 * (c / 6) ** 0.5 * 1.65**i for i in range(7)]
+    ]
+    (place / "iso.csv").write_text("N,C,loss\n" + "".join(f"{n},{c},{loss!r}\n" for n, c, loss in rows))
+    assert call("fit", "iso.csv", "--approach", "isoflop", "--predict", "C=1e21", "--json") == 0
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert found["a"] == pytest.approx(0.28 / 0.62, abs=0.02)
+    (answer,) = found["predictions"]
+    assert answer["joint_n_params"] == pytest.approx(answer["n_params"], rel=0.1)
+    assert call("fit", "iso.csv", "--approach", "isoflop", "--predict", "N=1e9") == 2
+    assert "--predict C=1e21" in capsys.readouterr().err
+    assert call("fit", "iso.csv", "--approach", "isoflop", "--fixed", "E=1") == 2
+
+
 def test_backtest_hides_the_largest_and_compares(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("backtest", "table.csv", "--hide", "2") == 0
     said = capsys.readouterr().out
@@ -396,6 +426,8 @@ def test_backtest_hides_the_largest_and_compares(place: Path, capsys: pytest.Cap
     assert [row[1] for row in rows] == ["10", "11"]
     for row, n in zip(rows, SIZES[-2:], strict=True):
         assert row[3:5] == [f"{law(n):.4f}"] * 2  # measured and predicted
+    assert call("backtest", "table.csv", "--hide", f"N>={SIZES[-2]}") == 0
+    assert "fitted to 9 runs, 2 hidden" in capsys.readouterr().out
     assert call("backtest", "table.csv") == 0
     assert "10 runs, 1 hidden" in capsys.readouterr().out
 
@@ -504,7 +536,7 @@ def test_runs_that_fail_are_named_and_the_exit_is_1(
     real = training.train
 
     def short_of_memory(config, *rest, **options):  # type: ignore[no-untyped-def]
-        if config.model.d_model == 48:
+        if config.model.d_model == 24:
             raise MemoryError
         return real(config, *rest, **options)
 
@@ -512,10 +544,10 @@ def test_runs_that_fail_are_named_and_the_exit_is_1(
     argv = ["run", "--recipe", "v2", "--sizes", 2, "--max-steps", 4, "--corpus", UNIFORM, "--workers", 1, "--out", "o"]
     assert call(*argv) == 1
     said = capfd.readouterr()
-    assert "v2-2x48-s4-r0" in said.err
+    assert "v2-2x24-s4-r0" in said.err
     assert "failed: MemoryError" in said.err
-    assert "v2-2x32-s4-r0" in said.out
-    assert [r.config.model.d_model for r in read_runs(place / "o")] == [32]
+    assert "v2-2x16-s4-r0" in said.out
+    assert [r.config.model.d_model for r in read_runs(place / "o")] == [16]
 
 
 def test_a_damaged_record_of_the_sweep_itself_stops_it_before_training(

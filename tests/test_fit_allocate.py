@@ -5,7 +5,8 @@ import re
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import stdtrit
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit import published
@@ -27,13 +28,13 @@ def closed_form(p, c):
     return g * (c / 6) ** (p["beta"] / (p["alpha"] + p["beta"]))
 
 
-def simulated(noise=0.004, seed=0, bootstrap=0):
+def simulated(noise=0.004, seed=0, bootstrap=0, law="chinchilla"):
     """Fit Chinchilla's law to a grid of 40 runs with known parameters."""
     rng = np.random.default_rng(seed)
     n, d = (a.ravel() for a in np.meshgrid(np.geomspace(1e7, 1e9, 8), np.geomspace(2e8, 2e10, 5)))
     truth = published.laws["chinchilla"]
     loss = truth.predict(n, d) * np.exp(noise * rng.standard_normal(n.size))
-    return fit_joint(n, d, loss, bootstrap=bootstrap, objective="log_mse")
+    return fit_joint(n, d, loss, law=law, bootstrap=bootstrap, objective="log_mse")
 
 
 @pytest.mark.parametrize("name", ["chinchilla", "chinchilla-printed", "chinchilla-epoch", "chinchilla-epoch-printed"])
@@ -103,10 +104,74 @@ def test_intervals_of_a_fit_cover_the_known_optimum():
     assert 0.8 <= hits / 60 <= 0.98, hits / 60
 
 
+def test_with_few_runs_the_interval_covers_too():
+    """Nine runs: normal draws by the covariance once held in two thirds."""
+    truth = published.laws["chinchilla"]
+    best = compute_optimal(truth, 1e22).n_params
+    n, d = (a.ravel() for a in np.meshgrid(np.geomspace(1e7, 1e9, 3), np.geomspace(2e8, 2e10, 3)))
+    hits = 0
+    for seed in range(60):
+        loss = truth.predict(n, d) * np.exp(0.004 * np.random.default_rng(seed).standard_normal(9))
+        fit = fit_joint(n, d, loss, law="chinchilla", objective="log_mse", starts=8)
+        low, high = compute_optimal(fit, 1e22, judge=False).n_interval
+        hits += low <= best <= high
+    assert hits >= 48, hits
+
+
+def test_a_pooled_fit_draws_on_all_its_forms():
+    truth, held = compute_optimal(published.laws["chinchilla"], 1e22), 0
+    for seed in range(20):
+        fit = simulated(seed=seed, law="pool")
+        best = compute_optimal(fit, 1e22, judge=False)
+        assert best.loss == pytest.approx(fit.predict(best.n_params, best.n_tokens))
+        assert best.loss_interval == pytest.approx(fit.interval(best.n_params, best.n_tokens))
+        held += best.n_interval[0] <= truth.n_params <= best.n_interval[1]
+    assert held >= 16
+
+
+def test_a_pool_finds_the_optimum_of_a_form_that_is_not_the_named_one():
+    """40 runs of a law in which the two shortfalls combine nearly as a maximum (q = 3)."""
+    n, d = (a.ravel() for a in np.meshgrid(np.geomspace(1e7, 1e9, 8), np.geomspace(2e8, 2e10, 5)))
+    params = {"E": 1.7, "A": 400.0, "B": 1500.0, "alpha": 0.34, "beta": 0.36, "q": 3.0}
+    law = dataclasses.replace(EPOCH, law=get_law("power_mean"), params=params, cov=None)
+    loss = law.predict(n, d) * np.exp(0.002 * np.random.default_rng(0).standard_normal(40))
+    low, high = compute_optimal(fit_joint(n, d, loss), 1e22, judge=False).n_interval
+    assert low < compute_optimal(law, 1e22).n_params < high < 3 * low
+
+
+def test_the_interval_ends_where_a_constrained_fit_objects():
+    """At each end the least objective with the optimum held there exceeds the minimum by t^2 / 2 of the noise."""
+    fit = simulated(noise=0.01)
+    data, c = fit.data, 1e22
+    best = compute_optimal(fit, c, judge=False)
+
+    def objective(p):
+        model = np.exp(p[0]) + np.exp(p[1]) / data["N"] ** p[3] + np.exp(p[2]) / data["D"] ** p[4]
+        return 1e4 * float(np.sum(np.log(model / data["loss"]) ** 2))
+
+    def ln_best(p):
+        return (np.log(p[3] / p[4]) + p[1] - p[2] + p[4] * np.log(c / 6)) / (p[3] + p[4])
+
+    start = np.r_[np.log(fit.values[:3]), fit.values[3:]]
+    assert ln_best(start) == pytest.approx(np.log(best.n_params), abs=1e-6)
+    noise = 2 * fit.objective / fit.dof
+    for end in best.n_interval:
+        held = {"type": "eq", "fun": lambda p, end=end: ln_best(p) - np.log(end)}
+        found = minimize(objective, start, constraints=held, method="SLSQP", options={"maxiter": 500, "ftol": 1e-12})
+        t = np.sqrt((found.fun / 1e4 - 2 * fit.objective) / noise)
+        assert t == pytest.approx(stdtrit(fit.dof, 0.95), rel=0.03)
+
+
 def test_a_fit_brings_its_verdict():
     assert compute_optimal(simulated(), 1e21).verdict.level == "supported"
     far = compute_optimal(simulated(), 1e40)
     assert far.verdict.refused
+    assert np.all(
+        np.isnan([far.n_params, far.n_tokens, far.loss, *far.n_interval, *far.d_interval, *far.loss_interval])
+    )
+    near, far = compute_optimal(simulated(), np.array([1e21, 1e40])).n_params
+    assert near == pytest.approx(compute_optimal(simulated(), 1e21).n_params, rel=1e-6)
+    assert np.isnan(far)
     assert compute_optimal(EPOCH, 1e21).verdict is None
     n = np.geomspace(1e7, 1e9, 9)
     collinear = fit_joint(n, 20 * n, EPOCH.predict(n, 20 * n))

@@ -188,9 +188,9 @@ def test_given_starts_and_their_number_lead_to_one_optimum():
 
 
 def test_certificate_says_when_the_routes_disagree(monkeypatch):
-    from scaling_lib.fit import estimate
+    from scaling_lib.fit import certificate
 
-    monkeypatch.setattr(estimate, "profile_route", lambda work, grid: (np.zeros(3), 1.0, True))
+    monkeypatch.setattr(certificate, "profile_route", lambda *_: (np.zeros(3), 1.0, True))
     x = np.geomspace(1e6, 1e9, 9)
     fit = fit_power_law(x, 1.7 + 400 / x**0.34 + 0.01 * np.cos(np.arange(9)))
     assert not fit.success

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit._line import Line
-from scaling_lib.fit.isoflops import envelope, isoflop
+from scaling_lib.fit.isoflops import Line, compare_with_joint, envelope, isoflop
+from scaling_lib.fit.table import table_from_arrays
 
 E, A, B = 1.69, 406.4, 410.7
 
@@ -34,7 +34,7 @@ BIAS = [
 @pytest.mark.parametrize(("alpha", "beta", "percent"), BIAS)
 def test_the_published_bias_of_the_parabolas_is_reproduced_to_three_decimals(alpha, beta, percent):
     for width, expected in zip((2, 4, 8, 16), percent, strict=True):
-        result = isoflop(*sweep(alpha, beta, width))
+        result = isoflop(*sweep(alpha, beta, width), window=np.inf)
         assert result.flags == ("ok",) * 5
         _, d = result.optimal(1e24)
         error = 100 * (d * 6 * optimum(1e24, alpha, beta) / 1e24 - 1)
@@ -64,6 +64,57 @@ def test_the_interval_of_the_exponent_covers(kind):
         r = isoflop(n, c, noisy, use_edges=True, bootstrap=200 if kind == "bootstrap" else 0, seed=draw)
         hits += r.a_interval[0] <= 0.5 <= r.a_interval[1]
     assert 0.86 <= hits / 400 <= 0.94, hits / 400
+
+
+def test_curves_that_are_no_parabolas_narrow_the_window_and_widen_the_interval():
+    """Nine sizes from N*/12 to 12 N* without noise: a parabola through all is sure of a size a fifth too large."""
+    alpha, beta, truth = 0.55, 0.28, optimum(1e23, 0.55, 0.28)
+    runs = sweep(alpha, beta, 12, points=9)
+    every, chosen = isoflop(*runs, window=np.inf), isoflop(*runs)
+    assert every.optimal(1e23)[0] > 1.2 * truth
+    assert every.interval(1e23)[0] > truth
+    assert chosen.lack_of_fit[0] < 1e-6
+    assert 2 < chosen.window < 6
+    assert chosen.diagnostics["n_fitted"] == [5] * 5
+    low, high = chosen.interval(1e23)
+    assert low < truth < high < 1.6 * low
+    assert abs(np.log(chosen.optimal(1e23)[0] / truth)) < 0.5 * np.log(every.optimal(1e23)[0] / truth)
+
+
+def test_the_interval_of_an_optimum_covers_where_curves_bend():
+    n, c, clean = sweep(0.465, 0.155, 6, points=9)
+    truth, rng = optimum(1e23, 0.465, 0.155), np.random.default_rng(5)
+    held = {"auto": 0, np.inf: 0}
+    for _ in range(60):
+        noisy = clean * np.exp(0.002 * rng.standard_normal(n.size))
+        for window in held:
+            low, high = isoflop(n, c, noisy, use_edges=True, window=window).interval(1e23)
+            held[window] += low <= truth <= high
+    assert held["auto"] >= 50
+    assert held[np.inf] <= 6
+
+
+def test_parabolas_with_noise_pass_the_test_of_lack_of_fit():
+    n, c, _ = sweep(0.31, 0.31, 4, points=9)
+    curve = 3 + 0.05 * np.log(n / optimum(c, 0.31, 0.31)) ** 2
+    rng = np.random.default_rng(2)
+    chances = [isoflop(n, c, curve + 2e-3 * rng.standard_normal(n.size)).lack_of_fit[0] for _ in range(200)]
+    assert 0.01 <= np.mean(np.array(chances) < 0.05) <= 0.1
+    assert 0.4 < np.mean(chances) < 0.6
+
+
+def test_the_joint_law_stands_beside_the_parabolas():
+    n, c, clean = sweep(0.34, 0.28, 4, points=9)
+    loss = clean * np.exp(0.001 * np.random.default_rng(0).standard_normal(n.size))
+    both = compare_with_joint(table_from_arrays(loss, n_params=n, flops=c), [1e22])
+    truth = optimum(1e22, 0.34, 0.28)
+    low, high = both.optima[0].n_interval
+    assert low < truth < high
+    assert both.optima[0].n_params == pytest.approx(truth, rel=0.1)
+    told = both.to_dict()["predictions"][0]
+    assert told["n_params"] == both.isoflop.optimal(1e22)[0]
+    assert told["joint_n_params"] == both.optima[0].n_params
+    assert f"{both.optima[0].n_params:.4g} by the joint law" in both.to_text()
 
 
 def test_errors_that_go_together_widen_the_interval_by_group():
@@ -163,6 +214,8 @@ def test_budgets_are_found_by_their_gaps_or_by_label():
         ({"flops": np.r_[np.nan, np.full(74, 1e18)]}, "row 1, column C"),
         ({"n_params": np.r_[-1.0, np.full(74, 1e6)]}, "above zero"),
         ({"level": 1.0}, "level"),
+        ({"window": 0.5}, "factor above 1"),
+        ({"window": "all"}, "factor above 1"),
         ({"budgets": [1, 2]}, "one label per run"),
         ({"groups": [1, 2], "bootstrap": 10}, "one label per run"),
         ({"groups": np.zeros(75), "bootstrap": 10}, "two or more"),

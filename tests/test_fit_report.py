@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit import published
+from scaling_lib.fit.allocate import compute_optimal
 from scaling_lib.fit.estimate import fit_joint
 from scaling_lib.fit.laws import get_law
 from scaling_lib.fit.report import fit_table, parse_target
@@ -48,6 +49,28 @@ def test_the_report_says_what_the_fit_says():
     assert f"{p['loss']:.4f} nats per token" in text
     parts = [line for line in fit.summary().splitlines() if not line.startswith("columns")]
     assert all(line in text for line in parts)
+
+
+def test_a_budget_alone_means_its_best_split():
+    report = fit_table(grid(), predict=["C=1e21"])
+    best = compute_optimal(report.fit, 1e21)
+    (p,) = strict(report)["predictions"]
+    assert p["target"] == {"N": pytest.approx(best.n_params), "D": pytest.approx(best.n_tokens), "C": 1e21}
+    assert p["loss"] == pytest.approx(best.loss)
+    assert not p["refused"]
+
+
+def test_a_target_at_another_length_or_in_an_unknown_variable_is_refused():
+    n = np.geomspace(1e6, 1e8, 7)
+    lengths = table_from_arrays(1.5 + 30 / n**0.2, n_params=n, n_tokens=np.full(7, 1e9))
+    assert strict(fit_table(lengths, predict=["N=1e8,D=1e9"]))["predictions"][0]["loss"] > 1.5
+    for table, target in (
+        (lengths, "N=1e8,D=3e9"),
+        (lengths, "N=1e8,C=6e16"),
+        (table_from_arrays(1.5 + 30 / n**0.2, n_params=n), "N=1e8,D=1e9"),
+    ):
+        with pytest.raises(InputError, match="of N alone"):
+            fit_table(table, predict=[target])
 
 
 def test_a_refused_prediction_has_no_number_anywhere():

@@ -230,7 +230,7 @@ MAY_IMPORT = {
     "cli_shared": {"runs", "show", "sweep"},
     "cli_sweep": {"cli_shared", "config", "counting", "runs", "progress", "lm", "sweep", "show"},
     "cli_doctor": {"cli_shared", "progress", "lm", "sweep"},
-    "cli_predict": {"show"},
+    "cli_predict": {"cli_shared", "show"},
     "cli_compare": {"cli_predict", "cli_shared", "runs", "show"},
     "cli_lab": {"cli_predict", "cli_shared", "runs", "fit", "show", "lab"},
     "cli": {

@@ -213,7 +213,51 @@ def test_models_are_known_by_name_or_family(text: str, name: str) -> None:
     assert parse_target(text).name == name
 
 
+@pytest.mark.parametrize("budget", ["1000", "1e40"])
+def test_published_laws_know_their_range(budget: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (a,) = answers(capsys, "chinchilla", "--target", f"C={budget}")
+    assert (a["refused"], a["loss"], a["verdict"]) == (True, None, "out of range")
+    (a,) = answers(capsys, "chinchilla", "--target", "C=1e24")
+    assert not a["refused"]
+
+
+def test_a_target_in_a_variable_that_the_law_does_not_use_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "d.csv").write_text(
+        "D,loss\n" + "".join(f"{d},{2 + 900 / d**0.3}\n" for d in np.geomspace(1e8, 1e10, 7))
+    )
+    alone, both, model = answers(
+        capsys, tmp_path / "d.csv", "--target", "D=2e10", "--target", "N=1e10,D=2e10", "--target", "GPT-3"
+    )
+    assert alone["loss"] == pytest.approx(2 + 900 / 2e10**0.3, rel=1e-3)
+    assert both["refused"]
+    assert "D alone and knows nothing of parameters" in both["reasons"][0]
+    assert model["refused"]
+    (exact, named) = answers(capsys, "kaplan-n", "--target", "N=1e9,D=2e10", "--target", "GPT-3 1.3B")
+    assert exact["refused"]
+    assert not named["refused"]
+    assert "knows nothing of tokens" in named["reasons"][1]
+
+
+def test_headings_and_rows_can_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        f"{n:.6g},{d:.6g},{float(truth(n, d))!r},{e}"
+        for n in np.geomspace(1e7, 1e9, 5)
+        for d in np.geomspace(1e9, 1e11, 5)
+        for e in "ab"
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(["active_params_x,seen_tokens_y,end,dataset", *rows]) + "\n")
+    names = ["--columns", "N=active_params_x,D=seen_tokens_y", "--columns", "loss=end"]
+    assert "--where 'dataset=a'" in predict(capsys, tmp_path / "t.csv", *names, status=2)
+    (a,) = answers(capsys, tmp_path / "t.csv", *names, "--where", "dataset=a", "--target", "N=2e9,D=2e11")
+    assert a["loss"] == pytest.approx(truth(2e9, 2e11), rel=1e-3)
+    assert "active_params_x" in predict(capsys, tmp_path / "t.csv", "--columns", "loss=end", status=2)
+
+
 BAD = {
+    "columns without a heading": (["x.csv", "--columns", "N"], "role=heading"),
+    "columns of a law": (["kaplan-n", "--columns", "N=n"], "leave it out"),
     "unknown model": (["kaplan-n", "--target", "GPT-9"], "one of GPT-3 125M"),
     "no model": (["kaplan-n", "--target", ""], "no model is known"),
     "unknown variable": (["kaplan-n", "--target", "X=3"], "names N, D, C"),

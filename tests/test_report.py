@@ -53,7 +53,7 @@ def test_the_table_has_a_row_a_size_and_a_column_a_recipe(runs: list[Run]) -> No
     assert [row[0] for row in rows] == [f"2x{d}" for d in WIDTHS]
     for row, d in zip(rows, WIDTHS, strict=True):
         assert row[1] == f"{size_of(d):,}"
-        assert row[2] == f"{size_of(d) + (512 + 64) * d:,}"
+        assert row[2] == f"{size_of(d) + 512 * d:,}"
         first_v1, _, last_v1, first_v2, _, last_v2, seconds = row[3:]
         v1, v2 = (
             next(r for r in runs if r.config.model.d_model == d and r.config.train.recipe == name and

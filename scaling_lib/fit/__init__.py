@@ -25,6 +25,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Verdict": "result",
         "backtest": "backtests",
         "compare_laws": "compare",
+        "compare_with_joint": "isoflops",
         "compute_optimal": "allocate",
         "difference": "differences",
         "data_constrained": "allocate",

@@ -1,15 +1,17 @@
 """Spend a budget: compute-optimal N and D, the price of leaving them, and what repeated data are worth.
 
 Everything takes a fit of a joint law (:class:`FitResult`) or a published one (:class:`PublishedLaw`) and C
-= 6 N D. The optimum is found on the line of constant C by a grid and golden sections, for every draw of the
-parameters at once, so that any joint law has intervals; for E + A/N^alpha + B/D^beta it agrees with the
-closed form N* = G (C/6)^(beta/(alpha+beta)), G = (alpha A / (beta B))^(1/(alpha+beta)) [Hoffmann et al.
-2022, equation 4].
+= 6 N D. The optimum is found on the line of constant C by a grid and golden sections; for E + A/N^alpha +
+B/D^beta it agrees with the closed form N* = G (C/6)^(beta/(alpha+beta)), G = (alpha A / (beta B))^(1/(alpha
++ beta)) [Hoffmann et al. 2022, equation 4].
+
+The interval of N* is a profile: the fit is repeated with the optimum held at another size, where the losses
+a little to its left and to its right are then equal, until the objective objects as at a loss's interval.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,27 +19,29 @@ from numpy.typing import NDArray
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit import published
-from scaling_lib.fit._line import check_level, positive_flops
+from scaling_lib.fit.check import check_level, check_seed, positive_flops
 from scaling_lib.fit.laws import DATA_CONSTRAINED, Law
+from scaling_lib.fit.optimum import optimum_interval, pooled_draws, pooled_optimum, search
 from scaling_lib.fit.published import PublishedLaw
 from scaling_lib.fit.result import FitResult, Verdict
 
 Floats: TypeAlias = NDArray[np.float64]
 Fit: TypeAlias = FitResult | PublishedLaw
-_GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
 _FAR = np.log(1e40)  # the largest count that the laws accept
 
 
 @dataclass(frozen=True)
 class Allocation:
-    """How to spend ``flops``. Numbers are floats for a scalar budget, else arrays of its shape.
+    """How to spend ``flops``. Numbers are floats for a scalar budget, else arrays of its shape; NaN where the
+    verdict refuses.
 
     Attributes
     ----------
     flops : FLOP. n_params, n_tokens : the optimum, with flops = flops_per n_params n_tokens.
     loss : predicted there, in the unit of the fit. tokens_per_param : n_tokens / n_params.
     n_interval, d_interval, loss_interval : (low, high) of the optimum and of the law's mean there, at
-        ``level``; None where the law has neither draws nor a covariance.
+        ``level``; None where the law has neither data nor draws nor a covariance. An end of N or D may be 0 or inf:
+        then the data set no limit there.
     epochs : passes over the data; 1 where data are not limited. unique_tokens : their number, or None.
     verdict : the fit's verdict at the optimum (the worst of several), None for a published law.
     at_edge : whether the optimum ran into the end of what was searched (1 parameter, or 1 token): no true
@@ -100,9 +104,10 @@ def compute_optimal(
     ----------
     fit : of a law in N and D.
     flops_per : FLOP per parameter and token: C = flops_per N D.
-    level : of the intervals. They come from the fit's bootstrap draws; without those from ``draws`` normal
-        draws of its working parameters by the covariance.
-    judge : whether to ask the fit for its verdict at the optimum (the slowest part).
+    level : of the intervals. Of a pooled fit they come from ``draws`` draws of its forms; of one form from its
+        bootstrap draws if it has some, else from profiles; of a published law from normal draws of its working
+        parameters by the covariance. ``draws=0``: no intervals.
+    judge : whether to ask the fit for its verdict at the optimum, and to give no numbers where it refuses.
 
     Raises
     ------
@@ -112,7 +117,8 @@ def compute_optimal(
     if fit.law.variables != ("N", "D"):
         wanted = "data_constrained" if "U" in fit.law.variables else "a law of N and D, such as fit_joint gives"
         raise InputError(f"compute_optimal: law {fit.law.name!r} has {', '.join(fit.law.variables)}; use {wanted}")
-    return _allocate(fit, fit.law, fit.values, _sample(fit, draws, seed), flops, None, flops_per, level, judge)
+    sample = _sample(fit, draws, seed)
+    return _allocate(fit, fit.law, fit.values, sample, flops, None, flops_per, level, judge, draws, seed)
 
 
 def data_constrained(
@@ -162,6 +168,7 @@ def overtraining_cost(fit: Fit, flops: float, tokens_per_param: float, *, flops_
 
     The model has the same training FLOP: N = sqrt(C / (flops_per ratio)). See :class:`Detour`.
     """
+    fit = _alone(fit)
     c, ratio = _scalar("flops", flops), _scalar("tokens_per_param", tokens_per_param)
     n = float(np.sqrt(c / (flops_per * ratio)))
     return _detour(fit, n, c / (flops_per * n), compute_optimal(fit, c, flops_per=flops_per, judge=False), flops_per)
@@ -176,6 +183,7 @@ def same_loss_smaller_model(fit: Fit, flops: float, n_params: float, *, flops_pe
     ------
     InputError : where no amount of data suffices; it names the smallest size that can.
     """
+    fit = _alone(fit)
     best = compute_optimal(fit, _scalar("flops", flops), flops_per=flops_per, judge=False)
     n = _scalar("n_params", n_params)
     working = fit.law.to_working(fit.values)[None]
@@ -192,6 +200,11 @@ def same_loss_smaller_model(fit: Fit, flops: float, n_params: float, *, flops_pe
         )
     d = float(np.exp(_root(lambda v: loss(np.log(n), v) - target, 0.0, _FAR)))
     return _detour(fit, n, d, best, flops_per)
+
+
+def _alone(fit: Fit) -> Fit:
+    """A pooled fit as one of its named form: two losses of one curve are compared."""
+    return replace(fit, pooled=False) if isinstance(fit, FitResult) else fit
 
 
 def _detour(fit: Fit, n: float, d: float, best: Allocation, flops_per: float) -> Detour:
@@ -216,85 +229,76 @@ def _allocate(
     flops_per: float,
     level: float,
     judge: bool,
+    draws: int = 0,
+    seed: int = 0,
 ) -> Allocation:
     check_level(level)
     c = positive_flops(flops)
     if not np.all(c > 4 * flops_per):
         raise InputError(f"flops must exceed {4 * flops_per:g}: less trains nothing")
     budget = np.log(c.ravel() / flops_per)
-    u, loss, edge = _search(law, values[None], budget, unique)
+    u, loss, edge = search(law, values[None], budget, unique)
+    mixed = fit.pool if isinstance(fit, FitResult) and fit.pooled and law is fit.law and unique is None else None
+    if mixed is not None:
+        u[0], edge[0] = pooled_optimum(mixed, budget)
     n = np.exp(u[0])
     d = c.ravel() / (flops_per * n)
+    if mixed is not None:
+        loss[0] = fit.predict(n, d)
 
     def shaped(a: Floats) -> Any:
         return float(a[0]) if c.ndim == 0 else a.reshape(c.shape)
 
-    bounds: dict[str, tuple[Any, Any]] = {}
-    if sample is not None:
-        us, losses, _ = _search(law, sample, budget, unique)
-        tails = [0.5 - level / 2, 0.5 + level / 2]
+    bounds: dict[str, tuple[Floats, Floats]] = {}
+    tails = [0.5 - level / 2, 0.5 + level / 2]
+    if isinstance(fit, FitResult) and law is fit.law and sample is not None:
+        if mixed is None:
+            low, high = optimum_interval(fit, u[0], edge[0], budget, unique, level)
+        else:
+            low, high = np.quantile(pooled_draws(mixed, budget, draws, seed), tails, axis=0)
+        bounds = {"n": (np.exp(low), np.exp(high)), "d": (np.exp(budget - high), np.exp(budget - low))}
+        bounds["loss"] = fit.interval(*((n, d) if unique is None else (n, d, np.full(n.size, unique))), level=level)
+    elif sample is not None:
+        us, losses, _ = search(law, sample, budget, unique)
         for name, a in (("n", np.exp(us)), ("d", np.exp(budget - us)), ("loss", losses)):
             low, high = np.quantile(a, tails, axis=0)
-            bounds[name] = (shaped(low), shaped(high))
+            bounds[name] = (low, high)
+    verdict = fit.verdict(n, d) if judge and isinstance(fit, FitResult) else None
+    good = np.ones(n.size)
+    if verdict is not None and verdict.refused and isinstance(fit, FitResult):  # the worst of several: which?
+        good = np.array([np.nan if fit.verdict(*at).refused else 1.0 for at in zip(n, d, strict=True)])
+
+    def interval(name: str) -> tuple[Any, Any] | None:
+        return (shaped(bounds[name][0] * good), shaped(bounds[name][1] * good)) if name in bounds else None
+
     return Allocation(
         flops=shaped(c.ravel()),
-        n_params=shaped(n),
-        n_tokens=shaped(d),
-        loss=shaped(loss[0]),
-        tokens_per_param=shaped(d / n),
+        n_params=shaped(n * good),
+        n_tokens=shaped(d * good),
+        loss=shaped(loss[0] * good),
+        tokens_per_param=shaped(d / n * good),
         level=level,
-        n_interval=bounds.get("n"),
-        d_interval=bounds.get("d"),
-        loss_interval=bounds.get("loss"),
+        n_interval=interval("n"),
+        d_interval=interval("d"),
+        loss_interval=interval("loss"),
         epochs=1.0 if unique is None else shaped(np.maximum(d / unique, 1.0)),
         unique_tokens=unique,
-        verdict=fit.verdict(n, d) if judge and isinstance(fit, FitResult) else None,
+        verdict=verdict,
         at_edge=bool(edge.any()),
     )
 
 
-def _search(law: Law, params: Floats, budget: Floats, unique: float | None) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """Return (ln N*, loss, at an edge), each (R, m): R rows of natural ``params``, m budgets ln(N D)."""
-    working = law.to_working(params)
-    extra = () if unique is None else (np.full((len(params), budget.size), np.log(unique)),)
-
-    def loss(u: Floats) -> Floats:
-        out: Floats = law.core(working, (u, budget - u, *extra))[0]
-        return out
-
-    # N from 1 parameter to all but 1 token, coarsely; then golden sections round the least.
-    # least.
-    steps = 65
-    parts = np.linspace(0.0, 1.0, steps)
-    best = np.full((len(params), budget.size), np.inf)
-    where = np.zeros(best.shape, dtype=int)
-    for i, part in enumerate(parts):
-        value = loss(np.broadcast_to(part * budget, best.shape))
-        better = value < best
-        best, where = np.where(better, value, best), np.where(better, i, where)
-    edge = (where == 0) | (where == steps - 1)
-    low = parts[np.maximum(where - 1, 0)] * budget
-    high = parts[np.minimum(where + 1, steps - 1)] * budget
-    a, b = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-    fa, fb = loss(a), loss(b)
-    for _ in range(45):  # the cell shrinks by 4e-10
-        left = fa < fb
-        low, high = np.where(left, low, a), np.where(left, b, high)
-        new = np.where(left, high - _GOLDEN * (high - low), low + _GOLDEN * (high - low))
-        value = loss(new)
-        a, b = np.where(left, new, b), np.where(left, a, new)
-        fa, fb = np.where(left, value, fb), np.where(left, fa, value)
-    u = (low + high) / 2
-    return u, loss(u), edge
-
-
 def _sample(fit: Fit, draws: int, seed: int) -> Floats | None:
-    """Return (R, k) natural parameters that stand for the fit's uncertainty, or None where it has none."""
+    """Return (R, k) natural parameters that stand for the law's uncertainty, or None where it has none.
+
+    Of a fit they serve only where another form borrows its parameters (`data_constrained`).
+    """
     law = fit.law
-    if isinstance(fit, FitResult) and fit.draws is not None:
-        return np.asarray(fit.draws)
+    check_seed(seed)
     if draws < 1:
         return None
+    if isinstance(fit, FitResult) and fit.draws is not None:
+        return np.asarray(fit.draws)
     if isinstance(fit, PublishedLaw):
         if fit.cov is None:
             return None

@@ -16,12 +16,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit import baselines, published
-from scaling_lib.fit._line import check_level
+from scaling_lib.fit._run_table import RunTable, check_variables
+from scaling_lib.fit.check import check_level
 from scaling_lib.fit.estimate import fit_law
 from scaling_lib.fit.laws import Law, get_law
 from scaling_lib.fit.published import POWER_C
 from scaling_lib.fit.result import FitResult, Verdict
-from scaling_lib.fit.table import RunTable
 
 Floats: TypeAlias = NDArray[np.float64]
 _CONDITION = re.compile(r"\s*(N|D|C|loss)\s*(>=|<=|>|<)\s*([0-9.eE+-]+)\s*")
@@ -287,7 +287,16 @@ def epoch(table: RunTable | None = None, *, cut: float = 3e19, **options: Any) -
 
 
 def choose_law(table: RunTable, law: str | Law = "auto") -> Law:
-    """Return the form that ``law`` names; for "auto" the one that the table can bear, see `backtest`."""
+    """Return the form that ``law`` names; for "auto" the one that the table can bear, see `backtest`.
+
+    Raises InputError where a law of one variable would leave out what makes the losses at one value of it differ.
+    """
+    form = _named_law(table, law)
+    check_variables(table, form.variables)
+    return form
+
+
+def _named_law(table: RunTable, law: str | Law) -> Law:
     if law == "power_c":
         return POWER_C
     if law != "auto":

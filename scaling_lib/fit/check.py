@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ MOST_POINTS = 2_000_000  # a fit needs some 300 bytes a point and parameter; mor
 
 def positive(name: str, values: Any) -> Array:
     """``values`` as a float array (n,), finite and above 0. Raises `InputError` that names the entry."""
+    if np.ma.is_masked(values):
+        i = int(np.argmax(np.ma.getmaskarray(values)))
+        raise InputError(f"{name}[{i}] is masked: leave such runs out of every array first")
     given = np.asarray(values)
     if given.ndim != 1:
         raise InputError(f"{name} must be a one-dimensional array, got {given.ndim} dimensions: pass one value per run")
@@ -66,7 +70,10 @@ def group_codes(groups: Any, n: int) -> Array | None:
     """Cluster labels (any hashable) as integers 0..G-1 (n,), or None. Raises `InputError`."""
     if groups is None:
         return None
-    labels = list(groups)
+    try:
+        labels = list(groups)
+    except TypeError:
+        raise InputError(f"groups={groups!r} is no list: pass one label per run") from None
     if len(labels) != n:
         raise InputError(f"groups has {len(labels)} entries for {n} runs: pass one label per run")
     seen: dict[Any, int] = {}
@@ -77,6 +84,18 @@ def group_codes(groups: Any, n: int) -> Array | None:
     if len(seen) < 2:
         raise InputError("groups names one group only: the spread between groups cannot be seen; leave groups out")
     return codes
+
+
+def check_level(level: Any) -> None:
+    """Raises `InputError` unless ``level`` is a number with 0 < level < 1."""
+    if isinstance(level, bool) or not (isinstance(level, Real) and 0.0 < float(level) < 1.0):
+        raise InputError(f"level={level!r} must lie between 0 and 1, for example 0.9")
+
+
+def check_seed(seed: Any) -> None:
+    """Raises `InputError` unless ``seed`` is a whole number of 0 or more."""
+    if isinstance(seed, bool) or not (isinstance(seed, Integral) and int(seed) >= 0):
+        raise InputError(f"seed={seed!r} must be a whole number of 0 or more")
 
 
 def choice(name: str, value: object, allowed: Sequence[str]) -> str:
@@ -100,3 +119,13 @@ def targets(names: Sequence[str], values: Sequence[Any]) -> tuple[tuple[Array, .
     for name, v in zip(names, arrays, strict=True):
         flat.append(positive(name, v.ravel()) if v.size else np.empty(0))
     return tuple(flat), arrays[0].shape
+
+
+def positive_flops(flops: Any) -> Array:
+    """Budgets in FLOP as a float array of any shape, finite and above 0. Raises `InputError`."""
+    c = np.asarray(flops, dtype=float)
+    if c.size == 0:
+        raise InputError("flops is empty: give a budget")
+    if not np.all(np.isfinite(c) & (c > 0)):
+        raise InputError("flops must be finite and above zero")
+    return c

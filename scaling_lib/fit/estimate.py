@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,12 @@ import numpy as np
 from scaling_lib.errors import InputError
 from scaling_lib.fit import check, intervals
 from scaling_lib.fit import setup as setups
+from scaling_lib.fit.certificate import certify
 from scaling_lib.fit.fitted import assemble
-from scaling_lib.fit.forms import Array
 from scaling_lib.fit.laws import CHINCHILLA, POWER_D, POWER_N, Law, get_law
 from scaling_lib.fit.result import FitResult
-from scaling_lib.fit.setup import Setup
 
 OBJECTIVES = ("log_mse", "huber", "lad")
-AGREE = 1e-6  # two routes agree when their objectives differ by no more than this fraction
 
 
 def fit_power_law(
@@ -152,6 +151,7 @@ def fit_law(
     data = check.columns((*law.variables, "loss"), (*x, loss))
     objective = check.choice("objective", objective, OBJECTIVES)
     threshold = _threshold(objective, delta)
+    check.check_seed(seed)
     fixed = dict(fixed or {})
     arrays = tuple(data[v] for v in law.variables)
     n = len(data["loss"])
@@ -173,106 +173,6 @@ def _threshold(objective: str, delta: float) -> float:
         return np.inf
     if objective == "lad":
         return setups.LAST_DELTA
-    if not (isinstance(delta, int | float) and setups.LAST_DELTA <= delta < np.inf):
+    if not (isinstance(delta, Real) and setups.LAST_DELTA <= delta < np.inf):
         raise InputError(f"delta={delta!r} must be a number of at least {setups.LAST_DELTA:g} (or use objective='lad')")
     return float(delta)
-
-
-def certify(work: Setup, starts: int | Any) -> tuple[Array, float, dict[str, object]]:
-    """The best parameters by two routes that share no start, and whether the routes agree.
-
-    Route 1 descends from many points. Route 2 walks a dense grid of exponents, solves for the linear
-    parameters there (closed form, then descent with the exponents held), and frees everything at the
-    grid's best points.
-    """
-    first = _starts(work, starts)
-    y = work.y[None, :]
-    theta1, cost1, done1 = setups.descend(work, first, y, keep=8)
-    grid = exponent_grid(work)
-    theta2, cost2, done2 = profile_route(work, grid)
-    a, b = float(cost1[0]), float(cost2)
-    best = theta1[0] if a <= b else theta2
-    low = min(a, b)
-    # Below this sum of residuals the routes differ by rounding (and by the last delta of the LAD objective).
-    slack = 1e-9 * len(work.y) * min(work.delta, 1e-7)
-    agree = abs(a - b) <= AGREE * low + slack
-    return (
-        best,
-        low,
-        {
-            "multi_start": a,
-            "profile": b,
-            "agree": bool(agree),
-            "converged": bool(done1[0] and done2),
-            "starts": len(first),
-            "grid": len(grid),
-        },
-    )
-
-
-def _starts(work: Setup, starts: int | Any) -> Array:
-    if isinstance(starts, int | np.integer):
-        if starts < 1:
-            raise InputError(f"starts={starts} must be 1 or more")
-        return setups.seeds(work, int(starts))
-    given = np.asarray(starts, dtype=float)
-    k = work.law.n_params
-    if given.ndim != 2 or given.shape[1] != k or not np.all(np.isfinite(given)):
-        raise InputError(f"starts must be a number or an array (S, {k}) of natural parameters, got shape {given.shape}")
-    return np.clip(np.where(work.free, work.scaled(given), work.held), work.lower, work.upper)
-
-
-def exponent_grid(work: Setup) -> Array:
-    """Grid of the law's exponents (G, k): other parameters stand at the seed box's centre."""
-    law = work.law
-    names = [n for n in law.nonlinear if work.free[law.param_names.index(n)]]
-    centre = np.where(
-        work.free, law.seed_point(np.full((1, law.n_params), 0.5), float(np.exp(work.y.min()))), work.held
-    )
-    if not names:
-        return centre
-    count = {1: 96, 2: 20}.get(len(names), 9)
-    axes = []
-    for name in names:
-        i = law.param_names.index(name)
-        low, high = max(work.lower[i], -1.0), min(work.upper[i], 2.0)
-        axes.append(np.geomspace(0.01, high, count) if low > 0 else np.linspace(low, high, count))
-    mesh = np.stack([m.ravel() for m in np.meshgrid(*axes, indexing="ij")], axis=1)
-    out = np.repeat(centre, len(mesh), axis=0)
-    for j, name in enumerate(names):
-        out[:, law.param_names.index(name)] = mesh[:, j]
-    return np.clip(_linear_start(work, out), work.lower, work.upper)
-
-
-def _linear_start(work: Setup, grid: Array) -> Array:
-    """Floor and amplitudes of an additive law at held exponents, by relative least squares: no start."""
-    law = work.law
-    amplitudes = [i for i, n in enumerate(law.param_names) if n in ("A", "B", "a", "b")]
-    if law.name in ("kaplan", "power_mean", "data_constrained"):
-        return grid
-    unit = grid.copy()
-    unit[:, amplitudes] = 0.0
-    linear = [i for i in (0, *amplitudes) if work.free[i]]
-    basis = law.core(unit, work.log_x)[1][:, linear, :] * np.exp(-work.y)  # (G, m, n)
-    known = np.ones(len(work.y)) - (0.0 if work.free[0] else work.held[0]) * np.exp(-work.y)
-    normal = basis @ basis.transpose(0, 2, 1)
-    scale = np.sqrt(np.maximum(np.einsum("gii->gi", normal), 1e-280))
-    normal = normal / (scale[:, :, None] * scale[:, None, :])
-    normal[:, np.arange(len(linear)), np.arange(len(linear))] += 1e-10
-    value = np.linalg.solve(normal, ((basis @ known) / scale)[:, :, None])[:, :, 0] / scale
-    out = grid.copy()
-    for j, i in enumerate(linear):
-        out[:, i] = np.maximum(value[:, j], 0.0) if i == 0 else np.log(np.maximum(value[:, j], 1e-3))
-    return out
-
-
-def profile_route(work: Setup, grid: Array, *, polish: int = 6) -> tuple[Array, float, bool]:
-    """Descend with exponents held, then free the best cells: (theta (k,), objective, converged)."""
-    law = work.law
-    held = np.array([n in law.nonlinear for n in law.param_names])
-    y = work.y[None, :]
-    plan = setups.stages(work.delta)
-    partial = setups.minimise(work.problem(free=work.free & ~held, delta=plan[0]), grid, max_iter=40, tol=1e-4)
-    order = np.argsort(partial.cost, kind="stable")[:polish]
-    theta, cost, done = setups.descend(work, partial.theta[order], y, keep=polish)
-    return theta[0], float(cost[0]), bool(done[0])

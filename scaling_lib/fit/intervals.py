@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtrit
@@ -41,7 +41,7 @@ def add_draws(fit: AnyFit, count: int, kind: str, seed: int, *, starts: int = 8)
 
 def prediction_interval(fit: Fitted, x: tuple[Array, ...], level: float, kind: str, method: str) -> tuple[Array, Array]:
     """Low and high (m,) of the prediction at flat targets ``x``; see `FitResult.interval`."""
-    check_level(level)
+    check.check_level(level)
     m = len(x[0])
     if m == 0:
         return np.empty(0), np.empty(0)
@@ -118,7 +118,7 @@ def new_run_sigma(fit: Fitted, level: float) -> float:
 
 def parameter_interval(fit: Fitted, name: str, level: float = 0.9) -> tuple[float, float]:
     """Profile interval (low, high) of a natural parameter; an end may be the parameter's bound."""
-    check_level(level)
+    check.check_level(level)
     names = fit.law.param_names
     if name not in names:
         raise InputError(f"law {fit.law.name!r} has no parameter {name!r}: it has {', '.join(names)}")
@@ -149,9 +149,3 @@ def parameter_interval(fit: Fitted, name: str, level: float = 0.9) -> tuple[floa
     else:
         ends = value - down[0], value + far[0]
     return max(float(ends[0]), bounds[0]), min(float(ends[1]), bounds[1])
-
-
-def check_level(level: Any) -> None:
-    """Raises `InputError` unless 0 < level < 1."""
-    if isinstance(level, bool) or not (isinstance(level, int | float) and 0.0 < level < 1.0):
-        raise InputError(f"level={level!r} must lie between 0 and 1, for example 0.9")

@@ -2,26 +2,134 @@
 
 Both give N*(C) ~ C^a and D*(C) = C / (6 N*) ~ C^b without a law for L(N, D) [Hoffmann et al. 2022, section
 3]. A parabola is only the loss's local shape: where alpha and beta differ, wide or off-centre grids of
-sizes bias D* by percents to tens of percents at 1e24 FLOP [arXiv 2603.22339]. The interval holds the
-scatter of the minima, never that bias: compare with the joint fit.
+sizes bias D* by percents to tens of percents at 1e24 FLOP [arXiv 2603.22339]. So a test of lack of fit (do
+a cubic and a quartic term say more than noise would?) chooses how far from the minimum sizes may lie; where
+it rejects even the narrowest window, or rejected all sizes, the interval holds the difference to the minima
+of the quartics as well. Compare with the joint fit: `joint_optimum`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special  # scipy.stats would add half a second to every command
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit._line import Floats, Line, Optimum, check_level, exponent_lines, fit_line
-from scaling_lib.fit.table import table_from_arrays
+from scaling_lib.fit._parabolas import (
+    EDGE,
+    FEW,
+    FLAT,
+    LACK_P,
+    OK,
+    bootstrap_lines,
+    choose_window,
+    of_one_noise,
+    parabola,
+    quartic_minimum,
+)
+from scaling_lib.fit.allocate import Allocation, compute_optimal
+from scaling_lib.fit.check import check_level, check_seed, positive_flops
+from scaling_lib.fit.estimate import fit_joint
+from scaling_lib.fit.result import FitResult
+from scaling_lib.fit.table import RunTable, table_from_arrays
 
-OK, EDGE, OUTSIDE, FLAT, FEW = "ok", "edge", "outside", "flat", "too few sizes"
-# Webb's six-point weights: mean 0, variance 1, and enough distinct draws with few clusters [Webb 2023].
-_WEBB = np.sqrt(np.array([0.5, 1.0, 1.5, 0.5, 1.0, 1.5])) * np.array([1, 1, 1, -1, -1, -1])
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Line:
+    """ln N* = height + slope (ln C - centre), with the covariance of (height, slope)."""
+
+    slope: float
+    height: float
+    centre: float
+    cov: Floats  # (2, 2)
+    dof: int  # of Student's t; 0 where cov does not come from the line's own scatter: then the normal serves
+
+    def quantile(self, level: float) -> float:
+        """Return the two-sided quantile for ``level``, such as 1.645 for 0.9 and many degrees of freedom."""
+        p = 0.5 + level / 2
+        return float(special.stdtrit(self.dof, p) if self.dof else special.ndtri(p))
+
+    def at(self, ln_c: Floats) -> tuple[Floats, Floats]:
+        """Return (ln N*, its standard error) at ``ln_c`` of any shape."""
+        u = ln_c - self.centre
+        variance = self.cov[0, 0] + 2 * u * self.cov[0, 1] + u**2 * self.cov[1, 1]
+        return self.height + self.slope * u, np.sqrt(np.maximum(variance, 0.0))
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """What both approaches know: the line, and how to read it."""
+
+    line: Line
+    level: float
+    flops_per: float
+
+    @property
+    def a(self) -> float:
+        """Exponent of N* ~ C^a."""
+        return self.line.slope
+
+    @property
+    def b(self) -> float:
+        """Exponent of D* ~ C^b; a + b = 1 because C = 6 N D."""
+        return 1.0 - self.line.slope
+
+    @property
+    def a_interval(self) -> tuple[float, float]:
+        """Interval of ``a`` at ``level``."""
+        half = self.line.quantile(self.level) * float(np.sqrt(self.line.cov[1, 1]))
+        return self.a - half, self.a + half
+
+    @property
+    def b_interval(self) -> tuple[float, float]:
+        """Interval of ``b`` at ``level``."""
+        low, high = self.a_interval
+        return 1.0 - high, 1.0 - low
+
+    def optimal(self, flops: ArrayLike) -> tuple[Any, Any]:
+        """Return (N*, D*) at a budget or an array of budgets in FLOP, floats or arrays of its shape."""
+        c = positive_flops(flops)
+        n = np.exp(self.line.at(np.log(c))[0])
+        d = c / (self.flops_per * n)
+        return (float(n), float(d)) if n.ndim == 0 else (n, d)
+
+    def interval(self, flops: ArrayLike, level: float | None = None) -> tuple[Any, Any]:
+        """Return (low, high) of N* at ``flops``; D*'s interval is C / (6 high), C / (6 low)."""
+        mid, se = self.line.at(np.log(positive_flops(flops)))
+        half = self.line.quantile(self.level if level is None else level) * se
+        low, high = np.exp(mid - half), np.exp(mid + half)
+        return (float(low), float(high)) if low.ndim == 0 else (low, high)
+
+
+def _exponent_lines(r: Optimum) -> list[str]:
+    (a0, a1), (b0, b1) = r.a_interval, r.b_interval
+    return [
+        f"N* ~ C^{r.a:.3f} ({r.level:.0%}: {a0:.3f} to {a1:.3f})",
+        f"D* ~ C^{r.b:.3f} ({r.level:.0%}: {b0:.3f} to {b1:.3f})",
+    ]
+
+
+def _fit_line(ln_c: Floats, ln_n: Floats, stderr: Floats) -> Line:
+    """Least-squares line; its covariance from the scatter, shared out as ``stderr`` (b,) are, or from these alone where
+    two points leave none. Zeros share it out evenly.
+    """
+    centre = float(ln_c.mean())
+    design = np.stack([np.ones_like(ln_c), ln_c - centre], axis=1)
+    hat = np.linalg.pinv(design)
+    height, slope = hat @ ln_n
+    dof = ln_c.size - 2
+    scatter = float(np.sum((ln_n - design @ [height, slope]) ** 2))
+    variance = stderr**2
+    if dof > 0:
+        share = variance if np.all(stderr > 0) else np.ones(ln_c.size)
+        variance = scatter * share / np.sum(share * (1.0 - np.einsum("bi,ib->b", design, hat)))
+    return Line(float(slope), float(height), centre, (hat * variance) @ hat.T, max(dof, 0))
 
 
 @dataclass(frozen=True)
@@ -42,6 +150,9 @@ class IsoFlopResult(Optimum):
     used : (b,) bool, the budgets whose minima enter the exponent.
     a_with_edges : the exponent when "edge" minima count as well; equals ``a`` where there are none.
     line, level, flops_per : the line ln N*(ln C), the level of intervals, FLOP per parameter and token.
+    window : sizes from N* / window to window N* are fitted; inf where all are.
+    lack_of_fit : chances, in noise alone, of curves that bend away from parabolas as these do: over all sizes, and
+        over those fitted; 1.0 where there are too few sizes to tell.
     diagnostics : counts, the kind of interval, the width of the budgets.
     """
 
@@ -56,6 +167,8 @@ class IsoFlopResult(Optimum):
     flags: tuple[str, ...]
     used: NDArray[np.bool_]
     a_with_edges: float
+    window: float
+    lack_of_fit: tuple[float, float]
     diagnostics: Mapping[str, Any]
 
     def summary(self) -> str:
@@ -64,7 +177,13 @@ class IsoFlopResult(Optimum):
         for i, flag in enumerate(self.flags):
             found = f"{self.n_opt[i]:10.3g} {self.d_opt[i]:10.3g} {self.loss_opt[i]:8.4f}"
             rows.append(f"{self.budgets[i]:10.3g} {found if self.n_opt[i] else ' ' * 30}  {flag}")
-        return "\n".join([*rows, *exponent_lines(self)])
+        whole, left = self.lack_of_fit
+        told = f"lack of fit of the parabolas: p = {whole:.2g} over all sizes"
+        if np.isfinite(self.window):
+            told += f", {left:.2g} over those within {self.window:.3g}x of N*, which are fitted"
+        if whole < LACK_P:
+            told += "; the intervals hold the difference to the minima of quartics"
+        return "\n".join([*rows, told, *_exponent_lines(self)])
 
 
 @dataclass(frozen=True)
@@ -90,7 +209,7 @@ class EnvelopeResult(Optimum):
     def summary(self) -> str:
         """Return a text of the exponents and of what was left out."""
         left_out = ", ".join(f"{n:.3g}" for n in self.edge_sizes)
-        return "\n".join([f"{self.sizes.size} sizes on the envelope; at its ends: {left_out}", *exponent_lines(self)])
+        return "\n".join([f"{self.sizes.size} sizes on the envelope; at its ends: {left_out}", *_exponent_lines(self)])
 
 
 def isoflop(
@@ -102,6 +221,7 @@ def isoflop(
     groups: ArrayLike | None = None,
     rtol: float = 0.15,
     use_edges: bool = False,
+    window: str | float = "auto",
     level: float = 0.9,
     bootstrap: int = 0,
     seed: int = 0,
@@ -116,6 +236,8 @@ def isoflop(
         less than the factor 1 + ``rtol``.
     groups : (n,) labels of runs whose errors go together (one trunk, one seed). Used by the bootstrap.
     use_edges : whether minima flagged "edge" enter the exponent.
+    window : sizes from N*/window to window N* are fitted. ``"auto"`` takes the widest window whose curves a test of
+        lack of fit does not tell from parabolas (at 5%; at least five sizes a budget); inf takes all sizes.
     level : of the intervals, 0 < level < 1.
     bootstrap : draws of a wild bootstrap of the parabolas' residuals (by group where ``groups`` is given).
         With 0 the interval comes from the minima's scatter about the line, by Student's t with b - 2
@@ -128,11 +250,13 @@ def isoflop(
     """
     table = table_from_arrays(loss, n_params=n_params, flops=flops, source="isoflop")
     check_level(level)
+    check_seed(seed)
     n, c, y = np.log(table.get("N")), np.log(table.get("C")), table.loss
     which = _budgets(c, budgets, rtol)
     size = int(which.max()) + 1
     ln_c = np.array([c[which == i].mean() for i in range(size)])
-    parabolas = [_parabola(n[which == i], y[which == i]) for i in range(size)]
+    kept, factor, lack = choose_window(n, y, which, window, groups is not None)
+    parabolas = [parabola(n[(which == i) & kept], y[(which == i) & kept]) for i in range(size)]
     flags = tuple(p.flag for p in parabolas)
     ok = np.array([f == OK or (use_edges and f == EDGE) for f in flags])
     if ok.sum() < 2:
@@ -143,14 +267,17 @@ def isoflop(
         )
     ln_n = np.array([p.vertex for p in parabolas])
     se = np.array([p.stderr for p in parabolas])
-    line = fit_line(ln_c[ok], ln_n[ok], se[ok])
+    line = _fit_line(ln_c[ok], ln_n[ok], of_one_noise(parabolas, se)[ok])
     kind = "Student's t of the minima's scatter" if line.dof else "the parabolas' residuals"
     if bootstrap:
-        draws = _bootstrap(parabolas, which, ln_c, ok, groups, bootstrap, seed)
-        spare = int(np.isin(which, np.flatnonzero(ok)).sum() - 3 * ok.sum())
+        used_groups = None if groups is None else np.asarray(groups)[kept] if np.shape(groups) == kept.shape else groups
+        draws = bootstrap_lines(parabolas, which[kept], ln_c, ok, used_groups, bootstrap, seed)
+        spare = int((np.isin(which, np.flatnonzero(ok)) & kept).sum() - 3 * ok.sum())
         dof = max(1, spare if groups is None else np.unique(np.asarray(groups)).size - 1)
         line = Line(line.slope, line.height, line.centre, np.cov(draws), dof)
         kind = f"wild bootstrap, {bootstrap} draws" + (" by group" if groups is not None else "")
+    if lack[0] < LACK_P and window == "auto":
+        line = _with_bias(line, ln_c[ok], [quartic_minimum(n[which == i], y[which == i]) for i in np.flatnonzero(ok)])
     bounded = np.array([f in (OK, EDGE) for f in flags])
     found = np.array([f not in (FLAT, FEW) for f in flags])
     n_opt = np.where(found, np.exp(np.clip(ln_n, -50, 150)), 0.0)
@@ -168,9 +295,12 @@ def isoflop(
         n_range=np.exp([[n[which == i].min(), n[which == i].max()] for i in range(size)]),
         flags=flags,
         used=ok,
-        a_with_edges=fit_line(ln_c[bounded], ln_n[bounded], se[bounded]).slope,
+        a_with_edges=_fit_line(ln_c[bounded], ln_n[bounded], se[bounded]).slope,
+        window=factor,
+        lack_of_fit=lack,
         diagnostics={
             "n_runs": [int((which == i).sum()) for i in range(size)],
+            "n_fitted": [int(((which == i) & kept).sum()) for i in range(size)],
             "interval": kind,
             "budget_spread": [float(np.exp(np.ptp(c[which == i]))) for i in range(size)],
         },
@@ -223,7 +353,7 @@ def envelope(
         )
     centres = np.array([(grid[best == i].min() + grid[best == i].max()) / 2 for i in inner])
     return EnvelopeResult(
-        line=fit_line(centres, sizes[inner], np.zeros(inner.size)),
+        line=_fit_line(centres, sizes[inner], np.zeros(inner.size)),
         level=level,
         flops_per=flops_per,
         flops=np.exp(grid),
@@ -236,85 +366,89 @@ def envelope(
 
 
 @dataclass(frozen=True)
-class _Parabola:
-    centre: float
-    coefficients: Floats
-    vertex: float
-    loss: float
-    stderr: float
-    flag: str
-    hat: Floats  # (3, n): coefficients of any losses at the same sizes
-    fitted: Floats
-    residuals: Floats  # widened to the noise's size, n / (n - 3)
+class Comparison:
+    """Compute-optimal sizes by the parabolas and, beside them, by a joint law fitted to the same runs.
+
+    isoflop : the parabolas. joint : the fit of L(N, D). optima : at each budget asked for, the joint law's allocation.
+    """
+
+    isoflop: IsoFlopResult
+    joint: FitResult
+    optima: tuple[Allocation, ...]
+
+    def to_text(self) -> str:
+        """Return the parabolas' summary, and a line per budget with both answers."""
+        lines = [self.isoflop.summary(), f"beside it, the joint law {self.joint.law.formula}: {self.joint.verdict()}"]
+        for best in self.optima:
+            n, (low, high) = self.isoflop.optimal(best.flops)[0], self.isoflop.interval(best.flops)
+            lines.append(f"at C = {best.flops:.4g}: N* = {n:.4g} by the parabolas ({low:.4g} to {high:.4g}),")
+            if best.verdict is not None and best.verdict.refused:
+                lines.append(f"  no answer by the joint law: {best.verdict}")
+            else:
+                ends = best.n_interval or (0.0, np.inf)
+                lines.append(f"  {best.n_params:.4g} by the joint law ({ends[0]:.4g} to {ends[1]:.4g})")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON: null where there is no number."""
+        r = self.isoflop
+        answers = []
+        for best in self.optima:
+            refused = best.verdict is not None and best.verdict.refused
+            answers.append(
+                {
+                    "flops": best.flops,
+                    "n_params": r.optimal(best.flops)[0],
+                    "n_interval": r.interval(best.flops),
+                    "joint_n_params": None if refused else best.n_params,
+                    "joint_n_interval": None if refused else best.n_interval,
+                    "joint_verdict": str(best.verdict),
+                }
+            )
+        return {
+            "approach": "isoflop",
+            "level": r.level,
+            "a": r.a,
+            "a_interval": r.a_interval,
+            "b": r.b,
+            "b_interval": r.b_interval,
+            "window": r.window if np.isfinite(r.window) else None,
+            "lack_of_fit": r.lack_of_fit,
+            "budgets": r.budgets.tolist(),
+            "n_opt": r.n_opt.tolist(),
+            "loss_opt": r.loss_opt.tolist(),
+            "minima": r.flags,
+            "joint_params": self.joint.params,
+            "predictions": answers,
+        }
 
 
-def _parabola(n: Floats, y: Floats) -> _Parabola:
-    """Fit loss ``y`` at log sizes ``n`` and judge the minimum."""
-    centre = float(n.mean())
-    u = n - centre
-    if np.unique(n).size < 3:
-        zero = np.zeros(y.size)
-        return _Parabola(
-            centre,
-            np.array([y.mean(), 0.0, 0.0]),
-            centre,
-            float(y.mean()),
-            0.0,
-            FEW,
-            np.zeros((3, y.size)),
-            zero,
-            zero,
-        )
-    hat = np.linalg.pinv(np.stack([np.ones_like(u), u, u**2], axis=1))
-    c = hat @ y
-    fitted = c[0] + c[1] * u + c[2] * u**2
-    spare = y.size - 3
-    residuals = (y - fitted) * np.sqrt(y.size / spare) if spare else y - fitted
-    variance = float(np.mean(residuals**2)) if spare else 0.0
-    cov = variance * hat @ hat.T
-    # Twice its standard error, and a trace above rounding: less curvature than that is no minimum.
-    if c[2] <= max(2 * np.sqrt(cov[2, 2]), 1e-12 * float(np.abs(y).max())):
-        return _Parabola(centre, c, centre, float(y.mean()), 0.0, FLAT, hat, fitted, residuals)
-    vertex = -c[1] / (2 * c[2])
-    slope = np.array([0.0, -1 / (2 * c[2]), c[1] / (2 * c[2] ** 2)])
-    lowest = n[np.argmin(y)]
-    flag = EDGE if lowest in (n.min(), n.max()) else OK
-    if not u.min() <= vertex <= u.max():
-        flag = OUTSIDE
-    stderr = float(np.sqrt(slope @ cov @ slope))
-    loss = float(c[0] - c[1] ** 2 / (4 * c[2]))
-    return _Parabola(centre, c, centre + float(vertex), loss, stderr, flag, hat, fitted, residuals)
+def compare_with_joint(table: RunTable, flops: Sequence[float] = (), **options: Any) -> Comparison:
+    """Fit the parabolas and a joint law to one table, and set their optima at budgets ``flops`` side by side.
+
+    Parameters
+    ----------
+    table : with N, D and C.
+    options : of `isoflop`; ``level`` and ``flops_per`` hold for both.
+
+    Raises
+    ------
+    InputError : for a table without N and C, or what either fit refuses.
+    """
+    found = isoflop(table.get("N"), table.get("C"), table.loss, groups=table.groups, **options)
+    joint = fit_joint(table.get("N"), table.get("D"), table.loss, groups=table.groups)
+    optima = [compute_optimal(joint, float(c), level=found.level, flops_per=found.flops_per) for c in flops]
+    return Comparison(found, joint, tuple(optima))
 
 
-def _bootstrap(
-    parabolas: list[_Parabola],
-    which: NDArray[np.intp],
-    ln_c: Floats,
-    ok: NDArray[np.bool_],
-    groups: ArrayLike | None,
-    draws: int,
-    seed: int,
-) -> Floats:
-    """Return (2, draws) heights and slopes of the line, each from losses with re-signed residuals."""
-    rng = np.random.default_rng(seed)
-    if groups is None:
-        cluster = np.arange(which.size)
-    else:
-        labels = np.asarray(groups)
-        if labels.shape != which.shape:
-            raise InputError(f"isoflop: groups has shape {labels.shape}; give one label per run, ({which.size},)")
-        cluster = np.unique(labels, return_inverse=True)[1]
-        if cluster.max() == 0:
-            raise InputError("isoflop: groups holds one label only; a bootstrap by group needs two or more")
-    weights = rng.choice(_WEBB, size=(draws, int(cluster.max()) + 1))[:, cluster]
-    minima = []
-    for i in np.flatnonzero(ok):
-        p = parabolas[i]
-        c = (p.fitted + p.residuals * weights[:, which == i]) @ p.hat.T  # (draws, 3)
-        # A draw whose curve opens downwards has no minimum: it counts as far off as the curvature allows.
-        minima.append(p.centre - c[:, 1] / (2 * np.maximum(c[:, 2], 0.05 * p.coefficients[2])))
-    x = ln_c[ok] - ln_c[ok].mean()
-    return np.linalg.pinv(np.stack([np.ones_like(x), x], axis=1)) @ np.array(minima)
+def _with_bias(line: Line, ln_c: Floats, minima: list[float]) -> Line:
+    """The line with what it differs from the line of the quartics' ``minima`` added to its covariance."""
+    there = np.isfinite(minima)
+    if there.sum() < 2:
+        return line
+    other = _fit_line(ln_c[there], np.array(minima)[there], np.zeros(int(there.sum())))
+    bias = np.array([other.at(np.array([line.centre]))[0][0] - line.height, other.slope - line.slope])
+    return replace(line, cov=line.cov + np.outer(bias, bias))
 
 
 def _budgets(c: Floats, labels: ArrayLike | None, rtol: float) -> NDArray[np.intp]:

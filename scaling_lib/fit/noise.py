@@ -79,27 +79,25 @@ class Noise:
 
         H is the objective's second derivative: moving a function by e costs e^2 / (2 g' H^-1 g).
         """
-        bend = np.einsum("mi,ij,mj->m", gradient, self.geometry.inverse, gradient)
-        weight = gradient @ self.geometry.influence.T  # (m, n): what each run's pseudo-residual contributes
-        if self.squares is not None:
-            variance, dof = weight**2 @ self.squares, np.full(len(bend), float(self.dof))
-        elif self.codes is None:
-            variance, dof = self.within * np.sum(weight**2, axis=1), np.full(len(bend), float(self.dof))
+        bend = _quadratic(gradient, self.geometry.inverse)
+        if self.codes is None:
+            variance, dof = _quadratic(gradient, self.covariance()), np.full(len(bend), float(self.dof))
         else:
-            variance, dof = self._grouped(weight)
+            variance, dof = self._grouped(gradient)
         return variance, bend, 1.0 / (1.0 / np.maximum(dof, 1.0) + self.density_variance)
 
-    def _grouped(self, weight: Array) -> tuple[Array, Array]:
-        """Variance and degrees of freedom of combinations (m, n) of the runs' noise with its shared part."""
+    def _grouped(self, gradient: Array) -> tuple[Array, Array]:
+        """Variance and degrees of freedom of functions of the runs' noise with its shared part."""
         assert self.codes is not None
-        shared_weight = weight @ one_hot(self.codes)
-        own, shared = np.sum(weight**2, axis=1), np.sum(shared_weight**2, axis=1)
+        influence = self.geometry.influence
+        total = one_hot(self.codes).T @ influence
+        own, shared = _quadratic(gradient, influence.T @ influence), _quadratic(gradient, total.T @ total)
         variance = self.within * own + self.between * shared
         if self.moments is None:
-            return variance, np.full(len(own), max(1.0, shared_weight.shape[1] - 1.0))
+            return variance, np.full(len(own), max(1.0, len(total) - 1.0))
         inverse, covariance = self.moments
         q = np.stack([own, shared], axis=1) @ inverse  # variance = q . (within form, between form)
-        noise = np.maximum(np.einsum("mi,ij,mj->m", q, covariance, q), 1e-300)
+        noise = np.maximum(_quadratic(q, covariance), 1e-300)
         return variance, np.clip(2.0 * variance**2 / noise, 1.0, float(max(self.dof, 1)))
 
     def cluster_widened(self, residuals: Array) -> Array:
@@ -135,6 +133,11 @@ class Noise:
         kept = np.sqrt(self.within / (self.within + count * self.between))
         flat = values.reshape(len(values), -1)
         return (flat - ((1.0 - kept) / count)[codes, None] * (member.T @ flat)[codes]).reshape(values.shape)
+
+
+def _quadratic(rows: Array, matrix: Array) -> Array:
+    """row . matrix . row (m,) of each of (m, k) rows."""
+    return np.asarray(np.sum((rows @ matrix) * rows, axis=1))
 
 
 def one_hot(codes: Array) -> Array:

@@ -14,9 +14,9 @@
    the share 1 / F that noise alone would give them, is how far the form is off there if the bend goes on. It may go
    on or die out, so a third of its square, the variance between nothing and that much either way, joins the
    variance. It is small inside the runs, and grows with the square of the distance beyond them.
-5. *Weights.* A form weighs exp(3 s), s the mean log score of its inflated predictive distributions on the hidden runs,
-   averaged over the cuts that all forms can bear: the cuts, which overlap, count as three observations, however many
-   runs they hide. With no cut possible all forms weigh the same.
+5. *Weights.* A form weighs exp(4 s), s the mean log score of its inflated predictive distributions on the hidden runs,
+   averaged over the cuts that all forms can bear: four cuts count as four observations, however many runs they hide.
+   With no cut possible all forms weigh the same.
 6. *Mixture.* At a target the pool's distribution of the log loss is the weighted mixture of Student's t distributions:
    of the law's mean, or with the noise of one more run at that size added. The prediction is its median, an interval
    its quantiles.
@@ -42,7 +42,7 @@ from scaling_lib.fit.rolling import Cut, FormFit
 
 PRIOR_WORTH = 8.0  # observations that speak for k = 1: with it intervals hold 90 to 95% where a form is right
 CUT_WORTH = 0.5  # of a cut's evidence on k: the cuts share runs
-SCORE_WORTH = 3.0  # observations that the hold-out counts for in the weights
+SCORE_WORTH = 4.0  # observations that the hold-out counts for in the weights
 INFLATIONS = np.geomspace(1.0, 1e6, 80)  # grid of k^2
 LEAST_WEIGHT = 1e-3  # forms below it are left out of the mixture
 TOLERANCE = 1e-3  # of the loss: a hidden run missed by less is not held against a form

@@ -10,6 +10,9 @@ actually reaches, so the pin's stiffness costs no accuracy. All targets and both
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 
 from scaling_lib.fit.forms import Array
@@ -56,23 +59,36 @@ def limits(
     pin = Pin(np.zeros(2 * m), np.minimum(100.0 * scale / error**2, STIFFEST), vector, log_x)
     centre = pin.measure(work.law, where)[0]
 
-    step = quantile * error  # where the pin is aimed
-    last_z, last_d = np.zeros(2 * m), np.zeros(2 * m)
-    best_z, best_d = np.zeros(2 * m), np.zeros(2 * m)  # nearest so far below the quantile
-    over_z, over_d = np.full(2 * m, np.inf), np.full(2 * m, np.inf)  # nearest above
-    open_ = np.ones(2 * m, dtype=bool)
-    tries = np.zeros(2 * m, dtype=int)
-    for _ in range(STEPS):
-        i = np.flatnonzero(open_)
-        if len(i) == 0:
-            break
-        aimed = Pin(centre[i] + sign[i] * step[i], pin.weight[i], *_pick(pin, i))
+    def solve(i: Array, distance: Array) -> tuple[Array, Array]:
+        aimed = replace(pin.at(i), value=centre[i] + sign[i] * distance)
         solved = minimise(work.problem(work.y[None, :], pin=aimed), where[i], max_iter=60, tol=1e-7)
         where[i] = solved.theta
         reached = aimed.measure(work.law, solved.theta)[0]
         plain = solved.cost - 0.5 * aimed.weight * (reached - aimed.value) ** 2
         z = np.sqrt(np.maximum(2.0 * (plain - floor) / scale[i], 0.0))
-        d = np.maximum(sign[i] * (reached - centre[i]), 0.0)
+        return z, np.maximum(sign[i] * (reached - centre[i]), 0.0)
+
+    out = walk(solve, quantile * error, quantile, furthest)
+    return out[:m], out[m:]
+
+
+def walk(solve: Callable[[Array, Array], tuple[Array, Array]], step: Array, quantile: Array, furthest: float) -> Array:
+    """Distances (m,) at which signed roots reach their quantiles (m,); inf where they never do within ``furthest``.
+
+    ``solve(i, distance)`` aims members ``i`` at distances and returns the signed roots z and the distances that were
+    reached. ``step`` (m,) is the first aim.
+    """
+    m, step = len(step), step.copy()
+    last_z, last_d = np.zeros(m), np.zeros(m)
+    best_z, best_d = np.zeros(m), np.zeros(m)  # nearest so far below the quantile
+    over_z, over_d = np.full(m, np.inf), np.full(m, np.inf)  # nearest above
+    open_ = np.ones(m, dtype=bool)
+    tries = np.zeros(m, dtype=int)
+    for _ in range(STEPS):
+        i = np.flatnonzero(open_)
+        if len(i) == 0:
+            break
+        z, d = solve(i, step[i])
         below = z <= quantile[i]
         gain = below & (d > best_d[i])
         best_z[i[gain]], best_d[i[gain]] = z[gain], d[gain]
@@ -88,7 +104,7 @@ def limits(
             np.clip(wanted, best_d[i] + 0.02 * span, best_d[i] + 0.98 * span),
             np.clip(wanted, 0.0, 3.0 * np.maximum(step[i], d)),
         )
-        stuck = (sign[i] * (aimed.value - centre[i]) > 1.5 * d + 1e-12) & below  # the law cannot go there, or ...
+        stuck = (step[i] > 1.5 * d + 1e-12) & below  # the law cannot go there, or ...
         nearer = stuck & (tries[i] < NEARER)  # ... the solver could not in one leap along a bent valley
         tries[i[nearer]] += 1
         close = np.abs(z - quantile[i]) < 0.005 * quantile[i]
@@ -97,13 +113,7 @@ def limits(
         step[i] = np.where(nearer, d + 0.3 * (step[i] - d), np.where(stuck, 1.5 * step[i], wanted))
         open_[i[close | far | (step[i] > 4.0 * furthest)]] = False
     out = _cross(best_z, best_d, over_z, over_d, quantile)
-    out = np.where(best_d > furthest, np.inf, out)
-    return out[:m], out[m:]
-
-
-def _pick(pin: Pin, i: Array) -> tuple[Array | None, tuple[Array, ...] | None]:
-    part = pin.at(i)
-    return part.vector, part.log_x
+    return np.where(best_d > furthest, np.inf, out)
 
 
 def _cross(z0: Array, d0: Array, z1: Array, d1: Array, quantile: Array) -> Array:

@@ -26,6 +26,7 @@ from scaling_lib.fit.laws import POWER_N, Law, get_law
 
 Floats = NDArray[np.float64]
 PF_DAY = 8.64e19  # FLOP: 1e15 a second for a day
+FAR_DECADES = 1.5  # 30 times beyond the runs is where published back-tests end well
 
 # The law of compute alone; `fit_law(POWER_C, (flops,), loss)` fits it.
 POWER_C: Law = replace(
@@ -72,6 +73,7 @@ class PublishedLaw:
     stderr : the published standard errors; empty where none are printed.
     cov : (k, k) covariance of ``law.to_working(params)`` (logarithms of amplitudes), or None where none is
         published.
+    fit_range : {"N": (least, most), "D": ..., "C": ...} of the runs behind it, in parameters, tokens and FLOP.
     """
 
     name: str
@@ -85,6 +87,7 @@ class PublishedLaw:
     note: str = ""
     stderr: Mapping[str, float] = field(default_factory=dict)
     cov: Floats | None = None
+    fit_range: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def values(self) -> Floats:
@@ -111,6 +114,21 @@ class PublishedLaw:
         half = special.ndtri(0.5 + level / 2) * np.sqrt(np.einsum("i...,ij,j...->...", slope, self.cov, slope))
         low, high = value * np.exp(-half), value * np.exp(half)
         return (float(low), float(high)) if low.ndim == 0 else (low, high)
+
+    def beyond(self, at: Mapping[str, float]) -> str:
+        """Return why ``at`` (N, D, C by name) lies too far from the law's runs to be answered, or "".
+
+        Too far is further than the runs span, and more than 1.5 decades: the rule that fits obey.
+        """
+        for name in [v for v in self.law.variables if v in at and v in self.fit_range]:
+            low, high = self.fit_range[name]
+            decades = max(np.log10(at[name] / high), np.log10(low / at[name]))
+            if decades > max(FAR_DECADES, np.log10(high / low)):
+                return (
+                    f"{name} = {at[name]:.3g} lies {decades:.1f} decades outside the runs of this law, whose {name} "
+                    f"goes from {low:.3g} to {high:.3g}"
+                )
+        return ""
 
     def __str__(self) -> str:
         return f"{self.title} [{self.tag}; {self.source}]: {self.law.formula}"
@@ -216,6 +234,8 @@ def _law(row: Mapping[str, str]) -> PublishedLaw:
     cov = None
     if row["law"] == "chinchilla-epoch":
         cov = np.array([[float(r[name]) for name in law.param_names] for r in read("chinchilla_epoch_covariance")])
+    n_range, d_range = ((float(row[f"{v}_min"]), float(row[f"{v}_max"])) for v in ("n", "d"))
+    c_range = 6 * n_range[0] * d_range[0], 6 * n_range[1] * d_range[1]
     return PublishedLaw(
         name=row["law"],
         title=row["title"],
@@ -228,6 +248,7 @@ def _law(row: Mapping[str, str]) -> PublishedLaw:
         note=row["note"],
         stderr=MappingProxyType(stderr),
         cov=cov,
+        fit_range=MappingProxyType({"N": n_range, "D": d_range, "C": c_range}),
     )
 
 

@@ -60,7 +60,7 @@ class FitResult(Fitted):
         An end may be 0 or inf: then the data set no limit there.
         """
         kind, method = check.choice("kind", kind, INTERVALS), check.choice("method", method, METHODS)
-        intervals.check_level(level)
+        check.check_level(level)
         flat, shape = check.targets(self.law.variables, target)
         mixture = self.pool if self.pooled and method == "auto" else None
         if mixture is None:

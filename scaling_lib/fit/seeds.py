@@ -17,9 +17,9 @@ from scipy.stats import nct
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit import check
+from scaling_lib.fit.check import check_level
 from scaling_lib.fit.differences import Difference, difference
 from scaling_lib.fit.forms import Array
-from scaling_lib.fit.intervals import check_level
 
 POWER = 0.9  # chance with which the seeds that would settle it find a difference
 MOST_SEEDS = 1000

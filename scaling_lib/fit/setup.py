@@ -170,9 +170,9 @@ def hoffmann_grid() -> Array:
 
 
 def stages(delta: float) -> list[float]:
-    """Huber thresholds from loose to the wanted one; least squares needs one stage."""
+    """Huber thresholds from loose to the wanted one; least squares has a first stage too, to see which starts meet."""
     if np.isinf(delta) or delta >= FIRST_DELTA:
-        return [delta]
+        return [delta, delta]
     steps = max(1, int(np.ceil(np.log(FIRST_DELTA / delta) / np.log(10.0))))
     return [float(d) for d in np.geomspace(FIRST_DELTA, delta, steps + 1)]
 

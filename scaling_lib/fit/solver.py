@@ -22,36 +22,50 @@ from scaling_lib.fit.forms import Array
 from scaling_lib.fit.laws import Law
 
 CHUNK = 200_000  # residuals evaluated at once: about 30 MB of temporaries for five parameters
+LEAP = 5.0  # longest step of a scaled working parameter
+PATIENCE = 30  # iterations before a member that creeps along a bent valley gets the law's own curvature
+LOOSE = 1e-9  # a wider tolerance than this is a stage on the way: it may stop where a damped step promises little
 TINY = 1e-120  # least scaled loss a law is taken to give: its inverse can be squared and weighted without overflow
 
 
 @dataclass(frozen=True)
 class Pin:
-    """A quadratic that holds one linear function of the working parameters, or the prediction at one point.
+    """A quadratic that holds one linear function of the working parameters, or predictions.
 
-    Adds ``weight/2 (f(theta) - value)^2`` where f is ``vector . theta`` or, with ``log_x``, the logarithm
-    of the law there. Each array has one entry per member of the batch.
+    Adds ``weight/2 (f(theta) - value)^2`` where f is ``vector . theta`` or, with ``log_x``, the logarithm of the law
+    there, less that at ``less`` if given. Each array has one entry per member of the batch.
     """
 
     value: Array  # (B,)
     weight: Array  # (B,)
     vector: Array | None = None  # (B, k)
     log_x: tuple[Array, ...] | None = None  # each (B,)
+    less: tuple[Array, ...] | None = None  # each (B,)
 
     def at(self, i: Array) -> Pin:
         """The pins of members ``i``."""
         vector = None if self.vector is None else self.vector[i]
         log_x = None if self.log_x is None else tuple(v[i] for v in self.log_x)
-        return Pin(self.value[i], self.weight[i], vector, log_x)
+        less = None if self.less is None else tuple(v[i] for v in self.less)
+        return Pin(self.value[i], self.weight[i], vector, log_x, less)
 
     def measure(self, law: Law, theta: Array) -> tuple[Array, Array]:
         """f (B,) and its gradient (B, k)."""
         if self.vector is not None:
             return np.sum(self.vector * theta, axis=1), self.vector
         assert self.log_x is not None
-        m, grad = law.core(theta, tuple(v[:, None] for v in self.log_x))
-        m = np.maximum(m[:, 0], TINY)
-        return np.log(m), grad[:, :, 0] / m[:, None]
+        value, slope = _log_at(law, theta, self.log_x)
+        if self.less is None:
+            return value, slope
+        other, slope_there = _log_at(law, theta, self.less)
+        return value - other, slope - slope_there
+
+
+def _log_at(law: Law, theta: Array, log_x: tuple[Array, ...]) -> tuple[Array, Array]:
+    """Logarithm of the law (B,) at one point for each member, and its gradient (B, k)."""
+    m, grad = law.core(theta, tuple(v[:, None] for v in log_x))
+    m = np.maximum(m[:, 0], TINY)
+    return np.log(m), grad[:, :, 0] / m[:, None]
 
 
 @dataclass(frozen=True)
@@ -140,8 +154,52 @@ def evaluate(problem: Problem, theta: Array) -> tuple[Array, Array, Array, Array
     return cost, grad, inner, outer
 
 
+def bending(problem: Problem, theta: Array) -> Array:
+    """What `evaluate`'s matrix H leaves out of the second derivative (B, k, k): the law's own curvature.
+
+    The sum of ``w_i rho'_i`` times the Hessian of ``log m_i``, by central differences of the law's gradient.
+    """
+    law, k = problem.law, theta.shape[1]
+
+    def slopes(at: Array) -> tuple[Array, Array]:
+        m, jac = law.core(at, problem.log_x)
+        m = np.maximum(m, TINY)
+        return np.log(m) - problem.y, jac / m[:, None, :]
+
+    psi = np.clip(slopes(theta)[0], -problem.delta, problem.delta)
+    if problem.weight is not None:
+        psi = psi * problem.weight
+    force = np.zeros(len(theta))
+    if problem.pin is not None:
+        force = problem.pin.weight * (problem.pin.measure(law, theta)[0] - problem.pin.value)
+    out = np.empty((len(theta), k, k))
+    for j in range(k):
+        step = np.zeros(k)
+        step[j] = 1e-5
+        ends = [theta + step, theta - step]
+        up, down = (np.einsum("bkn,bn->bk", slopes(at)[1], psi) for at in ends)
+        if problem.pin is not None:
+            up, down = (
+                total + force[:, None] * problem.pin.measure(law, at)[1]
+                for total, at in zip((up, down), ends, strict=True)
+            )
+        out[:, j] = (up - down) / 2e-5
+    return 0.5 * (out + out.transpose(0, 2, 1))
+
+
+def _convex(matrix: Array, outer: Array) -> Array:
+    """The matrix (B, k, k) with its eigenvalues, in the scale of ``outer``, made positive: a way down from a saddle."""
+    scale = np.sqrt(np.maximum(np.einsum("bii->bi", outer), 1e-280))
+    both = scale[:, :, None] * scale[:, None, :]
+    values, vectors = np.linalg.eigh(matrix / both)
+    return (vectors * np.abs(values)[:, None, :]) @ vectors.transpose(0, 2, 1) * both
+
+
 def _step(theta: Array, grad: Array, inner: Array, outer: Array, lam: Array, problem: Problem) -> tuple[Array, Array]:
-    """Trial point (B, k) inside the bounds, and the decrease of the objective its slope promises (B,)."""
+    """Trial point (B, k) inside the bounds, and the decrease of the objective its slope promises (B,).
+
+    A step that the bounds cut may promise a rise: a negative decrease.
+    """
     k = theta.shape[1]
     held = ~problem.free | ((theta <= problem.lower) & (grad > 0)) | ((theta >= problem.upper) & (grad < 0))
     grad = np.where(held, 0.0, grad)
@@ -153,8 +211,18 @@ def _step(theta: Array, grad: Array, inner: Array, outer: Array, lam: Array, pro
     i = np.arange(k)
     system[:, i, i] += lam[:, None] + 1e-14 + held
     move = -scale * np.linalg.solve(system, (grad * keep)[:, :, None])[:, :, 0]
-    move = np.where(held, 0.0, np.clip(move, -5.0, 5.0))
-    trial = np.clip(theta + move, problem.lower, problem.upper)
+    goal = theta + np.where(held, 0.0, move)
+    cut = (goal < problem.lower) | (goal > problem.upper)
+    if cut.any():  # what meets a bound goes to it, and the others take their best step given that
+        b = np.flatnonzero(cut.any(axis=1))
+        there = np.where(cut[b], np.clip(goal[b], problem.lower, problem.upper) - theta[b], 0.0) / scale[b]
+        push = (grad * keep)[b] + (system[b] @ there[:, :, None])[:, :, 0]
+        rest = np.where(cut[b], 0.0, 1.0)
+        small = system[b] * rest[:, :, None] * rest[:, None, :]
+        small[:, i, i] += 1.0 - rest
+        move[b] = scale[b] * (there - np.linalg.solve(small, (push * rest)[:, :, None])[:, :, 0])
+    move *= np.minimum(1.0, LEAP / np.maximum(np.abs(move).max(axis=1), 1e-300))[:, None]
+    trial = np.clip(theta + np.where(held, 0.0, move), problem.lower, problem.upper)
     return trial, -np.sum(grad * (trial - theta), axis=1)
 
 
@@ -190,21 +258,31 @@ def _minimise(problem: Problem, start: Array, max_iter: int, tol: float) -> Solu
     same = np.isinf(problem.delta) or not problem.sharp
     used = 0
     for used in range(1, max_iter + 1):
-        trial, slope = _step(theta, grad, inner, outer, lam, problem)
+        exact = problem.sharp and used > PATIENCE
+        trial, slope = _step(
+            theta, grad, _convex(inner + bending(problem, theta), outer) if exact else inner, outer, lam, problem
+        )
         new_cost, new_grad, new_inner, new_outer = evaluate(problem, trial)
-        better = new_cost <= cost
-        finished = (slope <= tol * cost) & (lam <= 1.0)
-        finished |= (cost <= floor) | (lam > 1e13)
+        better = (new_cost <= cost) & (slope >= 0.0)
+        rest = (slope >= 0.0) & (slope <= tol * cost) & (lam <= 1.0)
+        # A damped step that promises little proves nothing: what counts is the promise of the undamped one.
+        near = np.flatnonzero(rest & (lam > 1e-6) | (lam > 1e13)) if tol < LOOSE else np.empty(0, dtype=int)
+        if len(near):
+            undamped = np.full(len(near), 1e-9)
+            whole = _step(theta[near], grad[near], inner[near], outer[near], undamped, problem.at(near))[1]
+            rest[near] = (whole >= 0.0) & (whole <= np.where(lam[near] > 1e13, 1e-7, 10.0 * tol) * cost[near])
+        rest |= cost <= floor
         take = better[:, None]
         theta = np.where(take, trial, theta)
         grad = np.where(take, new_grad, grad)
         inner = np.where(take[:, :, None], new_inner, inner)
         outer = inner if same else np.where(take[:, :, None], new_outer, outer)
         cost = np.where(better, new_cost, cost)
+        finished = rest | (lam > 1e13)
         lam = np.where(better, np.maximum(lam * 0.1, 1e-9), lam * 8.0)
         if finished.any():
             out_theta[live[finished]], out_cost[live[finished]] = theta[finished], cost[finished]
-            done[live[finished]] = True
+            done[live[finished]] = rest[finished]
             stay = np.flatnonzero(~finished)
             if len(stay) == 0:
                 return Solution(out_theta, out_cost, done, used)

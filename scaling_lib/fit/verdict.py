@@ -158,10 +158,10 @@ def _law_beats_constant(fit: Fitted) -> bool:
     if fit.groups is not None or fit.dof < 1 or k < 2:
         return False
     y = np.log(fit.data["loss"])
-    level = float(np.median(y)) if np.isfinite(fit.delta) else float(y.mean())
+    level = float(np.median(y) if np.isfinite(fit.delta) else y.mean())
     for _ in range(50):  # reweighting; for least squares it stands still
         r = y - level
-        pull = np.minimum(1.0, fit.delta / np.maximum(np.abs(r), 1e-300)) if np.isfinite(fit.delta) else np.ones(len(r))
+        pull = np.minimum(1.0, fit.delta / np.maximum(np.abs(r), 1e-300))
         level += float(np.sum(pull * r) / np.sum(pull))
     drop = _deviance(y - level, fit.delta) - _deviance(fit.residuals, fit.delta)
     pseudo, slope, _ = pseudo_residuals(fit.residuals, fit.dof, fit.delta)
@@ -189,7 +189,7 @@ def _no_trend(fit: Fitted) -> str:
     if not names and fit.n_points > 1:
         return f"every run has the same {' and '.join(fit.law.variables)}: there is nothing to see a trend along"
     falls, noise = _slopes(fit, design)
-    loss = fit.data["loss"]
+    loss, size = fit.data["loss"], np.sum(fit.work.log_x, axis=0)
     repeats = replicates(fit.work.log_x, fit.work.y)
     measured = repeats.many and any(falls)
     if fit.n_points > 2 and loss.max() < (1.0 + FLAT) * loss.min() and not measured:
@@ -201,15 +201,9 @@ def _no_trend(fit: Fitted) -> str:
         return ""
     return (
         f"the losses do not fall with {' or '.join(names)} beyond their noise: from the smallest run to the largest "
-        f"they go {_ends(fit)}, lie between {loss.min():.4g} and {loss.max():.4g}, and scatter by "
-        f"{100 * noise:.2g}% round a straight line"
+        f"they go from {loss[np.argmin(size)]:.4g} to {loss[np.argmax(size)]:.4g}, lie between {loss.min():.4g} and "
+        f"{loss.max():.4g}, and scatter by {100 * noise:.2g}% round a straight line"
     )
-
-
-def _ends(fit: Fitted) -> str:
-    size = np.prod([fit.data[v] / fit.fit_range[v][1] for v in fit.law.variables], axis=0)
-    loss = fit.data["loss"]
-    return f"from {loss[int(np.argmin(size))]:.4g} to {loss[int(np.argmax(size))]:.4g}"
 
 
 def _turn(fit: Fitted) -> str:

@@ -10,9 +10,10 @@ from typing import Any
 
 from scaling_lib.fit.allocate import compute_optimal
 from scaling_lib.fit.published import PublishedLaw
+from scaling_lib.fit.report import unanswered
 from scaling_lib.fit.result import FitResult
 from scaling_lib.show.ladders import short
-from scaling_lib.show.sources import SAME, Laws, SourceLaw, Target
+from scaling_lib.show.sources import Laws, SourceLaw, Target
 
 UNITS = {"N": "parameters", "D": "tokens", "C": "FLOP", "D/N": "tokens per parameter"}
 VAGUE = 10.0  # an optimum whose interval spans this factor hardly says how to spend a budget
@@ -81,16 +82,22 @@ def _answer(law: SourceLaw, target: Target, level: float) -> Answer:
         at["U"] = at["D"]  # no token twice
     x = tuple(at[v] for v in law.variables)
     found = Answer(target.name, at, law.what, "published", False, (), optimal=optimal, note=target.note)
+    elsewhere = _elsewhere(law, at)
     if isinstance(fit, PublishedLaw):
+        if far := fit.beyond(at):
+            return _refusal(target, law.what, "out of range", far)
+        if elsewhere and target.exact:
+            return _refusal(target, law.what, "no law", elsewhere)
         reasons = [f"a published law: its runs are not here to judge it by; losses are of {fit.corpus} alone"]
         if "U" in law.variables:
             reasons.append("every token is taken as seen once (U = D)")
+        reasons += [elsewhere.partition(":")[0]] if elsewhere else []
         mean = None if fit.cov is None else fit.interval(*x, level=level)
         return replace(found, reasons=tuple(reasons), loss=fit.predict(*x), mean_interval=mean)
     verdict = fit.verdict(*x)
     if verdict.refused:
         return _refusal(target, law.what, verdict.level, *verdict.reasons)
-    if elsewhere := _elsewhere(law, at):
+    if elsewhere:
         return _refusal(target, law.what, "no law", elsewhere)
     if optimal and optimal["at_edge"]:
         reason = "the best split lies at the end of what was searched: the law has no optimum"
@@ -119,15 +126,18 @@ def _split(fit: FitResult | PublishedLaw, flops: float, level: float) -> tuple[d
 
 
 def _elsewhere(law: SourceLaw, at: dict[str, float]) -> str:
-    """Why a law measured at one D (or N, or D/N) does not speak about the target, or ""."""
-    full = at | ({"D/N": at["D"] / at["N"]} if {"N", "D"} <= set(at) else {})
-    for name, value in law.held.items():
-        if name in full and abs(math.log(full[name] / value)) > SAME:
-            return (
-                f"this law was measured at {short(value)} {UNITS[name]} and the target has {short(full[name])}: that "
-                "takes a law of N and D together"
-            )
-    return ""
+    """Why a law measured at one D (or N, or D/N), or at an unknown one, does not speak about the target, or ""."""
+    found = unanswered(at, law.variables, law.held)
+    if found is None:
+        return ""
+    name, wanted, own = found
+    if own is None:
+        (x,) = law.variables
+        return f"this law is one of {x} alone and knows nothing of {UNITS[name]}: ask {x}={at[x]:.4g} alone"
+    return (
+        f"this law was measured at {short(own)} {UNITS[name]} and the target has {short(wanted)}: that takes a law of "
+        "N and D together"
+    )
 
 
 # ---- in words --------------------------------------------------------------------

@@ -99,7 +99,7 @@ def parabola_bias(
     ------
     InputError : where fewer than two budgets have a minimum inside the sizes tried.
     """
-    found = isoflop(*sizes_tried(law, width, offset, drift, points=points))
+    found = isoflop(*sizes_tried(law, width, offset, drift, points=points), window=np.inf)
     ends = np.append(BUDGETS[[0, -1]], TARGET)
     best = np.asarray(compute_optimal(law, ends, draws=0, judge=False).n_params)
     n, _ = found.optimal(TARGET)
@@ -140,7 +140,7 @@ def plot_one_parabola(
         axes = plt.subplots()[1]
     pair = np.array([budget / 2, budget])  # two budgets are the fewest that `isoflop` takes; the second is drawn
     n, c, loss = sizes_tried(law, width, offset, budgets=pair)
-    found = isoflop(n, c, loss, use_edges=True)
+    found = isoflop(n, c, loss, use_edges=True, window=np.inf)
     own = c == budget
     fine = np.geomspace(n[own].min() / 1.3, n[own].max() * 1.3, 200)
     truth = np.asarray(law.predict(fine, budget / (6 * fine)))

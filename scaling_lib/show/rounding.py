@@ -10,7 +10,7 @@ from scipy.special import ndtri
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit.allocate import compute_optimal
-from scaling_lib.fit.intervals import check_level
+from scaling_lib.fit.check import check_level
 from scaling_lib.fit.published import PublishedLaw
 from scaling_lib.show.published import known_models
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit import published, report
-from scaling_lib.fit.laws import get_law
 from scaling_lib.fit.published import PublishedLaw
 from scaling_lib.fit.result import FitResult
-from scaling_lib.fit.table import RunTable, read_table
+from scaling_lib.fit.table import read_table
 from scaling_lib.runs import read_runs
 from scaling_lib.show.grids import find_grids
 from scaling_lib.show.ladders import Ladder, find_ladders
-
-SAME = 0.05  # a share: counts that differ by less are one count
 
 
 @dataclass(frozen=True)
@@ -27,6 +23,7 @@ class Target:
     name: str
     at: dict[str, float]
     note: str = ""
+    exact: bool = True  # False for a model by its name: all its counts are known, not all of them asked about
 
 
 @dataclass(frozen=True)
@@ -64,16 +61,8 @@ def parse_target(text: str) -> Target:
     """
     if "=" not in text:
         return _known_model(text)
-    forms = {"N": get_law("power_n"), "D": get_law("power_d"), "C": published.POWER_C}
-    at: dict[str, float] = {}
-    for part in text.split(","):
-        name = part.partition("=")[0].strip().upper()
-        if name in at:
-            raise InputError(f"target {text!r}: {name} is given twice")
-        at |= report.parse_target(part, forms.get(name, forms["N"]))
-    if len(at) == 3 and not 0.5 < at["C"] / (6 * at["N"] * at["D"]) < 2:
-        raise InputError(f"target {text!r}: C is not near 6 N D = {6 * at['N'] * at['D']:.3g}; give two of the three")
-    return Target(", ".join(f"{k} = {v:.4g}" for k, v in at.items()), _completed(at))
+    at = report.counts(text)
+    return Target(", ".join(f"{k} = {v:.4g}" for k, v in at.items()), report.completed(at))
 
 
 def _known_model(text: str) -> Target:
@@ -92,23 +81,17 @@ def _known_model(text: str) -> Target:
         )
     m = max(found, key=lambda m: m.n_params)
     at = {"N": m.n_params, "D": m.n_tokens} | ({} if m.flops is None else {"C": m.flops})
-    return Target(m.name, _completed(at), f"rumour: {m.note}" if m.tag == "rumour" else "")
+    return Target(m.name, report.completed(at), f"rumour: {m.note}" if m.tag == "rumour" else "", exact=False)
 
 
-def _completed(at: dict[str, float]) -> dict[str, float]:
-    """The third of N, D, C by C = 6 N D where two are given."""
-    n, d, c = (at.get(k, math.nan) for k in "NDC")
-    third = {"N": c / (6 * d), "D": c / (6 * n), "C": 6 * n * d}
-    return {k: at.get(k, third[k]) for k in "NDC" if len(at) > 1 or k in at}
-
-
-def find_source(name: str, recipe: str | None = None, law: str = "auto") -> Laws:
+def find_source(name: str, recipe: str | None = None, law: str = "auto", **reading: Any) -> Laws:
     """The laws that a folder of records, a table of runs or a published law's name stands for.
 
     Parameters
     ----------
     recipe : whose runs of a folder; by default the last on the way from V1 to V2, or wsd.
     law : the form fitted to a table (see ``fit.backtests.choose_law`` for "auto").
+    reading : how a table is read: columns, where and rows, as ``fit.read_table`` takes them.
 
     Raises
     ------
@@ -116,36 +99,31 @@ def find_source(name: str, recipe: str | None = None, law: str = "auto") -> Laws
         For a name that is none of the three, a recipe that the folder lacks, or what reading and fitting refuse.
     """
     path = Path(name)
+    is_law = name.lower() in published.laws
+    if reading and (path.is_dir() or is_law):
+        raise InputError(f"{name}: --{next(iter(reading))} is for .csv files; leave it out")
     if path.is_dir():
         if law != "auto":
             raise InputError(f"{name}: --law is for .csv files; a folder's laws follow from its runs: leave it out")
         return _folder(path, recipe)
     if recipe is not None:
         raise InputError(f"--recipe is for folders of run records, and {name!r} is none; leave it out")
-    if name.lower() in published.laws:
+    if is_law:
         if law != "auto":
             raise InputError(f"--law is for .csv files; {name} is one published law: leave it out")
         found = published.laws[name.lower()]
         about = f"{found.corpus}, {found.tokenizer}; {found.source}" + (f"; {found.note}" if found.note else "")
         return Laws(name, about, (SourceLaw(f"{found.title}: {found.law.formula}", found.law.variables, found),))
     if path.suffix.lower() == ".csv" or path.is_file():
-        made = report.fit_table(read_table(path), law=law)
+        made = report.fit_table(read_table(path, **reading), law=law)
         fit, what = made.fit, f"{made.fit.law.formula}, {made.fit.n_points} runs"
-        one = SourceLaw(what, fit.law.variables, fit, held=_held(made.table, fit.law.variables))
-        return Laws(name, f"a table of {fit.n_points} runs", (one,), made.table.loss_unit)
+        one = SourceLaw(what, fit.law.variables, fit, held=report.held_counts(made.table, fit.law.variables))
+        about = "; ".join([f"a table of {fit.n_points} runs", *report.about_reading(made.table)])
+        return Laws(name, about, (one,), made.table.loss_unit)
     raise InputError(
         f"{name!r} is neither a folder of run records nor a .csv file nor a published law, which are "
         + ", ".join(published.laws)
     )
-
-
-def _held(table: RunTable, variables: Sequence[str]) -> dict[str, float]:
-    """What a table holds fixed beside the law's variable: N, D, or their ratio."""
-    n, d = table.n_params, table.n_tokens
-    if n is None or d is None or len(variables) > 1:
-        return {}
-    name, values = {"N": ("D", d), "D": ("N", n), "C": ("D/N", d / n)}[variables[0]]
-    return {name: float(values.mean())} if values.max() <= (1 + SAME) * values.min() else {}
 
 
 def _folder(folder: Path, recipe: str | None) -> Laws:

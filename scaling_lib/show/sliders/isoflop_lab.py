@@ -154,7 +154,7 @@ class IsoFlopLab(Panel):
         for line in (*self._curves, self._minima, self._optima, self._line, self._far):
             line.set_data([], [])
         try:
-            self.found = isoflop(n.ravel(), c.ravel(), loss.ravel())
+            self.found = isoflop(n.ravel(), c.ravel(), loss.ravel(), window=np.inf)
         except InputError as error:
             self.found, self.error = None, float("nan")
             words = paragraph(f"<b>No exponent:</b> {error}")

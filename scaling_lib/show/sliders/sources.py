@@ -17,8 +17,6 @@ from scaling_lib.runs import Run
 from scaling_lib.show.grids import the_grid
 
 DRAWS = 200
-# The smallest and the largest N and D trained [Kaplan et al. 2020, section 1; Hoffmann et al. 2022, abstract].
-RANGES = {"kaplan": ((768.0, 1.5e9), (2.2e7, 2.3e10)), "chinchilla": ((7e7, 1.6e10), (5e9, 5e11))}
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,9 +100,8 @@ def published_source(name: str = "chinchilla-epoch", runs: RunTable | None = Non
     if name not in laws:
         raise InputError(f"no published law of N and D is called {name!r}; there are {', '.join(sorted(laws))}")
     law = laws[name]
-    kaplan = name.startswith("kaplan")
-    n_range, d_range = RANGES["kaplan" if kaplan else "chinchilla"]
-    counting = "without embeddings" if kaplan else "with embeddings"
+    n_range, d_range = law.fit_range["N"], law.fit_range["D"]
+    counting = "without embeddings" if name.startswith("kaplan") else "with embeddings"
     data = () if runs is None else (runs.get("N"), runs.get("D"), runs.loss)
     if runs is not None:
         n_range, d_range = ((float(x.min()), float(x.max())) for x in data[:2])
