@@ -24,7 +24,7 @@ from scaling_lib.fit.table import read_table
 from scaling_lib.runs import Run, check_poolable, find_run, read_runs
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
-GEMSTONES = Path(__file__).resolve().parents[1] / "fit" / "tables" / "gemstones.csv"
+GEMSTONES = Path(__file__).resolve().parents[1] / "fit" / "tables" / "runs" / "gemstones.csv"
 RATIO = 10.0  # the hero's budget over the dearest run for sale
 LEAST_FOR_SALE, LEAST_HEROES = 9, 2
 LIVE = "live"
