@@ -57,11 +57,13 @@ class Chart {
     let grid = "";
     for (const v of ticksOf(y, this.height / 45)) {
       grid += `M${this.left} ${this.py(v)}H${this.right}`;
-      this.put(`y${v}`, "text", { x: this.left - 6, y: this.py(v) + 4, "text-anchor": "end", class: "small" }, y.say(v));
+      const at = { x: this.left - 6, y: this.py(v) + 4, "text-anchor": "end", class: "small" };
+      this.put(`y${v}`, "text", at, y.say(v));
     }
     for (const v of ticksOf(x, (this.right - this.left) / 52)) {
       grid += `M${this.px(v)} ${this.top}V${this.bottom}`;
-      this.put(`x${v}`, "text", { x: this.px(v), y: this.bottom + 17, "text-anchor": "middle", class: "small" }, x.say(v));
+      const at = { x: this.px(v), y: this.bottom + 17, "text-anchor": "middle", class: "small" };
+      this.put(`x${v}`, "text", at, x.say(v));
     }
     this.put("grid", "path", { d: grid, class: "grid" });
     this.put("axis", "path", { d: `M${this.left} ${this.top}V${this.bottom}H${this.right}`, class: "axis" });
@@ -194,7 +196,8 @@ const explorer = {
       svg.addEventListener("pointerdown", (event) => { svg.setPointerCapture(event.pointerId); drag(event); });
       svg.addEventListener("pointermove", drag);
     }
-    explorer.sliders.C = slider("C", { log: true, say: scientific, moved: (c) => explorer.set(bestSplit(explorer.law.form, c)) });
+    const spend = (c) => explorer.set(bestSplit(explorer.law.form, c));
+    explorer.sliders.C = slider("C", { log: true, say: scientific, moved: spend });
     $("law").append(...DATA.laws.map((law, i) => make("option", { value: i }, law.title)));
     change("law", () => { explorer.home(Number($("law").value)); explorer.still(); });
     $("model").append(make("option", { value: "" }, "go to a known model …"),
@@ -232,7 +235,7 @@ const explorer = {
     $("law-about").textContent = law.about;
     $("C").closest("label").hidden = law.vars.length < 2 || !law.form;
     document.querySelector("#explorer .charts").classList.toggle("one", law.vars.length < 2);
-    const shown = [law.loss.length, law.loss.length && law.vars.length > 1, 1, 1, 1, law.hasBand, law.grid, law.canZoom || !law.grid];
+    const runs = law.loss.length, shown = [runs, runs && law.vars.length > 1, 1, 1, 1, law.hasBand, law.grid, 1];
     [...$("explorer-legend").children].forEach((item, i) => { item.hidden = !shown[i]; });
     for (const v of ["N", "D"]) {
       const own = law.vars.includes(v);
@@ -246,13 +249,13 @@ const explorer = {
         { scale: "linear", low: law.lossEnds[0], high: law.lossEnds[1], name: LOSS, say: plain });
       chart.span("range", ...law.range[v], "range");
       chart.dots("other", law.data[v], law.loss, "other");
-      let before = 0;
+      let before = -100, row = 0;
       for (const model of [...DATA.models].sort((a, b) => a[v] - b[v])) {
         const x = chart.px(model[v]);
         if (model[v] < low || model[v] > high) continue;
         chart.put(`m${model.name}`, "path", { d: `M${x} ${chart.top}V${chart.bottom}`, class: "model" });
-        const dx = before && x - before < 18 ? 13 : -4;
-        chart.put(`t${model.name}`, "text", { transform: `translate(${x + dx} ${chart.top + 4}) rotate(-90)`,
+        row = x - before < 16 ? 1 - row : 0; // where lines stand close, every other name stands lower
+        chart.put(`t${model.name}`, "text", { transform: `translate(${x - 4} ${chart.top + 4 + 98 * row}) rotate(-90)`,
           "text-anchor": "end", class: "small halo" }, model.name);
         before = x;
       }
@@ -419,10 +422,12 @@ const hand = {
   move() {
     const { data, left, right } = hand, high = Math.max(...data.x);
     for (const id of ["E", "h", "a"]) hand.sliders[id].show(state[id]);
-    const xs = geomspace(left.axisX.low, left.axisX.high, 90), ys = xs.map((x) => handLoss(data, state, x));
+    const xs = geomspace(left.axisX.low, left.axisX.high, 90);
     left.line("floor", [xs[0], xs.at(-1)], [state.E, state.E], "floor");
-    left.line("law", [...xs.filter((x) => x < high), high], [...ys.filter((_, i) => xs[i] < high), handLoss(data, state, high)], "law");
-    left.line("beyond", [high, ...xs.filter((x) => x > high)], [handLoss(data, state, high), ...ys.filter((_, i) => xs[i] > high)], "law dashed");
+    const part = (keep) => [...xs.filter(keep), high].sort((p, q) => p - q);
+    for (const [key, at, kind] of [["law", part((x) => x < high), "law"], ["beyond", part((x) => x > high), "law dashed"]]) {
+      left.line(key, at, at.map((x) => handLoss(data, state, x)), kind);
+    }
     left.dots("runs", data.x, data.loss, "near");
     const rest = data.loss.map((y, i) => 100 * Math.log(y / handLoss(data, state, data.x[i])));
     right.dots("rest", data.x, rest.map((r) => clamp(r, -MOST.residuals, MOST.residuals)), "rest");
@@ -434,7 +439,8 @@ const hand = {
       [`L = ${state.E.toFixed(3)} + ${amplitude} / ${v}`, ["sup", state.a.toFixed(3)],
        `. Typical residual ${(100 * Math.sqrt((2 * score) / data.x.length)).toFixed(2)}%. `,
        "Half the sum of squared log residuals: ", ["strong", digits(score, 3)], `, ${said}.`],
-      [`30 times beyond the largest run, at ${short(far)}, it says ${handLoss(data, state, far).toFixed(3)} nats per token.`],
+      [`30 times beyond the largest run, at ${short(far)}, it says ` +
+       `${handLoss(data, state, far).toFixed(3)} nats per token.`],
       [data.verdict]);
   },
 };
@@ -442,28 +448,31 @@ const hand = {
 // ---- the IsoFLOP lab
 
 const BUDGETS = [1e17, 1e18, 1e19, 1e20, 1e21], TARGET = 1e24, SIZES = 15;
+const power = (c) => c.toExponential(0).replace("e+", "e"); // 1e24
 const FLAGS = {
-  edge: "its lowest loss is at the smallest or largest size tried",
-  outside: "its minimum lies outside the sizes tried",
+  edge: "the lowest loss is at the smallest or largest size tried",
+  outside: "the minimum lies outside the sizes tried",
   flat: "no curvature beyond the noise",
 };
 
 const lab = {
   form: DATA.truth.form,
+  loss: (n, c) => FORMS[lab.form.name](lab.form.values, Math.log(n), Math.log(c / 6 / n)).loss,
   left: new Chart("parabolas", "Loss against size for five budgets, with parabolas"),
   right: new Chart("errors", "Error of the optimal tokens against compute"),
   sliders: {},
 
   build() {
     const options = [
-      ["w", { log: true, say: (v) => `${v.toFixed(1)}x` }, [2 ** 0.5, 32]], ["o", { say: (v) => signed(v, 2) }, [-3, 3]],
+      ["w", { log: true, say: (v) => `${v.toFixed(1)}x` }, [2 ** 0.5, 32]],
+      ["o", { say: (v) => signed(v, 2) }, [-3, 3]],
       ["g", { say: (v) => signed(v, 2) }, [-1, 1]], ["s", { say: (v) => `${v.toFixed(2)}%` }, [0, 1]],
     ];
     for (const [id, how, ends] of options) {
       lab.sliders[id] = slider(id, { ...how, moved: (v) => { state[id] = v; lab.move(); } });
       lab.sliders[id].limit(...ends);
     }
-    $("lab-legend").prepend(...BUDGETS.map((c, i) => make("li", {}, make("i", { class: `c${i}` }), `${c.toExponential(0).replace("e+", "e")} FLOPs`)));
+    $("lab-legend").prepend(...BUDGETS.map((c, i) => make("li", {}, make("i", { class: `c${i}` }), `${power(c)} FLOPs`)));
     press("draw", () => { state.draw += 1; if (!state.s) state.s = 0.3; lab.move(); });
     press("lab-reset", () => { lab.home(); lab.still(); });
   },
@@ -477,10 +486,10 @@ const lab = {
     const { left, right } = lab;
     for (const id of ["w", "o", "g", "s"]) state[id] = lab.sliders[id].clip(state[id]);
     lab.truth = [...BUDGETS, TARGET].map((c) => bestSplit(lab.form, c).N);
-    const losses = BUDGETS.map((c, i) => FORMS[lab.form.name](lab.form.values, Math.log(lab.truth[i]), Math.log(c / 6 / lab.truth[i])).loss);
+    const losses = BUDGETS.map((c, i) => lab.loss(lab.truth[i], c));
     left.frame({ scale: "log", low: lab.truth[0] / 60, high: lab.truth[4] * 60, name: NAMES.N, say: short },
       { scale: "linear", low: 0.93 * losses[4], high: 1.35 * losses[0], name: LOSS, say: plain });
-    right.frame({ scale: "log", low: 1e16, high: 1e25, name: "compute C (FLOPs)", say: (v) => v.toExponential(0).replace("e+", "e") },
+    right.frame({ scale: "log", low: 1e16, high: 1e25, name: "compute C (FLOPs)", say: power },
       { ...perCent, low: -MOST.errors, high: MOST.errors, name: "error of the optimal tokens D* (%)" });
     right.span("range", BUDGETS[0], BUDGETS[4], "range");
     right.put("zero", "path", { d: `M${right.left} ${right.py(0)}H${right.right}`, class: "zero" });
@@ -494,8 +503,7 @@ const lab = {
     const found = BUDGETS.map((c, i) => {
       const centre = truth[i] * 2 ** (state.o + state.g * (log10(c) - 19));
       const sizes = geomspace(centre / state.w, centre * state.w, SIZES);
-      const losses = sizes.map((n, k) => FORMS[form.name](form.values, Math.log(n), Math.log(c / 6 / n)).loss *
-        Math.exp((noise[i * SIZES + k] * state.s) / 100));
+      const losses = sizes.map((n, k) => lab.loss(n, c) * Math.exp((noise[i * SIZES + k] * state.s) / 100));
       left.dots(`runs${i}`, sizes, losses, `sizes b${i}`);
       return { sizes, ...parabola(sizes, losses) };
     });
@@ -511,17 +519,21 @@ const lab = {
     right.signs("optima", line ? good.map((i) => [BUDGETS[i], off(truth[i], found[i].n)]) : [], "★", "star halo");
     const n = line?.optimal(TARGET), error = 100 * (truth[5] / n - 1);
     right.signs("far", line ? [[TARGET, off(truth[5], n)]] : [], "◆", "diamond halo");
-    const doubtful = found.map((p, i) => [scientific(BUDGETS[i]), p.flag]).filter(([, flag]) => flag !== "ok")
-      .map(([c, flag]) => `at ${c} FLOPs ${FLAGS[flag]}`).join("; ");
+    const doubtful = Object.entries(FLAGS).map(([flag, why]) => [BUDGETS.filter((_, i) => found[i].flag === flag), why])
+      .filter(([some]) => some.length)
+      .map(([some, why]) => `at ${some.map(scientific).join(", ")} FLOPs ${why}`).join("; ");
     const [, , , alpha, beta] = form.values;
     if (!line) {
-      words("lab-words", [["strong", "No exponent:", "no"], ` ${good.length} of 5 budgets have a usable minimum, and 2 are needed. ${sentence(doubtful)} Widen the grid or move its centre.`]);
+      const few = `${good.length} of 5 budgets have a usable minimum, and 2 are needed.`;
+      const mend = "Widen the grid or move its centre.";
+      words("lab-words", [["strong", "No exponent:", "no"], ` ${few} ${sentence(doubtful)} ${mend}`]);
       return;
     }
     words("lab-words",
-      ["The parabolas find N* ~ C", ["sup", line.slope.toFixed(3)], "; the truth is C", ["sup", (beta / (alpha + beta)).toFixed(3)], "."],
-      [`At 1e24 FLOPs they say N* = ${short(n)} (${signed(100 * (n / truth[5] - 1), 1)}%) and D* = ${short(TARGET / 6 / n)} (`,
-       ["strong", `${signed(error, 1)}%`], `). Truth: ${DATA.truth.title}.`],
+      ["The parabolas find N* ~ C", ["sup", line.slope.toFixed(3)], "; the truth is C",
+       ["sup", (beta / (alpha + beta)).toFixed(3)], "."],
+      [`At 1e24 FLOPs they say N* = ${short(n)} (${signed(100 * (n / truth[5] - 1), 1)}%) and `,
+       `D* = ${short(TARGET / 6 / n)} (`, ["strong", `${signed(error, 1)}%`], `). Truth: ${DATA.truth.title}.`],
       [doubtful ? `Left out: ${doubtful}.` : "All five minima lie inside their grids."]);
   },
 };
@@ -556,14 +568,16 @@ function open_() {
 function fragment() {
   const names = { law: (i) => DATA.laws[i].key, ladder: (i) => DATA.hands[i].key, far: () => 1 };
   const short_ = (v) => (typeof v === "number" ? Number(v.toPrecision(6)) : v);
-  const parts = KEYS.filter((k) => state[k] !== HOME[k]).map((k) => [k, names[k] ? names[k](state[k]) : short_(state[k])]);
+  const written = (k) => (names[k] ? names[k](state[k]) : short_(state[k]));
+  const parts = KEYS.filter((k) => state[k] !== HOME[k]).map((k) => [k, written(k)]);
   return new URLSearchParams(parts).toString();
 }
 
 function share() {
   const at = `#${fragment()}`, file = location.pathname.split("/").pop();
   $("link").href = at;
-  $("frame").value = `<iframe src="${file}${at.length > 1 ? at : ""}" title="${document.title.replace(/["<&]/g, " ")}" ` +
+  const title = document.title.replace(/["<&]/g, " ");
+  $("frame").value = `<iframe src="${file}${at.length > 1 ? at : ""}" title="${title}" ` +
     'width="100%" height="900" loading="lazy" style="border: 0"></iframe>';
 }
 
