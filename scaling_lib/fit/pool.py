@@ -15,7 +15,8 @@
    on or die out, so a third of its square, the variance between nothing and that much either way, joins the
    variance. It is small inside the runs, and grows with the square of the distance beyond them.
 5. *Weights.* A form weighs exp(4 s), s the mean log score of its inflated predictive distributions on the hidden runs,
-   averaged over the cuts that all forms can bear: four cuts count as four observations, however many runs they hide. With no cut possible all forms weigh the same.
+   averaged over the cuts that all forms can bear: four cuts count as four observations, however many runs they hide.
+   With no cut possible all forms weigh the same.
 6. *Mixture.* At a target the pool's distribution of the log loss is the weighted mixture of Student's t distributions:
    of the law's mean, or with the noise of one more run at that size added. The prediction is its median, an interval
    its quantiles.
