@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from test_fit_estimate import epoch_table, sweep
 
@@ -247,6 +247,7 @@ def test_whatever_the_numbers_no_nan_and_no_warning(runs, objective, floor, targ
     spread=st.sampled_from([0.0, 0.1, 10.0]),
     grouped=st.booleans(),
 )
+@example(seed=0, n=5, law="over_training", objective="log_mse", spread=10.0, grouped=False)  # a kink in the law
 def test_joint_fits_of_anything_end_in_a_verdict(seed, n, law, objective, spread, grouped):
     rng = np.random.default_rng(seed)
     x, d, loss = np.exp(rng.uniform(0, 20, n)), np.exp(rng.uniform(0, 20, n)), np.exp(rng.normal(0, spread, n))

@@ -187,11 +187,15 @@ def bending(problem: Problem, theta: Array) -> Array:
     return 0.5 * (out + out.transpose(0, 2, 1))
 
 
-def _convex(matrix: Array, outer: Array) -> Array:
-    """The matrix (B, k, k) with its eigenvalues, in the scale of ``outer``, made positive: a way down from a saddle."""
+def _convex(inner: Array, bend: Array, outer: Array) -> Array:
+    """``inner + bend`` (B, k, k) with its eigenvalues, in the scale of ``outer``, made positive: a way off a saddle.
+
+    Where ``bend`` is larger than any smooth law's, its differences span a kink or an overflow, and are left out.
+    """
     scale = np.sqrt(np.maximum(np.einsum("bii->bi", outer), 1e-280))
     both = scale[:, :, None] * scale[:, None, :]
-    values, vectors = np.linalg.eigh(matrix / both)
+    smooth = (1e-8 * np.abs(bend) < both).all(axis=(1, 2))
+    values, vectors = np.linalg.eigh((inner + np.where(smooth[:, None, None], bend, 0.0)) / both)
     return (vectors * np.abs(values)[:, None, :]) @ vectors.transpose(0, 2, 1) * both
 
 
@@ -260,7 +264,7 @@ def _minimise(problem: Problem, start: Array, max_iter: int, tol: float) -> Solu
     for used in range(1, max_iter + 1):
         exact = problem.sharp and used > PATIENCE
         trial, slope = _step(
-            theta, grad, _convex(inner + bending(problem, theta), outer) if exact else inner, outer, lam, problem
+            theta, grad, _convex(inner, bending(problem, theta), outer) if exact else inner, outer, lam, problem
         )
         new_cost, new_grad, new_inner, new_outer = evaluate(problem, trial)
         better = (new_cost <= cost) & (slope >= 0.0)
