@@ -372,7 +372,7 @@ def _backtest(args: argparse.Namespace) -> int:
             raise InputError(f"--{next(iter(reading))} is for .csv files; leave it out")
         if args.hide is not None:
             raise InputError("of a folder of runs the largest size and the longest runs are hidden; leave --hide out")
-        print(the_grid(records(Path(args.source))).hold_out(args.law or "chinchilla").summary(20))
+        print(the_grid(records(Path(args.source))).hold_out(args.law or "auto").summary(20))
     else:
         table = read_table(Path(args.source), **reading)
         for line in about_reading(table):
