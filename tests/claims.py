@@ -239,7 +239,7 @@ def _timings() -> SimpleNamespace:
 def _flops() -> SimpleNamespace:
     """``flops.laptop``: training FLOPs of a sweep with shared steps once, as its README states them."""
     found = {}
-    for path in RESULTS.glob("*/README.md"):
+    for path in RESULTS.glob("[!.]*/README.md"):
         flops = re.search(r"([\d.]+e)\+(\d+) training FLOPs", path.read_text(encoding="utf-8"))
         assert flops, path
         found[_word(path.parent.name)] = "".join(flops.groups())

@@ -20,7 +20,7 @@ PROGRAMS = (
 
 def documents() -> list[Path]:
     """Every Markdown file that we wrote; the front page once, not by its second name."""
-    found = [p for folder in (".", "docs", "benchmarks", "results/*") for p in ROOT.glob(f"{folder}/*.md")]
+    found = [p for folder in (".", "docs", "benchmarks", "results/[!.]*") for p in ROOT.glob(f"{folder}/*.md")]
     return sorted(p for p in found if not p.is_symlink())
 
 
