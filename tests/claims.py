@@ -405,7 +405,7 @@ CLAIMS: dict[str, tuple[str, ...]] = {
     ),
     "docs/CURRENT_STATUS.md": (
         "stands our {quick_runs.v2_3x256_3000:.2f}, or {quick_runs.v2_3x256_6000:.2f} after twice the steps",
-        f"the same law errs by {SHORT}, a straight line by {SHORT_LINE}",
+        f"the same pool of laws errs by {SHORT}, a straight line by {SHORT_LINE}",
         "{six:.1%} for the same six sizes in windows of 128",
         f"errs by {HELD_OUT} on its held-out cells. The aim was 2%, and a straight line errs by {LINE}",
         "held {coverage.hidden_1.held} of {coverage.hidden_1.trials} times close to the fit",

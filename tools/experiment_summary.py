@@ -141,7 +141,7 @@ def _held_out(digests: Mapping[str, Digest]) -> Iterator[tuple[str, ...]]:
         "sweep",
         "recipe",
         "hidden runs",
-        "mean error of the joint law",
+        "mean error of the pooled joint laws",
         "of a straight line",
         "of the nearest run",
         "inside the 90% interval",
