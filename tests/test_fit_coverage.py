@@ -71,12 +71,19 @@ def test_shares_are_counted_against_the_right_truth() -> None:
 
 @pytest.mark.slow
 def test_nominal_intervals_hold_and_ignored_clusters_break_them() -> None:
-    """At 90% and 80 draws the share lies above 77.5% but for one study in a thousand."""
-    told, ignored = (coverage(CURVES, 80, use_groups=told) for told in (True, False))
+    """At 90% and 80 draws the share lies above 77.5% but for one study in a thousand.
+
+    Far beyond the runs the ignored clusters do not show in the law's interval: the sizes' common errors look like a
+    bend of the law, for which the interval is widened. They show where there is no such allowance: in the floor, and
+    in the width at the largest size.
+    """
+    assert coverage(CURVES, 80).mean_held.share > 0.775
+    told, ignored = (coverage(CURVES, 80, beyond=1.0, use_groups=told) for told in (True, False))
     assert told.floor_held.share > 0.775
     assert told.mean_held.share > 0.775
     assert ignored.floor_held.share < 0.65
-    assert ignored.mean_held.share < 0.65
+    assert ignored.mean_held.share < told.mean_held.share
+    assert np.median(ignored.mean_high - ignored.mean_low) < 0.6 * np.median(told.mean_high - told.mean_low)
 
 
 def test_draws_are_refused_that_are_none() -> None:

@@ -47,7 +47,8 @@ def wsd(steps: int) -> RunConfig:
 
 
 def plan_of(*cells: RunConfig, workers: int = 1) -> Plan:
-    return make_plan(cells, Options(device="cpu", workers=workers))
+    # Exact, so that a record can be held against a model trained alone, bit for bit.
+    return make_plan(cells, Options(device="cpu", dtype="float32", compile=False, workers=workers))
 
 
 FOUR = [cell(d) for d in (8, 16, 24)] + [cell(steps=30)]
