@@ -9,7 +9,7 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import stdtrit
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit import published
+from scaling_lib.fit import allocate, published
 from scaling_lib.fit.allocate import (
     compute_optimal,
     data_constrained,
@@ -127,6 +127,16 @@ def test_a_pooled_fit_draws_on_all_its_forms():
         assert best.loss_interval == pytest.approx(fit.interval(best.n_params, best.n_tokens))
         held += best.n_interval[0] <= truth.n_params <= best.n_interval[1]
     assert held >= 16
+
+
+@pytest.mark.filterwarnings("error")
+def test_where_many_draws_of_a_pool_have_no_optimum_the_end_is_zero_or_infinite(monkeypatch):
+    drawn = np.concatenate([np.full(30, -np.inf), np.linspace(15.0, 18.0, 70)])[:, None]
+    monkeypatch.setattr(allocate, "pooled_draws", lambda *_: drawn)
+    best = compute_optimal(simulated(law="pool"), 1e22, judge=False)
+    assert best.n_interval[0] == 0.0
+    assert best.d_interval[1] == np.inf
+    assert np.log(best.n_interval[1]) == pytest.approx(np.quantile(drawn, 0.95), abs=0.05)
 
 
 def test_a_pool_finds_the_optimum_of_a_form_that_is_not_the_named_one():

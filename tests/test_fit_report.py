@@ -173,7 +173,7 @@ RUN = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(
     st.lists(RUN, min_size=1, max_size=12),
     st.sampled_from(["auto", "chinchilla", "power_n", "power_d", "power_c", "kaplan"]),

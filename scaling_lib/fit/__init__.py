@@ -27,7 +27,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "compare_laws": "compare",
         "compare_with_joint": "isoflops",
         "compute_optimal": "allocate",
-        "difference": "differences",
         "data_constrained": "allocate",
         "envelope": "isoflops",
         "error_by_span": "backtests",
