@@ -20,5 +20,5 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "shipped": "runs",
         "write_run": "runs",
     },
-    ("counting", "fit", "lm", "runs", "show", "sweep"),
+    ("counting", "fit", "lab", "lm", "runs", "show", "sweep"),
 )

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from scaling_lib import __version__
 from scaling_lib.cli_compare import compare_command, compare_options
 from scaling_lib.cli_doctor import doctor_command
+from scaling_lib.cli_lab import lab_command, lab_options, next_command, next_options, noise_command, noise_options
 from scaling_lib.cli_predict import predict_command, predict_options
 from scaling_lib.cli_shared import (
     ended_like_ctrl_c,
@@ -134,7 +135,8 @@ def _parser() -> argparse.ArgumentParser:
     figures.add_argument("--out", type=Path, metavar="DIR", help="where to (default: figures/NAME of the folder)")
     figures.add_argument(
         "--target", default="blog",
-        help="blog, slides (16:9, large letters), paper, or pptx: an editable talk of all the folders (default: blog)",
+        help="blog, slides (16:9, large letters), paper, pptx: an editable talk of all the folders, or html: a page "
+        "with sliders that needs no server, of published laws too: figures published --target html (default: blog)",
     )  # fmt: skip
     figures.add_argument("--format", default="png", help="png, svg, pdf; several with commas (default: png)")
     fit = command("fit", _fit, "Fit a law to a CSV table (columns N, D or C, loss) or a folder of run records.")
@@ -172,6 +174,9 @@ def _parser() -> argparse.ArgumentParser:
     compare_options(
         command("compare", compare_command, "Compare a quick look with a real sweep, or the recipes of one folder.")
     )
+    next_options(command("next", next_command, "Which runs to train next for a target and a budget."))
+    lab_options(command("lab", lab_command, "A game: spend a budget, seal a prediction of a large run, find out."))
+    noise_options(command("noise", noise_command, "Are two recipes different? From runs that repeat with other seeds."))
     packing = command("pack", _pack, "Put the records of a folder into one file, runs.jsonl, with one record a line.")
     packing.add_argument("folder", type=Path, nargs="+", help="such as results/laptop; a sweep may go on there later")
     doctor = command("doctor", doctor_command, "Look at this machine: versions, speed, disk, and what will run here.")
@@ -203,6 +208,16 @@ def _figures(args: argparse.Namespace) -> int:
     for name in own:
         if own.count(name) > 1 and args.target != "pptx":
             raise InputError(f"two folders are named {name}, and their figures would share one: draw them one by one")
+    if args.target == "html":
+        from scaling_lib.show import page
+
+        if formats != ["png"]:
+            raise InputError("--format is for pictures, and --target html makes a page: leave --format out")
+        for folder, name in zip(args.folder, own, strict=True):
+            is_published = folder == Path("published") and not folder.is_dir()
+            text = page.published_page() if is_published else page.runs_page(records(folder), name)
+            print(page.save_page(text, (args.out or Path("figures") / name) / f"{name}.html"))
+        return 0
     sweeps = {folder: records(folder) for folder in args.folder}
     if args.target == "pptx":
         from scaling_lib.show.slides import save_talk
@@ -357,7 +372,7 @@ def _backtest(args: argparse.Namespace) -> int:
             raise InputError(f"--{next(iter(reading))} is for .csv files; leave it out")
         if args.hide is not None:
             raise InputError("of a folder of runs the largest size and the longest runs are hidden; leave --hide out")
-        print(the_grid(records(Path(args.source))).hold_out(args.law or "chinchilla").summary(20))
+        print(the_grid(records(Path(args.source))).hold_out(args.law or "auto").summary(20))
     else:
         table = read_table(Path(args.source), **reading)
         for line in about_reading(table):

@@ -43,11 +43,11 @@ def test_what_is_committed_is_what_the_records_give() -> None:
 
 
 def test_every_committed_sweep_says_what_it_is() -> None:
-    for folder in (p for p in RESULTS.iterdir() if p.is_dir()):
+    for folder in (p for p in RESULTS.glob("[!.]*") if p.is_dir()):
         text = (folder / "README.md").read_text()
         for word in ("python -m scaling_lib", "training FLOPs", "fingerprint", "cores"):
             assert word in text, f"{folder.name}: {word}"
-        assert text.count("\n") <= 25
+        assert text.count("\n") <= 40
     records = [p for p in RESULTS.rglob("*") if p.is_file() and not any(part.startswith(".") for part in p.parts[-2:])]
     assert sum(p.stat().st_size for p in records) < 5e6
 

@@ -59,7 +59,7 @@ def test_only_the_cheap_runs_are_shown_and_the_largest_is_asked_for(grid: Grid, 
     exercise = set_exercise(grid, budget_for(grid, 9))
     assert len(exercise.known) == 9
     assert exercise.known.get("C").max() < exercise.budget
-    assert exercise.target == (24 * 128**2 + 5 * 128, 800 * 1024, grid.table.get("C").max())
+    assert exercise.target == (24 * 128**2 + 6 * 128, 800 * 1024, grid.table.get("C").max())
     assert exercise.beyond == pytest.approx(exercise.target[2] / exercise.known.get("C").max())
     text = exercise_text(exercise)
     assert len(text.splitlines()) == 11

@@ -9,7 +9,7 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import stdtrit
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit import published
+from scaling_lib.fit import allocate, published
 from scaling_lib.fit.allocate import (
     compute_optimal,
     data_constrained,
@@ -127,18 +127,26 @@ def test_a_pooled_fit_draws_on_all_its_forms():
         assert best.loss_interval == pytest.approx(fit.interval(best.n_params, best.n_tokens))
         held += best.n_interval[0] <= truth.n_params <= best.n_interval[1]
     assert held >= 16
-    bent = power_mean_runs()
-    alone, pooled = (fit_joint(*bent, law=law) for law in ("chinchilla", "pool"))
-    widths = [np.diff(np.log(compute_optimal(f, 1e23, judge=False).n_interval))[0] for f in (alone, pooled)]
-    assert widths[1] > widths[0]
 
 
-def power_mean_runs():
-    """N, D and losses of 40 runs of a law in which the two shortfalls combine nearly as a maximum (q = 3)."""
+@pytest.mark.filterwarnings("error")
+def test_where_many_draws_of_a_pool_have_no_optimum_the_end_is_zero_or_infinite(monkeypatch):
+    drawn = np.concatenate([np.full(30, -np.inf), np.linspace(15.0, 18.0, 70)])[:, None]
+    monkeypatch.setattr(allocate, "pooled_draws", lambda *_: drawn)
+    best = compute_optimal(simulated(law="pool"), 1e22, judge=False)
+    assert best.n_interval[0] == 0.0
+    assert best.d_interval[1] == np.inf
+    assert np.log(best.n_interval[1]) == pytest.approx(np.quantile(drawn, 0.95), abs=0.05)
+
+
+def test_a_pool_finds_the_optimum_of_a_form_that_is_not_the_named_one():
+    """40 runs of a law in which the two shortfalls combine nearly as a maximum (q = 3)."""
     n, d = (a.ravel() for a in np.meshgrid(np.geomspace(1e7, 1e9, 8), np.geomspace(2e8, 2e10, 5)))
-    law = get_law("power_mean")
-    clean = law.value(np.array([1.7, 400.0, 1500.0, 0.34, 0.36, 3.0]), n, d)
-    return n, d, clean * np.exp(0.002 * np.random.default_rng(0).standard_normal(40))
+    params = {"E": 1.7, "A": 400.0, "B": 1500.0, "alpha": 0.34, "beta": 0.36, "q": 3.0}
+    law = dataclasses.replace(EPOCH, law=get_law("power_mean"), params=params, cov=None)
+    loss = law.predict(n, d) * np.exp(0.002 * np.random.default_rng(0).standard_normal(40))
+    low, high = compute_optimal(fit_joint(n, d, loss), 1e22, judge=False).n_interval
+    assert low < compute_optimal(law, 1e22).n_params < high < 3 * low
 
 
 def test_the_interval_ends_where_a_constrained_fit_objects():

@@ -242,7 +242,7 @@ def test_whatever_the_numbers_no_nan_and_no_warning(runs, objective, floor, targ
 @given(
     seed=st.integers(0, 10_000),
     n=st.integers(1, 9),
-    law=st.sampled_from(["chinchilla", "kaplan", "over_training"]),
+    law=st.sampled_from(["pool", "chinchilla", "kaplan", "over_training"]),
     objective=st.sampled_from(["log_mse", "huber"]),
     spread=st.sampled_from([0.0, 0.1, 10.0]),
     grouped=st.booleans(),

@@ -40,6 +40,7 @@ NOT_RUN = {
     r"python benchmarks/\w+\.py.*": "measures for minutes",
     r"python -m (pytest|ruff|mypy|jupyter) .*": "what .ci/run does",
     r"\.ci/run": "runs this test",
+    r"python tools/\w+\.py": "writes what the documents quote; test_experiment_summary runs it",
     r"voila .*": "a server; test_browser starts it",
 }
 # Too long for a test that everybody runs: parsed always, run among the slow tests.
@@ -97,11 +98,13 @@ def run_library(argv: list[str], long: bool) -> None:
         assert not end.value.code
         return
     args = parse(argv)
+    if argv[0] == "lab":
+        return  # each step of a game needs those before it: test_cli_lab plays one
     for folder in [getattr(args, "folder", []), getattr(args, "folders", [])]:
         for path in folder if isinstance(folder, list) else [folder]:
             assert path.is_dir(), f"{path} is no folder"
-    if argv[0] in RUNS_LONG and not long:
-        return
+    if (argv[0] in RUNS_LONG and not long) or argv[:2] == ["backtest", "--all"]:
+        return  # the back-test of every table at hand takes minutes
     if argv[0] in ("plan", "run") and (args.engine != "local" or "hub:" in (args.corpus or "")):
         return  # wants a cluster, or the network
     if argv[0] == "run" and "--dry-run" not in argv:
@@ -249,7 +252,8 @@ def test_what_a_document_shows_is_what_is_printed(
 # Paths that a reader makes, and names that are patterns.
 MADE = {
     "runs/demo", "runs/quick", "runs/try", "runs/MODE", "my_book.txt", "my_runs.csv", "my_grid.csv", "figures/paper",
-    "shared/laptop", "timings.csv", ".venv/bin/activate", ".venv/install.log", "owner/name", "/path/to/python",
+    "runs/lab/ledger.json", "shared/laptop", "timings.csv",
+    ".venv/bin/activate", ".venv/install.log", "owner/name", "/path/to/python",
 }  # fmt: skip
 LOOKS_LIKE_A_PATH = re.compile(r"\.?[\w-]+(/[\w.-]+)+/?|[\w-]+\.(py|md|sh|json|yml|toml|txt|ipynb|csv|cff)")
 

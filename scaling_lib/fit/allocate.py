@@ -255,7 +255,8 @@ def _allocate(
         if mixed is None:
             low, high = optimum_interval(fit, u[0], edge[0], budget, unique, level)
         else:
-            low, high = np.quantile(pooled_draws(mixed, budget, draws, seed), tails, axis=0)
+            drawn = pooled_draws(mixed, budget, draws, seed)
+            low, high = np.quantile(drawn, tails, axis=0, method="inverted_cdf")  # between infinities lies no number
         bounds = {"n": (np.exp(low), np.exp(high)), "d": (np.exp(budget - high), np.exp(budget - low))}
         bounds["loss"] = fit.interval(*((n, d) if unique is None else (n, d, np.full(n.size, unique))), level=level)
     elif sample is not None:

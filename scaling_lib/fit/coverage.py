@@ -136,6 +136,7 @@ def coverage(
     beyond: float = 30.0,
     level: float = 0.9,
     use_groups: bool = True,
+    law: str = "pool",
     seed: int = 0,
 ) -> Coverage:
     """Draw, fit and ask ``draws`` times, with the package's defaults.
@@ -145,6 +146,7 @@ def coverage(
     ladder : the truth, the design and the noise.
     beyond : the target lies so many times beyond the largest size.
     use_groups : whether the fit is told which runs share noise; False is the classic mistake.
+    law : "pool" or "power", as `fit_power_law` takes it.
 
     Raises
     ------
@@ -159,7 +161,7 @@ def coverage(
     rows = np.empty((draws, 8))
     for row in rows:
         sweep = ladder.draw(rng)
-        fit = fit_power_law(ladder.n, sweep, groups=ladder.groups if use_groups else None)
+        fit = fit_power_law(ladder.n, sweep, groups=ladder.groups if use_groups else None, law=law)
         row[0] = fit.params["E"]
         row[1:3] = fit.parameter_interval("E", level=level)
         row[3:5] = fit.interval(target, level=level)

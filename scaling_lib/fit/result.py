@@ -76,11 +76,11 @@ class FitResult(Fitted):
     @cached_property
     def standing(self) -> verdict.Standing:
         """What the verdict says wherever the fit is used."""
-        return verdict.standing(self, self.pool)
+        return verdict.standing(self, lambda: self.pool)
 
     def verdict(self, *target: Any) -> Verdict:
         """Whether a prediction at the target may be believed; without one, within the range of the data."""
-        return verdict.judge(self, self.pool, self.standing, *target)
+        return verdict.judge(self, lambda: self.pool, self.standing, *target)
 
     def summary(self, *target: Any) -> str:
         """The checklist of "(Mis)fitting" (2025) as text; with a target, its prediction and verdict too."""

@@ -56,7 +56,7 @@ class Score:
 
 def tables() -> dict[str, RunTable]:
     """The shipped tables of runs, and those of the folder that the variable SCALING_LIB_DATA names, by name."""
-    folder = Path(__file__).parent / "tables"
+    folder = Path(__file__).parent / "tables" / "runs"
     out = {"cerebras": published.cerebras_gpt(), "pythia": published.pythia()}
     out |= {name: read_table(folder / f"{name}.csv") for name in SHIPPED}
     data = os.environ.get("SCALING_LIB_DATA")

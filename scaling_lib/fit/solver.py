@@ -199,6 +199,14 @@ def _convex(inner: Array, bend: Array, outer: Array) -> Array:
     return (vectors * np.abs(values)[:, None, :]) @ vectors.transpose(0, 2, 1) * both
 
 
+def _solve(system: Array, right: Array) -> Array:
+    """Solutions (B, k) of symmetric systems (B, k, k); the shortest ones where a member's is singular."""
+    try:
+        return np.asarray(np.linalg.solve(system, right[:, :, None])[:, :, 0])
+    except np.linalg.LinAlgError:
+        return np.asarray((np.linalg.pinv(system, hermitian=True) @ right[:, :, None])[:, :, 0])
+
+
 def _step(theta: Array, grad: Array, inner: Array, outer: Array, lam: Array, problem: Problem) -> tuple[Array, Array]:
     """Trial point (B, k) inside the bounds, and the decrease of the objective its slope promises (B,).
 
@@ -214,7 +222,7 @@ def _step(theta: Array, grad: Array, inner: Array, outer: Array, lam: Array, pro
     system = inner * both + lam[:, None, None] * (outer * both)
     i = np.arange(k)
     system[:, i, i] += lam[:, None] + 1e-14 + held
-    move = -scale * np.linalg.solve(system, (grad * keep)[:, :, None])[:, :, 0]
+    move = -scale * _solve(system, grad * keep)
     goal = theta + np.where(held, 0.0, move)
     cut = (goal < problem.lower) | (goal > problem.upper)
     if cut.any():  # what meets a bound goes to it, and the others take their best step given that
@@ -224,7 +232,7 @@ def _step(theta: Array, grad: Array, inner: Array, outer: Array, lam: Array, pro
         rest = np.where(cut[b], 0.0, 1.0)
         small = system[b] * rest[:, :, None] * rest[:, None, :]
         small[:, i, i] += 1.0 - rest
-        move[b] = scale[b] * (there - np.linalg.solve(small, (push * rest)[:, :, None])[:, :, 0])
+        move[b] = scale[b] * (there - _solve(small, push * rest))
     move *= np.minimum(1.0, LEAP / np.maximum(np.abs(move).max(axis=1), 1e-300))[:, None]
     trial = np.clip(theta + np.where(held, 0.0, move), problem.lower, problem.upper)
     return trial, -np.sum(grad * (trial - theta), axis=1)

@@ -7,6 +7,7 @@ does the target lie where they speak (`not identifiable`)? What else is doubtful
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,19 +66,19 @@ class Standing:
     doubts: tuple[str, ...]
 
 
-def standing(fit: Fitted, pool: Pool | None) -> Standing:
-    """What a fit's verdict says whatever the target."""
+def standing(fit: Fitted, forms: Callable[[], Pool | None]) -> Standing:
+    """What a fit's verdict says whatever the target; ``forms`` pools them, which a refusal does not need."""
     few = _too_few(fit)
     flat = _turn(fit) or ("" if few else _no_trend(fit))
     if flat:
         return Standing(flat, (), ())
     refusals = [*few, *_design(fit)]
     if fit.misfit.absurd and not fit.pooled:
-        refusals.append(f"{_bends(fit)}: these runs follow another form{_better(fit, pool)}")
-    return Standing("", tuple(refusals), () if few else tuple(_doubts(fit, pool)))
+        refusals.append(f"{_bends(fit)}: these runs follow another form{_better(fit, forms())}")
+    return Standing("", tuple(refusals), () if refusals else tuple(_doubts(fit, forms())))
 
 
-def judge(fit: Fitted, pool: Pool | None, stands: Standing, *target: Any) -> Verdict:
+def judge(fit: Fitted, forms: Callable[[], Pool | None], stands: Standing, *target: Any) -> Verdict:
     """The verdict at a target (for arrays the worst of them), or at the largest run without one."""
     points = _points(fit, target)
     if stands.flat:
@@ -86,12 +87,13 @@ def judge(fit: Fitted, pool: Pool | None, stands: Standing, *target: Any) -> Ver
         return Verdict("supported", ())
     far, doubts = _distance(fit, points)
     refusals = [*stands.refusals, *far]
+    pool = forms() if fit.pooled and not refusals else None
     if not refusals:
         refusals, wide = _width(fit, pool, points)
         doubts += wide
     if refusals:
         return Verdict("not identifiable", tuple(refusals))
-    if fit.pooled and pool is not None:
+    if pool is not None:
         doubts += _apart(pool, points)
     doubts += stands.doubts
     return Verdict("weak" if doubts else "supported", tuple(doubts))
@@ -284,7 +286,7 @@ def _distance(fit: Fitted, points: tuple[Array, ...]) -> tuple[list[str], list[s
 
 def _width(fit: Fitted, pool: Pool | None, points: tuple[Array, ...]) -> tuple[list[str], list[str]]:
     """Refusals and doubts that come from the interval at the target."""
-    if fit.pooled and pool is not None:
+    if pool is not None:
         low, high = pool.interval(points, 0.9, "mean")
         centre = pool.predict(points)
     else:

@@ -50,11 +50,11 @@ class Grid:
 
     @cached_property
     def held_out(self) -> BacktestResult:
-        """``hold_out`` with Chinchilla's law."""
+        """``hold_out`` with several forms pooled."""
         return self.hold_out()
 
-    def hold_out(self, law: str = "chinchilla") -> BacktestResult:
-        """A joint law on all but the largest size and the longest runs, and its predictions of those."""
+    def hold_out(self, law: str = "auto") -> BacktestResult:
+        """Predict the largest size and the longest runs from the others: by pooled forms, or by one by its name."""
         t = self.table
         assert t.n_params is not None
         assert t.n_tokens is not None

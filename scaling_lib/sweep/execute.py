@@ -201,7 +201,7 @@ def run_job(
     from scaling_lib.lm.train import Progress, train
 
     group = group or ALONE
-    corpus = _corpus(job.cells[0])
+    corpus = corpus_of(job.cells[0])
     if corpus.fingerprint != fingerprint:  # python-env on a machine with other packages
         why = f"{corpus.name} is another text on {socket.gethostname()}: same packages everywhere, or text:PATH"
         return [Outcome(run_id(cell, fingerprint), "failed", why) for cell in job.cells]
@@ -266,7 +266,8 @@ def _load(spec: str, vocab_size: int) -> Corpus:
     return load_corpus(spec, vocab_size)
 
 
-def _corpus(cell: RunConfig) -> Corpus:
+def corpus_of(cell: RunConfig) -> Corpus:
+    """The corpus a run is trained on, loaded once in a process."""
     return _load(cell.corpus, cell.model.vocab_size)
 
 
