@@ -8,8 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from scaling_lib.cli_predict import plain
 from scaling_lib.cli_shared import positive, records, say
 from scaling_lib.errors import InputError
@@ -108,6 +106,8 @@ def _advise(lab: Lab, names: list[str]) -> str:
 
 def _table(advice: Advice, unit: str, names: list[str] | None = None) -> str:
     """The advice run by run, with the half-width that is expected after each."""
+    import numpy as np
+
     lines = [f"half-width of the 90% interval at the target now: {100 * advice.width[0]:.3g}% of the loss"]
     lines.append(f"{'run':>16} {'N':>9} {'D':>9} {unit:>9} {'in all':>9} {'half-width then':>16}")
     for i, total in enumerate(np.cumsum(advice.cost)):
@@ -134,6 +134,8 @@ def next_options(parser: argparse.ArgumentParser) -> None:
 
 def next_command(args: argparse.Namespace) -> int:
     """``next``: which runs to train next, for a target and a budget; a figure of width against cost."""
+    import numpy as np
+
     from scaling_lib.fit.design import Outlook, candidate_grid
     from scaling_lib.fit.estimate import fit_joint
     from scaling_lib.fit.table import read_table
@@ -169,6 +171,8 @@ def next_command(args: argparse.Namespace) -> int:
 
 def _draw(outlook: Outlook, advice: Advice, out: Path) -> Path:
     """The frontier of width against cost, with the way to it and two other ways to spend the same."""
+    import numpy as np
+
     from scaling_lib.show import export
     from scaling_lib.show.figures import Named
 
@@ -231,6 +235,8 @@ def noise_command(args: argparse.Namespace) -> int:
 
 
 def _replicates(args: argparse.Namespace) -> tuple[Replicates, Replicates, tuple[str, str]]:
+    import numpy as np
+
     from scaling_lib.fit.seeds import Replicates
     from scaling_lib.fit.table import read_table
 
@@ -274,6 +280,8 @@ def _of_recipe(folder: Path, recipe: str | None) -> list[Any]:
 def _contrast_table(
     found: tuple[Contrast, ...], names: tuple[str, str], paired: bool, level: float, detect: float | None
 ) -> str:
+    import numpy as np
+
     wanted = "as measured" if detect is None else f"of {detect:g}%"
     lines = [
         f"{names[1]} against {names[0]}, {'paired by seed' if paired else 'not paired'}; {level:.0%} intervals",
