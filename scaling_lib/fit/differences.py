@@ -10,7 +10,7 @@ from scipy.special import stdtr, stdtrit
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit import check
-from scaling_lib.fit.intervals import check_level
+from scaling_lib.fit.check import check_level
 
 
 @dataclass(frozen=True)
