@@ -16,6 +16,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "FitResult": "result",
         "IsoFlopResult": "isoflops",
         "Advice": "design",
+        "Difference": "differences",
+        "difference": "differences",
         "LAWS": "laws",
         "Law": "laws",
         "PublishedLaw": "published",

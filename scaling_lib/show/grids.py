@@ -164,10 +164,10 @@ def plot_grid(grid: Grid, variable: str = "D", axes: Axes | None = None) -> Axes
     return axes
 
 
-def plot_held_out(grid: Grid, axes: Axes | None = None) -> Axes:
-    """Draw the held-out cells: predicted against observed loss, with the 90% interval of a new run."""
+def plot_held_out(grid: Grid, axes: Axes | None = None, law: str = "auto") -> Axes:
+    """Draw the held-out cells by ``hold_out(law)``: predicted against observed loss, with a new run's 90% interval."""
     axes = axes or new_axes()
-    b = grid.held_out
+    b = grid.hold_out(law)
     low, high = b.predicted - b.low, b.high - b.predicted
     for held, word, (colour, marker) in ((True, "held", look(0)), (False, "missed", look(1))):
         which = b.covered == held
