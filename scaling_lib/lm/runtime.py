@@ -20,9 +20,9 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "bfloat16")
 # Below some ten thousand parameters, casting to bf16 and back costs what the products save.
 BF16_PAYS_FROM_PARAMS = 50_000
-# A compiled step is 1.3 to 1.5 times as fast (benchmarks/RESULTS.md); compiling takes 10 to 25 seconds a shape, less
-# where an earlier process has left its work in the compiler's cache. A rough rate that no small model reaches: half a
-# minute by it is a minute and more in truth.
+# A compiled step was 1.1 to 1.5 times as fast on busy machines, by size; `benchmarks/bench_training.py --part small`
+# measures it. Compiling takes 10 to 30 seconds a shape, less where an earlier process has left its work in the
+# compiler's cache. The seconds are by a rough rate that no small model reaches: a minute and more in truth.
 COMPILE_PAYS_FROM_SECONDS = 30
 USABLE_MEMORY = 0.8  # of a device's, by the estimate of counting.training_bytes
 ROUGH_FLOPS_PER_SECOND = {"cpu": 1e11, "cuda": 1e14, "mps": 2e12}

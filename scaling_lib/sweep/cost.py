@@ -18,7 +18,7 @@ from scaling_lib.sweep.plan import Phase, Plan, make_plan
 from scaling_lib.words import counted
 
 COMPILING_SECONDS = 15.0  # of a run whose step is compiled; the first of a process takes longer
-COMPILED_SPEED = 1.3  # of a compiled step against the eager one that is timed (benchmarks/RESULTS.md)
+COMPILED_SPEED = 1.3  # of a compiled step against the eager one that is timed; not yet measured on a quiet machine
 STARTING_SECONDS = 6.0  # a worker process: torch loaded, the corpus opened
 
 

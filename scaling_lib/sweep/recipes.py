@@ -125,8 +125,8 @@ class Mode:
 
 _DEMO_SHAPES = ((2, 1, 16), (2, 1, 24), (2, 2, 32), (2, 3, 48), (2, 4, 64))
 _LAPTOP_SHAPES = ((2, 2, 32), (2, 3, 48), (2, 4, 64), (3, 5, 80), (4, 6, 96), (4, 7, 112), (5, 8, 128), (6, 7, 168))
-# Eight windows a step, not sixteen: with twice the steps a model learns to copy from its context below the smallest
-# token count of the grid, not inside it (results/lr-study).
+# Eight windows a step, not sixteen: at 2x64 the gains of the doublings fall more evenly so, one seed
+# (results/lr-study/design.csv).
 _LAPTOP_WINDOWS = (128, 8)
 _LAPTOP_STEPS = tuple(2**k * 1_000_000 // 1024 for k in range(5))  # 1M to 16M tokens
 _LARGE_SHAPES = (
