@@ -296,7 +296,7 @@ def test_two_processes_on_one_lab_do_not_double_spend(lab: Lab) -> None:
     two = [start(lab.path.parent, way) for way in ("up", "down")]
     said = [name for p in two for name in p.communicate(timeout=300)[0].split()[1:]]
     bought = [name for e in lab.entries if e["kind"] == "buy" for name in e["runs"]]
-    assert sorted(said) == sorted(bought)
+    assert set(said) == set(bought)  # what one has paid and not yet received is delivered to the other for nothing
     assert len(set(bought)) == len(bought)
     assert 0.5 * lab.budget < lab.spent == pytest.approx(lab.price(bought))
     assert lab.spent <= lab.budget

@@ -5,7 +5,6 @@ nbval compares outputs that are there. A notebook whose outputs were cleared pas
 
 from __future__ import annotations
 
-import ast
 import copy
 import json
 import re
@@ -17,15 +16,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-MOST_LINES = 25
+MOST_LINES, MOST_WORDS, LEAST_CODE = 25, 1900, 90
 UNCOMPARED = {"nbval-ignore-output", "nbval-skip"}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 SKELETON = (
     (r"^# \d+\. .+", "a numbered title"),
-    (r"^\*\*The one question\.\*\*", "**The one question.**"),
+    (r"^# .+\n\n\*\*[\"“].+\?.*[\"”]\*\*", "a question below its title, in bold and in quotes"),
     (r"^\*\*Before you start\.\*\*", "**Before you start.**"),
     (r"Run time: ", "its run time"),
     (r"^## You will learn\n\n- .+\n- .+\n- ", "## You will learn, with three points"),
+    (r"^## Words\n", "## Words, its glossary"),
     (r"\*Predict first[:.*]", "*Predict first:*"),
     (r"^\*\*What we see\.\*\*", "**What we see.**"),
     (r"^## Limits\n", "## Limits"),
@@ -35,7 +35,7 @@ SKELETON = (
     (r"<details><summary>Answer</summary>", "folded answers"),
     (r"^## Next\n", "## Next"),
 )
-ORDER = ("You will learn", "Limits", "Take away", "Exercises", "Next")
+ORDER = ("You will learn", "Words", "Limits", "Take away", "Exercises", "Next")
 # Units as we spell them: FLOP and FLOPs (and IsoFLOP, TFLOP/s), nats per token, tokens per parameter.
 MISSPELT = (
     r"\b\w*(?:flop|Flop)s?\b",
@@ -79,11 +79,6 @@ def printed(cell: Cell) -> str:
         if not any(kind.startswith("image/") for kind in output.get("data", {})):
             parts.append(output.get("data", {}).get("text/plain", ""))
     return "".join("".join(part) for part in parts)
-
-
-def python(cell: Cell) -> str:
-    """The cell without IPython's magics."""
-    return "\n".join("pass" if line.startswith(("%", "!")) else line for line in source(cell).splitlines())
 
 
 # ---- the checks: each returns what is wrong, in words
@@ -134,16 +129,11 @@ def misspells_units(notebook: Notebook) -> list[str]:
     return [f"unit spelt {word!r}" for word in sorted(found)]
 
 
-def defines_helpers(notebook: Notebook) -> list[str]:
-    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
-    out = []
-    for i, cell in enumerate(code(notebook), 1):
-        out += [
-            f"code cell {i} holds a {type(node).__name__}: it belongs into the library"
-            for node in ast.walk(ast.parse(python(cell)))
-            if isinstance(node, kinds)
-        ]
-    return out
+def tells_more_than_it_shows(notebook: Notebook) -> list[str]:
+    words = len(prose(notebook).split())
+    lines = sum(bool(line.strip()) for cell in code(notebook) for line in source(cell).splitlines())
+    out = [f"{words} words of prose, more than {MOST_WORDS}"] if words > MOST_WORDS else []
+    return out + ([f"{lines} lines of code, fewer than {LEAST_CODE}"] if lines < LEAST_CODE else [])
 
 
 def lacks_skeleton(notebook: Notebook) -> list[str]:
@@ -191,7 +181,7 @@ CHECKS: tuple[Callable[[Notebook], list[str]], ...] = (
     has_long_cells,
     has_absolute_paths,
     misspells_units,
-    defines_helpers,
+    tells_more_than_it_shows,
     lacks_skeleton,
     has_dead_links,
     shows_sliders_without_a_still,
@@ -219,8 +209,8 @@ def test_there_are_notebooks_and_each_is_named_for_its_place():
 @pytest.fixture
 def sound() -> Notebook:
     text = (
-        "# 1. A title\n\n**The one question.** Why?\n\n**Before you start.** Nothing. Run time: 1 second.\n\n"
-        "## You will learn\n\n- one,\n- two,\n- three.\n\n*Predict first:* what?\n\n**What we see.** 1e9 FLOPs, "
+        '# 1. A title\n\n**"Why?"**\n\n**Before you start.** Nothing. Run time: 1 second.\n\n'
+        "## You will learn\n\n- one,\n- two,\n- three.\n\n## Words\n\n- word: it.\n\n*Predict first:* what?\n\n**What we see.** 1e9 FLOPs, "
         "2 nats per token, TFLOP/s, an IsoFLOP study, [a file](../README_V2.md).\n\n## Limits\n\nMany.\n\n"
         "## Take away\n\n1. one\n2. two\n3. three\n\n## Exercises\n\n1. **Break it.** How?\n"
         "   <details><summary>Answer</summary>So."
@@ -237,6 +227,10 @@ def sound() -> Notebook:
                 "source": ["%matplotlib inline\n", "print(1)"],
                 "outputs": [{"output_type": "stream", "name": "stdout", "text": ["1\n"]}],
             },
+            *(
+                {"cell_type": "code", "execution_count": i, "metadata": {}, "source": ["x = 1\n"] * 24, "outputs": []}
+                for i in range(2, 6)
+            ),
         ],
     }
 
@@ -305,8 +299,8 @@ FAULTS: tuple[tuple[Callable[[Notebook], list[str]], Callable[[Notebook], None]]
     (misspells_units, _prose("FLOPs", "FLOPS")),
     (misspells_units, _prose("nats per token", "nats/token")),
     (misspells_units, _output("20 tokens/param")),
-    (defines_helpers, _code("def f():\n    pass")),
-    (defines_helpers, _code("f = lambda: 1")),
+    (tells_more_than_it_shows, _prose("Many.", "many " * 2000)),
+    (tells_more_than_it_shows, _code("print(1)")),
     (lacks_skeleton, _prose("## Limits", "## Bounds")),
     (lacks_skeleton, _prose("\n3. three", "")),
     (lacks_skeleton, _prose("**Break it.**", "")),
