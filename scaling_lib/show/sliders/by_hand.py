@@ -11,6 +11,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from numpy.typing import ArrayLike
 
 from scaling_lib.fit.estimate import fit_power_law
+from scaling_lib.fit.laws import EXPONENT
 from scaling_lib.fit.result import FitResult
 from scaling_lib.show.ladders import short
 from scaling_lib.show.plot import count_axis
@@ -46,18 +47,20 @@ class LawByHand(Panel):
         least, greek = float(self._loss.min()), "alpha" if variable == "N" else "beta"
         # The loss above the floor at the middle of the data: unlike A it can be moved alone, whatever the exponent.
         self._middle = float(np.exp(np.log(self._x).mean()))
+        e, a, power = self.best.values
+        height = np.log10(max(a / self._middle**power, 1e-12))
         self.floor = slider(
             Slider, "floor E (nats per token)", "the loss that no size would go below", self._moved,
-            min=0.0, max=round(0.99 * least, 3), step=0.005,
+            min=0.0, max=max(0.99 * least, e), step=0.005,
         )  # fmt: skip
         self.height = slider(
             LogSlider, "height above it (nats per token)",
             "loss above the floor at the middle of the data", self._moved,
-            min=-2.5, max=1.0, step=0.005,
+            min=min(-2.5, height - 0.5), max=max(1.0, height + 0.5), step=0.005,
         )  # fmt: skip
         self.exponent = slider(
             Slider, f"exponent {greek} (no unit)", "how fast the loss falls", self._moved,
-            min=0.01, max=1.5, step=0.005,
+            min=0.001, max=EXPONENT[1], step=0.005,
         )  # fmt: skip
         self.show_best = button("show the best fit", "moves all three there", self._go_to_best)
         self.fit_rest = button(

@@ -180,10 +180,9 @@ class Explorer(Panel):
         self.n.disabled = self.d.disabled = self.by.value == "budget"
         self.c.disabled = self.by.value != "budget"
         n, d, level = self.n.value, self.d.value, self.level.value
-        law = self.source.law
-        verdict = law.verdict(n, d) if isinstance(law, FitResult) else None
+        verdict = self.source.verdict(n, d)
         for panel in self._panels:
-            panel.move(n, d, level, refused=verdict is not None and verdict.refused)
+            panel.move(n, d, level, refused=verdict.refused)
         self.canvas.redraw()
         self.text.value = paragraph(
             f"<b>N = {short(n)}</b> parameters, <b>D = {short(d)}</b> tokens, {d / n:.3g} tokens per parameter, "
@@ -192,32 +191,18 @@ class Explorer(Panel):
             "This law's best split of a budget lies beyond the sliders." if self.by.disabled else "",
         )
 
-    def _say(self, n: float, d: float, level: float, verdict: Verdict | None) -> tuple[str, ...]:
+    def _say(self, n: float, d: float, level: float, verdict: Verdict) -> tuple[str, ...]:
         s = self.source
-        past = [
-            f"{np.log10(value / largest):.1f} decades beyond the largest {name}"
-            for name, value, largest in (("N", n, s.n_range[1]), ("D", d, s.d_range[1]))
-            if value > largest * 1.02
-        ]
-        where = f" ({' and '.join(past)})" if past else ""
-        loss = float(s.law.predict(n, d))
-        if isinstance(s.law, FitResult) and verdict is not None:
-            what = sentence(escape("; ".join(verdict.reasons)))
-            if verdict.refused:
-                return (f"<b>No prediction: {verdict.level}.</b> {what}",)
-            low, high = s.law.interval(n, d, level=level, kind="new_run")
-            said = (
-                f"<b>{loss:.3f} nats per token</b>, {level:.0%} interval of a new run {low:.3f} to {high:.3f}{where}."
-            )
-            return said, f"Verdict: <b>{verdict.level}</b>. {what}"
+        why = sentence(escape("; ".join(verdict.reasons)))
+        if verdict.refused:
+            return (f"<b>No prediction: {verdict.level}.</b> {why}",)
+        said = f"<b>{float(s.law.predict(n, d)):.3f} nats per token</b>"
         if not s.has_interval:
-            return (
-                f"<b>{loss:.3f} nats per token</b>{where}.",
-                "This law was published without a covariance: no interval can be given.",
-            )
-        low, high = s.law.interval(n, d, level=level)
-        caution = "The interval knows the scatter of the runs, not whether the form holds so far out." if past else ""
-        return (
-            f"<b>{loss:.3f} nats per token</b>, {level:.0%} interval of the law's mean {low:.3f} to {high:.3f}{where}.",
-            caution,
-        )
+            said += "; this law was published without a covariance: no interval can be given"
+        elif isinstance(s.law, FitResult):
+            low, high = s.law.interval(n, d, level=level, kind="new_run")
+            said += f", {level:.0%} interval of a new run {low:.3f} to {high:.3f}"
+        else:
+            low, high = s.law.interval(n, d, level=level)
+            said += f", {level:.0%} interval of the law's mean {low:.3f} to {high:.3f}"
+        return f"{said}.", f"Verdict: <b>{verdict.level}</b>. {why}"

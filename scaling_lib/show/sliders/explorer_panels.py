@@ -121,14 +121,10 @@ class Law1D:
 
     def _believed(self, held: float) -> Ends:
         """Where the law's verdict allows a prediction; (1, 0), which is nowhere, where the held value is refused."""
-        law = self._source.law
-        if not isinstance(law, FitResult):
-            return 0.0, np.inf
-        fit = law
 
         def refuses(ln_x: float) -> bool:
             at = (10.0**ln_x, held) if self._along_n else (held, 10.0**ln_x)
-            return fit.verdict(*at).refused
+            return self._source.verdict(*at).refused
 
         least, most = np.log10(self._range)
         if refuses(most):

@@ -23,6 +23,12 @@ BUDGETS = np.logspace(17, 21, 5)
 TARGET = 1e24
 POINTS = 15
 COLOURS = ("#56B4E9", "#009E73", "#0072B2", "#CC79A7", "#D55E00")
+WORDS = {  # what `isoflop` flags
+    "edge": "the lowest loss is that of the smallest or the largest size tried",
+    "outside": "the parabola's minimum lies beyond the sizes tried",
+    "flat": "no curvature beyond the noise",
+    "too few sizes": "fewer than three sizes",
+}
 MOST = 80.0  # per cent; larger errors are drawn at this edge
 
 
@@ -42,6 +48,7 @@ class IsoFlopLab(Panel):
     def __init__(self, law: FitResult | PublishedLaw) -> None:
         self._law = law
         self.found: IsoFlopResult | None = None
+        self._seed = 0
         self.error = float("nan")
         true = compute_optimal(law, np.append(BUDGETS, TARGET))
         self._true_n = np.asarray(true.n_params)
@@ -64,6 +71,7 @@ class IsoFlopLab(Panel):
             Slider, "noise of a loss (%)", "standard deviation of a run's loss", self._moved,
             min=0.0, max=1.0, step=0.02, value=0.0,
         )  # fmt: skip
+        self.redraw = button("new draw", "other noise of the same size", self._draw_again, icon="refresh")
         self.reset = button("reset", "a centred grid of 4x without noise", self.home, icon="undo")
         self.text, indent = ipywidgets.HTML(), ipywidgets.Layout(margin="2px 2px 2px 236px")
         self.widget = ipywidgets.VBox(
@@ -72,7 +80,7 @@ class IsoFlopLab(Panel):
                 row(self.offset, "{:+.2f}".format),
                 row(self.drift, "{:+.2f}".format),
                 row(self.noise, "{:.2f}%".format),
-                ipywidgets.HBox([self.reset], layout=indent),
+                ipywidgets.HBox([self.redraw, self.reset], layout=indent),
                 self.canvas.widget,
                 self.text,
             ]
@@ -129,6 +137,7 @@ class IsoFlopLab(Panel):
 
     def home(self) -> None:
         """A centred grid, four times each way, without noise."""
+        self._seed = 0
         with self.quietly():
             self.width.value, self.offset.value, self.drift.value, self.noise.value = 4.0, 0.0, 0.0, 0.0
         self.update()
@@ -137,13 +146,17 @@ class IsoFlopLab(Panel):
         if not self.busy:
             self.update()
 
+    def _draw_again(self) -> None:
+        self._seed += 1
+        self.update()
+
     def _grid(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """N, C and loss of the runs, each (budgets, sizes)."""
         shift = self.offset.value + self.drift.value * (np.log10(BUDGETS) - 19)
         centre = self._true_n[:5] * 2.0**shift
         n = centre[:, None] * np.geomspace(1 / self.width.value, self.width.value, POINTS)
         c = np.broadcast_to(BUDGETS[:, None], n.shape)
-        noise = np.random.default_rng(0).standard_normal(n.shape) * self.noise.value / 100
+        noise = np.random.default_rng(self._seed).standard_normal(n.shape) * self.noise.value / 100
         return n, c, np.asarray(self._law.predict(n, c / (6 * n))) * np.exp(noise)
 
     def update(self) -> None:
@@ -179,12 +192,14 @@ class IsoFlopLab(Panel):
         true_d = TARGET / (6 * self._true_n[5])
         self.error = float(100 * (d_far / true_d - 1))
         self._far.set_data([TARGET], _per_cent(np.array([d_far / true_d])))
-        doubtful = [f"{scientific(c)} FLOPs: {f}" for c, f in zip(BUDGETS, found.flags, strict=True) if f != "ok"]
+        doubtful = [
+            f"{scientific(c)} FLOPs: {WORDS[f]}" for c, f in zip(BUDGETS, found.flags, strict=True) if f != "ok"
+        ]
         return paragraph(
             f"The parabolas find N* ~ C<sup>{found.a:.3f}</sup>; the truth is C<sup>{self._true_a:.3f}</sup>.",
             f"At 1e24 FLOPs they say N* = {short(n_far)} ({100 * (n_far / self._true_n[5] - 1):+.1f}%) and "
             f"D* = {short(d_far)} (<b>{self.error:+.1f}%</b>).",
-            f"Minima left out or doubtful: {', '.join(doubtful)}."
+            f"Minima left out or doubtful. {'; '.join(doubtful)}."
             if doubtful
             else "All five minima lie inside their grids.",
         )

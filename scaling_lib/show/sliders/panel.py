@@ -99,9 +99,12 @@ def slider(kind: type, name: str, tip: str, moved: Callable[[Any], None], **opti
 
 
 def row(of: Any, say: Callable[[float], str]) -> ipywidgets.HBox:
-    """A slider and its value in words: all its digits, where the slider's own readout knows only whole steps."""
+    """A slider and its value in words: all its digits, where the slider's own readout knows only whole steps.
+
+    The words are of the value that is set, which need not be the one asked for: a callback may have moved it since.
+    """
     said = ipywidgets.Label(say(of.value))
-    of.observe(lambda change: setattr(said, "value", say(change["new"])), names="value")
+    of.observe(lambda _: setattr(said, "value", say(of.value)), names="value")
     return ipywidgets.HBox([of, said])
 
 
@@ -128,6 +131,11 @@ def paragraph(*lines: str) -> str:
 def scientific(value: float) -> str:
     """FLOPs as people write them: 3.14e23."""
     return f"{value:.2e}".replace("e+", "e")
+
+
+def amount(value: float) -> str:
+    """Money or hours: two decimals, and two digits where those would say 0.00."""
+    return f"{value:,.2f}" if value >= 1 else f"{value:.2g}"
 
 
 def sentence(text: str) -> str:
