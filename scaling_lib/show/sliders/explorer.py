@@ -21,11 +21,13 @@ from scaling_lib.show.sliders.panel import (
     Panel,
     button,
     dropdown,
+    indented,
     paragraph,
     row,
     scientific,
     sentence,
     slider,
+    stack,
 )
 from scaling_lib.show.sliders.sources import JointLaw
 
@@ -66,7 +68,7 @@ class Explorer(Panel):
         self.by = ipywidgets.ToggleButtons(
             options=[("N and D", "nd"), ("a budget, spent best", "budget")],
             tooltips=["set parameters and tokens", "set compute; N and D follow from the law"],
-            style={"button_width": "auto"}, layout=ipywidgets.Layout(margin="2px 2px 2px 236px"),
+            style={"button_width": "auto"},
         )  # fmt: skip
         self.by.observe(self._moved, names="value")
         self.n, self.d, self.c = (
@@ -89,12 +91,10 @@ class Explorer(Panel):
         self.jump.observe(self._jumped, names="value")
         self.reset = button("reset", "back to the largest run", self.home, icon="undo")
         self.text = ipywidgets.HTML()
-        self.widget = ipywidgets.VBox(
-            [
-                *([self.law] if len(titles) > 1 else []), self.by,
-                row(self.n, short), row(self.d, short), row(self.c, scientific),
-                ipywidgets.HBox([self.level, self.jump, self.reset]), self.canvas.widget, self.text,
-            ]
+        self.widget = stack(
+            *([self.law] if len(titles) > 1 else []), indented(self.by),
+            row(self.n, short), row(self.d, short), row(self.c, scientific),
+            ipywidgets.HBox([self.level, self.jump, self.reset]), self.canvas.widget, self.text,
         )  # fmt: skip
 
     @property
