@@ -43,7 +43,7 @@ class LawByHand(Panel):
         self.best: FitResult = fit_power_law(x, loss, variable=variable)
         self._x, self._loss = self.best.data[variable], self.best.data["loss"]
         self._variable = variable
-        self.canvas = Canvas(alt="The losses with a law set by hand, and the residuals of that law")
+        self.canvas = Canvas(alt="The losses with a law set by hand, and the residuals of that law", shares=(3, 2))
         least, greek = float(self._loss.min()), "alpha" if variable == "N" else "beta"
         # The loss above the floor at the middle of the data: unlike A it can be moved alone, whatever the exponent.
         self._middle = float(np.exp(np.log(self._x).mean()))
@@ -81,7 +81,7 @@ class LawByHand(Panel):
     # ---- drawing
 
     def _draw(self, name: str) -> None:
-        left, right = self.canvas.figure.subplots(1, 2, width_ratios=[3, 2])
+        left, right = (part.subplots() for part in self.canvas.parts)
         ends = self._x.min() / 1.6, self._x.max() * 1.6
         self._draw_losses(left, name, (ends[0], self._x.max() * FAR))
         right.set_xlim(*ends)

@@ -52,10 +52,11 @@ class Explorer(Panel):
         if len(self._sources) < len(sources):
             raise InputError("two of the laws have one title; give one of them another")
         self._models = {m.name: m for m in published.models() if m.name in KNOWN}
-        self.canvas = Canvas(alt="Loss against parameters and against tokens, with the law, its band and the data")
+        alt = "Loss against parameters and against tokens, with the law, its band and the data"
+        self.canvas = Canvas(alt=alt, shares=(1, 1))
         self._build_controls(list(self._sources))
         with self.canvas.style():
-            self._axes = self.canvas.figure.subplots(1, 2, sharey=True)
+            self._axes = [part.subplots() for part in self.canvas.parts]
         self._panels: list[Law1D] = []
         self._budgets = (1.0, 1.0)
         self.show_law()

@@ -64,7 +64,8 @@ class IsoFlopLab(Panel):
         true = compute_optimal(law, np.append(BUDGETS, TARGET))
         self._true_n = np.asarray(true.n_params)
         self._true_a = float(np.polyfit(np.log(BUDGETS), np.log(self._true_n[:5]), 1)[0])
-        self.canvas = Canvas(alt="Parabolas of loss against size for five budgets; the error of the optimum they find")
+        alt = "Parabolas of loss against size for five budgets; the error of the optimum they find"
+        self.canvas = Canvas(alt=alt, shares=(1, 1))
         self.width = slider(
             LogSlider, "width of the grid (a factor)",
             "sizes from the centre over this factor to the centre times it", self._moved,
@@ -90,7 +91,7 @@ class IsoFlopLab(Panel):
             row(self.noise, "{:.2f}%".format), indented(self.redraw, self.reset), self.canvas.widget, self.text,
         )  # fmt: skip
         with self.canvas.style():
-            left, right = self.canvas.figure.subplots(1, 2)
+            left, right = (part.subplots() for part in self.canvas.parts)
             self._draw_parabolas(left)
             self._draw_errors(right)
             self.canvas.freeze()
