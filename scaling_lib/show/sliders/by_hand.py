@@ -16,7 +16,7 @@ from scaling_lib.fit.result import FitResult
 from scaling_lib.show.ladders import short
 from scaling_lib.show.plot import count_axis
 from scaling_lib.show.sliders.canvas import Canvas
-from scaling_lib.show.sliders.panel import LogSlider, Panel, Slider, button, paragraph, row, slider
+from scaling_lib.show.sliders.panel import LogSlider, Panel, Slider, button, indented, paragraph, row, slider, stack
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#888888"
 FAR = 30.0  # how many times beyond the largest x the law is drawn and asked
@@ -43,7 +43,7 @@ class LawByHand(Panel):
         self.best: FitResult = fit_power_law(x, loss, variable=variable)
         self._x, self._loss = self.best.data[variable], self.best.data["loss"]
         self._variable = variable
-        self.canvas = Canvas(alt="The losses with a law set by hand, and the residuals of that law")
+        self.canvas = Canvas(alt="The losses with a law set by hand, and the residuals of that law", shares=(3, 2))
         least, greek = float(self._loss.min()), "alpha" if variable == "N" else "beta"
         # The loss above the floor at the middle of the data: unlike A it can be moved alone, whatever the exponent.
         self._middle = float(np.exp(np.log(self._x).mean()))
@@ -68,13 +68,10 @@ class LawByHand(Panel):
         )
         self.reset = button("reset", "back to the beginning", self.home, icon="undo")
         self.text = ipywidgets.HTML()
-        three, indent = "{:.3f}".format, ipywidgets.Layout(margin="2px 2px 2px 236px")
-        self.widget = ipywidgets.VBox(
-            [
-                row(self.floor, three), row(self.height, three), row(self.exponent, three),
-                ipywidgets.HBox([self.show_best, self.fit_rest, self.reset], layout=indent),
-                self.canvas.widget, self.text,
-            ]
+        three = "{:.3f}".format
+        self.widget = stack(
+            row(self.floor, three), row(self.height, three), row(self.exponent, three),
+            indented(self.show_best, self.fit_rest, self.reset), self.canvas.widget, self.text,
         )  # fmt: skip
         with self.canvas.style():
             self._draw(name or ("parameters N" if variable == "N" else "training tokens D"))
@@ -84,7 +81,7 @@ class LawByHand(Panel):
     # ---- drawing
 
     def _draw(self, name: str) -> None:
-        left, right = self.canvas.figure.subplots(1, 2, width_ratios=[3, 2])
+        left, right = (part.subplots() for part in self.canvas.parts)
         ends = self._x.min() / 1.6, self._x.max() * 1.6
         self._draw_losses(left, name, (ends[0], self._x.max() * FAR))
         right.set_xlim(*ends)

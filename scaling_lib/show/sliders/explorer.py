@@ -21,11 +21,13 @@ from scaling_lib.show.sliders.panel import (
     Panel,
     button,
     dropdown,
+    indented,
     paragraph,
     row,
     scientific,
     sentence,
     slider,
+    stack,
 )
 from scaling_lib.show.sliders.sources import JointLaw
 
@@ -50,10 +52,11 @@ class Explorer(Panel):
         if len(self._sources) < len(sources):
             raise InputError("two of the laws have one title; give one of them another")
         self._models = {m.name: m for m in published.models() if m.name in KNOWN}
-        self.canvas = Canvas(alt="Loss against parameters and against tokens, with the law, its band and the data")
+        alt = "Loss against parameters and against tokens, with the law, its band and the data"
+        self.canvas = Canvas(alt=alt, shares=(1, 1))
         self._build_controls(list(self._sources))
         with self.canvas.style():
-            self._axes = self.canvas.figure.subplots(1, 2, sharey=True)
+            self._axes = [part.subplots() for part in self.canvas.parts]
         self._panels: list[Law1D] = []
         self._budgets = (1.0, 1.0)
         self.show_law()
@@ -66,7 +69,7 @@ class Explorer(Panel):
         self.by = ipywidgets.ToggleButtons(
             options=[("N and D", "nd"), ("a budget, spent best", "budget")],
             tooltips=["set parameters and tokens", "set compute; N and D follow from the law"],
-            style={"button_width": "auto"}, layout=ipywidgets.Layout(margin="2px 2px 2px 236px"),
+            style={"button_width": "auto"},
         )  # fmt: skip
         self.by.observe(self._moved, names="value")
         self.n, self.d, self.c = (
@@ -89,12 +92,10 @@ class Explorer(Panel):
         self.jump.observe(self._jumped, names="value")
         self.reset = button("reset", "back to the largest run", self.home, icon="undo")
         self.text = ipywidgets.HTML()
-        self.widget = ipywidgets.VBox(
-            [
-                *([self.law] if len(titles) > 1 else []), self.by,
-                row(self.n, short), row(self.d, short), row(self.c, scientific),
-                ipywidgets.HBox([self.level, self.jump, self.reset]), self.canvas.widget, self.text,
-            ]
+        self.widget = stack(
+            *([self.law] if len(titles) > 1 else []), indented(self.by),
+            row(self.n, short), row(self.d, short), row(self.c, scientific),
+            ipywidgets.HBox([self.level, self.jump, self.reset]), self.canvas.widget, self.text,
         )  # fmt: skip
 
     @property

@@ -17,7 +17,18 @@ from scaling_lib.fit.result import FitResult
 from scaling_lib.show.ladders import short
 from scaling_lib.show.plot import count_axis
 from scaling_lib.show.sliders.canvas import Canvas
-from scaling_lib.show.sliders.panel import LogSlider, Panel, Slider, button, paragraph, row, scientific, slider
+from scaling_lib.show.sliders.panel import (
+    LogSlider,
+    Panel,
+    Slider,
+    button,
+    indented,
+    paragraph,
+    row,
+    scientific,
+    slider,
+    stack,
+)
 
 BUDGETS = np.logspace(17, 21, 5)
 TARGET = 1e24
@@ -53,7 +64,8 @@ class IsoFlopLab(Panel):
         true = compute_optimal(law, np.append(BUDGETS, TARGET))
         self._true_n = np.asarray(true.n_params)
         self._true_a = float(np.polyfit(np.log(BUDGETS), np.log(self._true_n[:5]), 1)[0])
-        self.canvas = Canvas(alt="Parabolas of loss against size for five budgets; the error of the optimum they find")
+        alt = "Parabolas of loss against size for five budgets; the error of the optimum they find"
+        self.canvas = Canvas(alt=alt, shares=(1, 1))
         self.width = slider(
             LogSlider, "width of the grid (a factor)",
             "sizes from the centre over this factor to the centre times it", self._moved,
@@ -73,20 +85,13 @@ class IsoFlopLab(Panel):
         )  # fmt: skip
         self.redraw = button("new draw", "other noise of the same size", self._draw_again, icon="refresh")
         self.reset = button("reset", "a centred grid of 4x without noise", self.home, icon="undo")
-        self.text, indent = ipywidgets.HTML(), ipywidgets.Layout(margin="2px 2px 2px 236px")
-        self.widget = ipywidgets.VBox(
-            [
-                row(self.width, "{:.1f}".format),
-                row(self.offset, "{:+.2f}".format),
-                row(self.drift, "{:+.2f}".format),
-                row(self.noise, "{:.2f}%".format),
-                ipywidgets.HBox([self.redraw, self.reset], layout=indent),
-                self.canvas.widget,
-                self.text,
-            ]
-        )
+        self.text = ipywidgets.HTML()
+        self.widget = stack(
+            row(self.width, "{:.1f}".format), row(self.offset, "{:+.2f}".format), row(self.drift, "{:+.2f}".format),
+            row(self.noise, "{:.2f}%".format), indented(self.redraw, self.reset), self.canvas.widget, self.text,
+        )  # fmt: skip
         with self.canvas.style():
-            left, right = self.canvas.figure.subplots(1, 2)
+            left, right = (part.subplots() for part in self.canvas.parts)
             self._draw_parabolas(left)
             self._draw_errors(right)
             self.canvas.freeze()

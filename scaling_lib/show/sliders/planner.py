@@ -17,11 +17,13 @@ from scaling_lib.show.sliders.panel import (
     amount,
     button,
     dropdown,
+    indented,
     paragraph,
     row,
     scientific,
     sentence,
     slider,
+    stack,
 )
 from scaling_lib.show.sliders.sources import JointLaw
 
@@ -78,13 +80,9 @@ class BudgetPlanner(Panel):
         )  # fmt: skip
         self.reset = button("reset", "back to the beginning", self.home, icon="undo")
         self.text = ipywidgets.HTML()
-        self.widget = ipywidgets.VBox(
-            [
-                self.machine, row(self.price, amount), row(self.hours, amount),
-                row(self.money, amount), row(self.compute, scientific),
-                ipywidgets.HBox([self.reset], layout=ipywidgets.Layout(margin="2px 2px 2px 236px")),
-                self.canvas.widget, self.text,
-            ]
+        self.widget = stack(
+            self.machine, row(self.price, amount), row(self.hours, amount), row(self.money, amount),
+            row(self.compute, scientific), indented(self.reset), self.canvas.widget, self.text,
         )  # fmt: skip
         with self.canvas.style():
             self._draw()
