@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import re
@@ -11,13 +10,12 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 from claims import CLAIMS, GIVEN, PYTHON
-from markdown_reader import ROOT, Block, Document, documents, notebook_commands
+from markdown_reader import ROOT, Block, Document, documents, notebooks
 
 from scaling_lib import cli
 from scaling_lib.lm import documents as texts
@@ -49,16 +47,7 @@ NOT_RUN = {
 RUNS_LONG = ("summary", "figures", "compare", "doctor")
 
 
-def every_command() -> dict[str, str]:
-    """Command -> the first document that gives it."""
-    found: dict[str, str] = {}
-    for name, commands in [*((d.name, d.commands) for d in DOCUMENTS), *notebook_commands().items()]:
-        for command in commands:
-            found.setdefault(command, name)
-    return found
-
-
-COMMANDS = every_command()
+COMMANDS = {c for d in [*DOCUMENTS, *notebooks()] for c in d.commands}
 
 
 @pytest.fixture(scope="module")
@@ -88,18 +77,14 @@ def cheap(monkeypatch: pytest.MonkeyPatch, desk: Path) -> None:
     monkeypatch.setattr(texts, "package_files", texts.stdlib_files)
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
-    return cli._parser().parse_args(list(argv))
-
-
 def run_library(argv: list[str], long: bool) -> None:
     """``python -m scaling_lib ARGV``: a training as a dry run, what takes long only parsed, the rest as it is."""
     if "--help" in argv:
         with pytest.raises(SystemExit) as end, redirect_stdout(io.StringIO()):
-            parse(argv)
+            cli.main(argv)
         assert not end.value.code
         return
-    args = parse(argv)
+    args = cli._parser().parse_args(argv)
     if argv[0] == "lab":
         return  # each step of a game needs those before it: test_cli_lab plays one
     for folder in [getattr(args, "folder", []), getattr(args, "folders", [])]:
