@@ -287,7 +287,8 @@ FACTS = facts(ROOT)
 def uncovered(document: Document) -> tuple[list[str], list[str]]:
     """Claims that the document does not make, and decimal numbers outside of code and tables that no claim makes."""
     prose = Document(document.path, BLOCK.sub("", document.text)).prose
-    text = squeezed(re.sub(NO_RESULTS, "", re.sub(r"\]\([^)]*\)|`[^`]*`", lambda m: DECIMAL.sub("", m.group()), prose)))
+    quiet = re.sub(r"\]\([^)]*\)|`[^`]*`", lambda m: DECIMAL.sub("", m.group()), prose)
+    text = re.sub(NO_RESULTS, "", squeezed(quiet))
     claims = [claim.format_map(FACTS) for claim in CLAIMS[document.name]]
     covered = {i for claim in claims for m in re.finditer(re.escape(claim), text) for i in range(*m.span())}
     given = PYTHON | GIVEN.get(document.name, set())
