@@ -146,10 +146,10 @@ def measured(digests: Digests, _: Any) -> Rows:
 
 
 def planned(_: Digests, __: Any) -> Rows:
-    """What ``plan`` says; the memory for the whole batch at once, in bfloat16."""
+    """What ``plan`` says; the memory of one process for the whole batch at once, in bfloat16."""
     for mode, only in (("demo", None), ("laptop", None), ("lr-study", None), ("quick", "v1"), ("quick", "v2"),
                        ("standard", "v2"), ("full", "v2")):  # fmt: skip
-        plan = make_plan(cells(mode, recipes=(only,) if only else None), Options())
+        plan = make_plan(cells(mode, recipes=(only,) if only else None), Options(workers=1))
         recipe = ", ".join(dict.fromkeys(c.train.recipe.upper() for c in plan.cells))
         gb = plan.peak_bytes(lambda cell: (cell.train.batch_size, 2)) / 1e9
         yield f"`{mode}`", recipe, str(len(plan.cells)), scientific(plan.flops), f"{gb:.{0 if gb > 10 else 1}f} GB"
