@@ -11,12 +11,13 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from scaling_lib.runs import read_runs
+from scaling_lib.runs import has_records, read_runs
 from scaling_lib.show.plot import LOSS
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = ROOT / "scaling_lib" / "show" / "records" / "context.csv"  # benchmarks/study_context.py measures it
-MODEL = "4x112"
+GRIDS = ("laptop-learned", "laptop", ".unfinished/laptop")
+MODEL = "4x96"
 
 
 def main(out: Path) -> None:
@@ -32,12 +33,10 @@ def main(out: Path) -> None:
         left.set(xlabel="training tokens (millions)", ylabel="gain from copying (nats per token)")
         left.set_title("Learned positions: copying comes late")
         left.legend(title="layers x width")
-        for sweep, label, marker in (("laptop-learned", "learned", "o"), ("laptop", "rotary, token shift", "D")):
-            ends = {
-                r.config.n_tokens / 1e6: r.val_loss
-                for r in read_runs(ROOT / "results" / sweep)
-                if r.config.model.name == MODEL
-            }
+        grids = [p for name in GRIDS if has_records(p := ROOT / "results" / name)]
+        runs = [r for grid in grids for r in read_runs(grid) if r.config.model.name == MODEL]
+        for positions, label, marker in (("learned", "learned", "o"), ("rotary", "rotary, token shift", "D")):
+            ends = {r.config.n_tokens / 1e6: r.val_loss for r in runs if r.config.model.positions == positions}
             x = sorted(ends)
             right.plot(x, [ends[d] for d in x], marker + "-", label=label)
         right.set_xscale("log", base=2)

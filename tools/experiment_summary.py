@@ -164,12 +164,13 @@ def steps(_: Digests, known: Any) -> Rows:
 
 
 def losses(sweep: str, *columns: str) -> Callable[[Digests, Any], Rows]:
-    """A row for each model: the mean final loss of each of ``columns``, such as ``v1 200``, recipe and steps."""
+    """A row for each model: the mean final loss of each of ``columns``, such as ``v1 200``, or each length of WSD."""
 
     def rows(_: Digests, known: Any) -> Rows:
         found = known["loss"].get(sweep, {})
+        lengths = sorted({int(key.split()[2]) for key in found})
         for model in dict.fromkeys(key.split()[0] for key in found):
-            own = [found.get(f"{model} {column}") for column in columns]
+            own = [found.get(f"{model} {column}") for column in columns or [f"wsd {n}" for n in lengths]]
             if any(own):
                 yield model, *(number(x, ".3f") for x in own)
 
@@ -181,7 +182,7 @@ TABLES: dict[str, Callable[[Digests, Any], Rows]] = {
     "recipes": recipes, "tokenizers": tokenizers, "floors": floors, "retrained": retrained, "rates": rates,
     "measured": measured, "planned": planned, "steps": steps,
     "demo-losses": losses("v1-to-v2", "v1 200", "v2 600"),
-    "laptop-losses": losses("laptop", *(f"wsd {n}" for n in (976, 1953, 3906, 7812, 15625))),
+    "laptop-losses": losses("laptop"),
     "quick-losses": losses("quick", "v1 1000", "v2 750", "v2 1500", "v2 3000", "v2 6000"),
 }  # fmt: skip
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n\n\|[^\n]+\n\|[-|]+\n)(.*?)(\n<!-- end -->)", re.DOTALL)
