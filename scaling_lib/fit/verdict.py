@@ -42,8 +42,8 @@ LIGHT = 0.1  # weight in the pool below which a form is taken to be outdone
 class Verdict:
     """May this fit be believed at the target?
 
-    level : ``"supported"``, ``"weak"``, ``"not identifiable"`` or ``"no trend"``. reasons : plain
-        sentences with numbers.
+    level : ``"supported"``, ``"weak"``, ``"not identifiable"`` or ``"no trend"``; of a law whose runs are not at hand
+        ``"published"`` or ``"out of range"``. reasons : plain sentences with numbers.
     """
 
     level: str
@@ -52,7 +52,7 @@ class Verdict:
     @property
     def refused(self) -> bool:
         """True where no prediction should be quoted."""
-        return self.level in ("not identifiable", "no trend")
+        return self.level in ("not identifiable", "no trend", "out of range")
 
     def __str__(self) -> str:
         return self.level + (": " + "; ".join(self.reasons) if self.reasons else "")
