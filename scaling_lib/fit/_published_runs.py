@@ -15,7 +15,7 @@ from types import MappingProxyType
 import numpy as np
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit._headings import show
+from scaling_lib.fit.headings import show
 from scaling_lib.fit.table import RunTable, read_table, table_from_arrays
 
 EPOCH_FILE = "chinchilla_epoch.csv"

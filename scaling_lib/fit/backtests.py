@@ -6,7 +6,6 @@ the distance. :func:`cerebras`, :func:`pythia` and :func:`epoch` are the shipped
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -16,15 +15,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit import baselines, published
-from scaling_lib.fit._run_table import RunTable, check_variables
 from scaling_lib.fit.check import check_level
 from scaling_lib.fit.estimate import fit_law
+from scaling_lib.fit.headings import number
 from scaling_lib.fit.laws import Law, get_law
 from scaling_lib.fit.published import POWER_C
 from scaling_lib.fit.result import FitResult, Verdict
+from scaling_lib.fit.table import ORDER, RunTable, check_variables, condition
 
 Floats: TypeAlias = NDArray[np.float64]
-_CONDITION = re.compile(r"\s*(N|D|C|loss)\s*(>=|<=|>|<)\s*([0-9.eE+-]+)\s*")
 
 
 @dataclass(frozen=True)
@@ -320,15 +319,10 @@ def _size(table: RunTable) -> Floats:
 def _hidden(table: RunTable, hide: int | str | ArrayLike) -> NDArray[np.bool_]:
     n = len(table)
     if isinstance(hide, str):
-        match = _CONDITION.fullmatch(hide)
-        try:
-            bound = float(match[3]) if match else 0.0
-        except ValueError:
-            match = None
-        if match is None:
-            raise InputError(f"hide={hide!r} is no condition: write one such as C>1e21 or N>=2e9")
-        x = table.get(match[1])
-        mask = {">": x > bound, ">=": x >= bound, "<": x < bound, "<=": x <= bound}[match[2]]
+        name, sign, bound = condition(hide)
+        if sign not in ORDER:
+            raise InputError(f"hide={hide!r}: compare with >, >=, < or <=, as in C>1e21")
+        mask = ORDER[sign](table.get(name), number(bound, name, f"hide={hide!r}")[0])
     elif isinstance(hide, int | np.integer) and not isinstance(hide, bool):
         mask = np.zeros(n, dtype=bool)
         mask[np.argsort(_size(table), kind="stable")[n - min(max(int(hide), 0), n) :]] = True
