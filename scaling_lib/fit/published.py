@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit._published_runs import EPOCH_SHA256, EPOCH_URL, cerebras_gpt, epoch_runs, pythia, read
+from scaling_lib.fit._published_runs import EPOCH_FILE, EPOCH_SHA256, EPOCH_URL, cerebras_gpt, epoch_runs, pythia, read
 from scaling_lib.fit.laws import POWER_N, Law, get_law
 
 Floats = NDArray[np.float64]
@@ -39,6 +39,7 @@ POWER_C: Law = replace(
 )
 
 __all__ = [
+    "EPOCH_FILE",
     "EPOCH_SHA256",
     "EPOCH_URL",
     "PF_DAY",
