@@ -27,7 +27,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Verdict": "result",
         "backtest": "backtests",
         "compare_laws": "scoreboard",
-        "compare_with_joint": "isoflops",
+        "compare_with_joint": "report",
         "compute_optimal": "allocate",
         "data_constrained": "allocate",
         "envelope": "isoflops",

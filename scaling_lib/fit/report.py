@@ -13,8 +13,9 @@ from scaling_lib.errors import InputError
 from scaling_lib.fit import backtests
 from scaling_lib.fit.allocate import Allocation, compute_optimal
 from scaling_lib.fit.check import check_level
-from scaling_lib.fit.estimate import fit_law
+from scaling_lib.fit.estimate import fit_joint, fit_law
 from scaling_lib.fit.headings import COUNTS, check, number, show
+from scaling_lib.fit.isoflops import IsoFlopResult, isoflop
 from scaling_lib.fit.laws import Law
 from scaling_lib.fit.result import FitResult
 from scaling_lib.fit.table import RunTable, completed
@@ -281,3 +282,68 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+# ---- beside a joint law ----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Compute-optimal sizes by the parabolas and, beside them, by a joint law fitted to the same runs.
+
+    isoflop : the parabolas. joint : the fit of L(N, D). optima : at each budget asked for, the joint law's allocation.
+    """
+
+    isoflop: IsoFlopResult
+    joint: FitResult
+    optima: tuple[Allocation, ...]
+
+    def to_text(self) -> str:
+        """Return the parabolas' summary, and a line per budget with both answers."""
+        lines = [self.isoflop.summary(), f"beside it, the joint law {self.joint.law.formula}: {self.joint.verdict()}"]
+        for best in self.optima:
+            n, (low, high) = self.isoflop.optimal(best.flops)[0], self.isoflop.interval(best.flops)
+            lines.append(f"at C = {best.flops:.4g}: N* = {n:.4g} by the parabolas ({low:.4g} to {high:.4g}),")
+            if best.verdict is not None and best.verdict.refused:
+                lines.append(f"  no answer by the joint law: {best.verdict}")
+            else:
+                ends = best.n_interval or (0.0, np.inf)
+                lines.append(f"  {best.n_params:.4g} by the joint law ({ends[0]:.4g} to {ends[1]:.4g})")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON: null where there is no number."""
+        r, answers = self.isoflop, []
+        for best in self.optima:
+            refused = best.verdict is not None and best.verdict.refused
+            answers.append(
+                {
+                    "flops": best.flops, "n_params": r.optimal(best.flops)[0], "n_interval": r.interval(best.flops),
+                    "joint_n_params": None if refused else best.n_params,
+                    "joint_n_interval": None if refused else best.n_interval, "joint_verdict": str(best.verdict),
+                }
+            )  # fmt: skip
+        arrays = {name: getattr(r, name).tolist() for name in ("budgets", "n_opt", "loss_opt")}
+        numbers = {name: getattr(r, name) for name in ("level", "a", "a_interval", "b", "b_interval", "lack_of_fit")}
+        return {
+            "approach": "isoflop", **numbers, "window": r.window if np.isfinite(r.window) else None, **arrays,
+            "minima": r.flags, "joint_params": self.joint.params, "predictions": answers,
+        }  # fmt: skip
+
+
+def compare_with_joint(table: RunTable, flops: Sequence[float] = (), **options: Any) -> Comparison:
+    """Fit the parabolas and a joint law to one table, and set their optima at budgets ``flops`` side by side.
+
+    Parameters
+    ----------
+    table : with N, D and C.
+    options : of `isoflop`; ``level`` and ``flops_per`` hold for both.
+
+    Raises
+    ------
+    InputError : for a table without N and C, or what either fit refuses.
+    """
+    found = isoflop(table.get("N"), table.get("C"), table.loss, groups=table.groups, **options)
+    joint = fit_joint(table.get("N"), table.get("D"), table.loss, groups=table.groups)
+    optima = [compute_optimal(joint, float(c), level=found.level, flops_per=found.flops_per) for c in flops]
+    return Comparison(found, joint, tuple(optima))
