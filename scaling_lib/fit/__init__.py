@@ -12,7 +12,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     {
         "Allocation": "allocate",
         "BacktestResult": "backtests",
-        "EnvelopeResult": "isoflops",
+        "EnvelopeResult": "envelopes",
         "FitResult": "result",
         "IsoFlopResult": "isoflops",
         "Advice": "design",
@@ -30,7 +30,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "compare_with_joint": "report",
         "compute_optimal": "allocate",
         "data_constrained": "allocate",
-        "envelope": "isoflops",
+        "envelope": "envelopes",
         "error_by_span": "backtests",
         "fit_joint": "estimate",
         "fit_law": "estimate",
