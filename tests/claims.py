@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,8 +23,9 @@ from typing import Any
 from scaling_lib.config import ModelConfig, RunConfig
 from scaling_lib.fit import backtests, published
 from scaling_lib.runs import Run, read_runs
-from scaling_lib.show.ablation import Step, ablation_steps
+from scaling_lib.show.changes import changes, of_recipe
 from scaling_lib.show.grids import the_grid
+from scaling_lib.show.ladders import at_shared_length
 from scaling_lib.show.published import known_models
 from scaling_lib.sweep.plan import Options, make_plan
 from scaling_lib.sweep.recipes import STEPS_OF_THE_WAY, cells
@@ -120,22 +122,24 @@ def _recipes() -> dict[str, Any]:
     """``change.v2``: from the recipe before it, at 4x96; ``change.all``: from V1 to V2; ``cosine.n300``: at 2x32."""
     runs = read_runs(RESULTS / "v1-to-v2")
     small, large = (ModelConfig(*s, 512, 64, "learned", False) for s in ((2, 2, 32), (4, 6, 96)))
-    way = ablation_steps(runs, STEPS_OF_THE_WAY, large)
-    change = {_word(step.recipe): _step(step) for step in way[1:]}
-    change["all"] = _step(ablation_steps(runs, ("v1", "v2"), large)[1])
+    change = {_word(b): _change(runs, a, b, large) for a, b in pairwise(STEPS_OF_THE_WAY)}
+    change["all"] = _change(runs, "v1", "v2", large)
     longer = read_runs(RESULTS / "longer-runs")
     cosine = {
-        f"n{n}": _step(ablation_steps(source, ("v1-warmup", "v1-cosine"), small, max_steps=n)[1])
+        f"n{n}": _change(source, "v1-warmup", "v1-cosine", small, n)
         for n, source in ((300, runs), (1200, longer), (2400, longer), (4800, longer))
     }
     return {"change": SimpleNamespace(**change), "cosine": SimpleNamespace(**cosine)}
 
 
-def _step(step: Step) -> Estimate:
-    assert step.change is not None
-    assert step.low is not None
-    assert step.high is not None
-    return Estimate(step.change, step.low, step.high)
+def _change(runs: list[Run], before: str, after: str, model: ModelConfig, steps: int | None = None) -> Estimate:
+    """Paired by seed, in nats; at ``steps``, or at the length that most models of a recipe share."""
+    first, second = (
+        [r for r in own if r.config.train.max_steps == steps] if steps else at_shared_length(own)
+        for own in (of_recipe(runs, before), of_recipe(runs, after))
+    )
+    found = {c.cell: c for c in changes(first, second, lambda r: r.config.model)}[model]
+    return Estimate(found.change, found.low, found.high)
 
 
 def _losses() -> dict[str, Any]:

@@ -3,12 +3,12 @@
 import matplotlib as mpl
 import numpy as np
 import pytest
+from scaling_lib.show.ablation import ablation_steps, plot_recipe_curves, plot_schedules, plot_steps
 from scipy import stats
 
 from scaling_lib.config import ModelConfig, RunConfig, TrainConfig
 from scaling_lib.errors import InputError
 from scaling_lib.runs import Point, Run
-from scaling_lib.show.ablation import ablation_steps, plot_recipe_curves, plot_schedules, plot_steps
 
 mpl.use("agg")
 MODEL = ModelConfig(2, 2, 32, 512, 64)

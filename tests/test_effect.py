@@ -8,11 +8,11 @@ from collections.abc import Callable
 import matplotlib as mpl
 import numpy as np
 import pytest
+from scaling_lib.show.effect import effect_report, plot_effect, recipe_effect
 from scipy import stats
 
 from scaling_lib.errors import InputError
 from scaling_lib.runs import Run
-from scaling_lib.show.effect import effect_report, plot_effect, recipe_effect
 
 mpl.use("agg")
 E, A, ALPHA, B, BETA = 1.5, 60.0, 0.45, 90.0, 0.35

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scaling_lib.fit.compare import LINE, NEAREST
 from test_fit_estimate import sweep
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit import compare_laws, fit_power_law
-from scaling_lib.fit.compare import LINE, NEAREST
 from scaling_lib.fit.laws import KAPLAN
 
 X = np.geomspace(1e6, 1e9, 12)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scaling_lib.fit._headings import SYNONYMS, recognise
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit._headings import SYNONYMS, recognise
 from scaling_lib.fit.backtests import choose_law
 from scaling_lib.fit.table import parse_table, read_table, table_from_arrays
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 import matplotlib as mpl
 import numpy as np
 import pytest
+from scaling_lib.show.known import floor_report, known_floors, plot_floors
 
 from scaling_lib.errors import InputError
 from scaling_lib.runs import Run
-from scaling_lib.show.known import floor_report, known_floors, plot_floors
 
 mpl.use("agg")
 E, A, ALPHA, B, BETA = 1.7, 300.0, 0.75, 3000.0, 0.7

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scaling_lib.show.noise import differences, noise_report, pooled_relative, spreads
 from scipy import stats
 
 from scaling_lib.runs import Run
-from scaling_lib.show.noise import differences, noise_report, pooled_relative, spreads
 
 Make = Callable[..., Run]
 RNG = np.random.default_rng(5)

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import matplotlib as mpl
 import numpy as np
 import pytest
+from scaling_lib.show.retrained import coverage_report, plot_retrained, retrained_coverage
 
 from scaling_lib.errors import InputError
 from scaling_lib.runs import Run
-from scaling_lib.show.retrained import coverage_report, plot_retrained, retrained_coverage
 from scaling_lib.show.studies import study_numbers, study_texts
 
 mpl.use("agg")

@@ -9,10 +9,10 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pytest
+from scaling_lib.fit.compare import Comparison
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit import compare_laws, error_by_span, published
-from scaling_lib.fit.compare import Comparison
 from scaling_lib.fit.coverage import Coverage
 from scaling_lib.show.published import known_models
 from scaling_lib.show.trust import (

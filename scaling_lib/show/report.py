@@ -11,7 +11,6 @@ from scaling_lib.fit import published
 from scaling_lib.runs import Run
 from scaling_lib.show.grids import find_grids, grid_report
 from scaling_lib.show.ladders import Ladder, find_ladders, short
-from scaling_lib.show.noise import noise_report
 from scaling_lib.show.studies import study_texts
 
 # What people ask a scaling law: a name, the variable, where. Sizes and tokens come from the published table.
@@ -33,7 +32,7 @@ def sweep_report(runs: Sequence[Run]) -> str:
         ]
     else:
         parts.append("No law: fewer than three sizes, or lengths of one size, have finished.")
-    parts += [noise_report(runs), *(grid_report(grid) for grid in find_grids(runs)), *study_texts(runs)]
+    parts += [*(grid_report(grid) for grid in find_grids(runs)), *study_texts(runs)]
     parts.append(_predictions(ladders))
     flagged = [r.run_id for r in runs if r.more_than_one_epoch]
     in_laws = {run_id for x in ladders for run_id in x.left_out}
