@@ -289,9 +289,9 @@ def _floors(runs: Sequence[Run]) -> Slide:
     floors = known_floors(runs)
     joint, truth = floors[-1], floors[0].truth
     verdict, ends = joint.fit.verdict(), plot.bracket(joint.fit.params["E"], joint.low, joint.high)
-    said = (
-        f"has no number ({verdict.level})" if verdict.refused else f"{ends}, {'holds' if joint.holds else 'misses'} it"
-    )
+    said = f"has no number ({verdict.level})"
+    if not verdict.refused:
+        said = f"{ends}, {'holds' if joint.holds else 'misses'} it"
     rows = []
     for f in floors:
         at = f.fit.verdict()
@@ -302,12 +302,7 @@ def _floors(runs: Sequence[Run]) -> Slide:
         axes.set_xlabel("floor E (nats per token), with its 90% interval")
 
     return Slide(
-        f"The text's entropy is {truth:.3f}: the joint law's floor, "
-        + (
-            f"has no number ({verdict.level})"
-            if verdict.refused
-            else f"{ends}, {'holds' if joint.holds else 'misses'} it"
-        ),
+        f"The text's entropy is {truth:.3f}: the joint law's floor, {said}",
         draw,
         "Floors with 90% intervals. A ladder in N at one number of tokens has a floor of its own: what endless "
         "parameters reach with that much data. Only the joint law's floor means the language.",
