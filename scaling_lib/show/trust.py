@@ -16,11 +16,11 @@ import numpy as np
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit.backtests import SpanCurve
-from scaling_lib.fit.compare import ALIKE, Comparison
 from scaling_lib.fit.coverage import Coverage
 from scaling_lib.fit.laws import get_law
 from scaling_lib.fit.published import PublishedLaw
 from scaling_lib.fit.result import FitResult
+from scaling_lib.fit.scoreboard import ALIKE, Comparison
 from scaling_lib.show.plot import count_axis, new_axes
 from scaling_lib.show.records import read_records
 
