@@ -140,7 +140,7 @@ def test_baselines_by_hand():
         ({"hide": -3}, "hides 0 of 7"),
         ({"hide": "C>1e99"}, "hides 0"),
         ({"hide": "big"}, "no condition"),
-        ({"hide": "C>1e"}, "not a finite number"),
+        ({"hide": "C>1e"}, "unknown unit"),
         ({"hide": "C=1e21"}, "compare with"),
         ({"hide": np.zeros(3, dtype=bool)}, "7 booleans"),
         ({"hide": np.zeros(7)}, "7 booleans"),

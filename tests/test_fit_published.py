@@ -10,16 +10,8 @@ import pytest
 from scaling_lib.errors import InputError
 from scaling_lib.fit import fit_joint, published
 
-TABLES = [
-    "cerebras_gpt",
-    "chinchilla_epoch_covariance",
-    "epoch_intervals",
-    "law_parameters",
-    "laws",
-    "models",
-    "optima",
-    "pythia",
-]
+TABLES = ["cerebras_gpt", "chinchilla_epoch_covariance", "epoch_intervals", "law_parameters", "laws", "models"]
+TABLES += ["optima", "pythia"]
 DATA = os.environ.get("SCALING_LIB_DATA")
 needs_epoch = pytest.mark.skipif(
     not DATA or not (Path(DATA or ".") / "chinchilla_epoch.csv").is_file(),
