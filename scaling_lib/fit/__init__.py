@@ -22,7 +22,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Law": "laws",
         "PublishedLaw": "published",
         "Report": "report",
-        "RunTable": "table",
+        "RunTable": "rows",
         "SpanCurve": "backtests",
         "Verdict": "result",
         "backtest": "backtests",

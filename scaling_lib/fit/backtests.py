@@ -25,7 +25,7 @@ from scaling_lib.fit.headings import number
 from scaling_lib.fit.laws import Law, get_law
 from scaling_lib.fit.published import POWER_C
 from scaling_lib.fit.result import FitResult, Verdict
-from scaling_lib.fit.table import ORDER, RunTable, check_variables, condition
+from scaling_lib.fit.rows import ORDER, RunTable, check_variables, condition
 
 Mask: TypeAlias = NDArray[np.bool_]
 

@@ -18,7 +18,7 @@ from scaling_lib.fit.headings import COUNTS, check, number, show
 from scaling_lib.fit.isoflops import IsoFlopResult, isoflop
 from scaling_lib.fit.laws import Law
 from scaling_lib.fit.result import FitResult
-from scaling_lib.fit.table import RunTable, completed
+from scaling_lib.fit.rows import RunTable, completed
 
 SAME = 0.05  # a share: counts that differ by less are one count
 _UNITS = {"N": "parameters", "D": "tokens", "C": "FLOP", "U": "unique tokens"}

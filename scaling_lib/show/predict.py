@@ -14,7 +14,8 @@ from scaling_lib.fit import published, report
 from scaling_lib.fit.allocate import Allocation, compute_optimal
 from scaling_lib.fit.published import PublishedLaw
 from scaling_lib.fit.result import FitResult
-from scaling_lib.fit.table import completed, read_table
+from scaling_lib.fit.rows import completed
+from scaling_lib.fit.table import read_table
 from scaling_lib.runs import read_runs
 from scaling_lib.show.grids import find_grids
 from scaling_lib.show.ladders import find_ladders, short
