@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pytest
-from scaling_lib.fit.compare import Comparison
+from scaling_lib.fit.scoreboard import Comparison
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit import compare_laws, error_by_span, published
