@@ -9,11 +9,11 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pytest
-from scaling_lib.fit.scoreboard import Comparison
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit import compare_laws, error_by_span, published
 from scaling_lib.fit.coverage import Coverage
+from scaling_lib.fit.scoreboard import Comparison
 from scaling_lib.show.published import known_models
 from scaling_lib.show.trust import (
     epoch_forms,
