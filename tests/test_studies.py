@@ -19,6 +19,7 @@ from scaling_lib.show.studies import (
     known_floors,
     pooled_relative,
     retrained_coverage,
+    share_interval,
     spreads,
     study_numbers,
     study_texts,
@@ -223,3 +224,9 @@ def test_too_little_is_refused_in_one_line(ladders: Any, make_run: Make, seeds: 
         retrained_coverage(ladders(seeds=seeds), hide)
     with pytest.raises(InputError, match="2 recipes or lengths"):
         retrained_coverage([*ladders(), make_run(steps=999)])
+
+
+@pytest.mark.parametrize(("held", "total"), [(0, 12), (8, 12), (12, 12), (361, 400)])
+def test_the_interval_of_a_share_is_scipys_exact_one(held: int, total: int) -> None:
+    exact = stats.binomtest(held, total).proportion_ci(0.9, method="exact")
+    assert share_interval(held, total) == pytest.approx((exact.low, exact.high), abs=1e-9)

@@ -16,7 +16,6 @@ from scipy import special
 
 from scaling_lib.config import ModelConfig, TrainConfig
 from scaling_lib.errors import InputError
-from scaling_lib.fit.coverage import Share
 from scaling_lib.fit.estimate import fit_power_law
 from scaling_lib.fit.result import FitResult
 from scaling_lib.runs import Run, check_poolable
@@ -218,6 +217,14 @@ def retrained_coverage(runs: Sequence[Run], hide: int = 1) -> Retrained:
     return Retrained(hide, target / fitted[-1], len(fits) - len(rows), *np.array(rows, dtype=float).reshape(-1, 4).T)
 
 
+def share_interval(held: int, total: int, level: float = LEVEL) -> tuple[float, float]:
+    """(low, high) of the chance behind ``held`` of ``total`` trials, by Clopper and Pearson: exact, never too narrow."""
+    tail, missed = (1.0 - level) / 2.0, total - held
+    low = float(special.betaincinv(held, missed + 1, tail)) if held else 0.0
+    high = float(special.betaincinv(held + 1, missed, 1.0 - tail)) if missed else 1.0
+    return low, high
+
+
 # ---- all of them -----------------------------------------------------------------
 
 
@@ -237,9 +244,11 @@ def study_texts(runs: Sequence[Run]) -> list[str]:
         rows = [("hidden", "beyond", "held", "refused", "median half-width", "mean error")]
         for t in trials:
             told = ("none predicted", str(t.refused), "", "")
-            if len(t.observed):
+            if total := len(t.observed):
+                low, high = share_interval(t.held, total)
+                held = f"{t.held} of {total}, {t.held / total:.0%} (90% interval {low:.0%} to {high:.0%})"
                 error = f"{100 * float(np.mean(t.predicted / t.observed - 1)):+.2f}%"
-                told = (str(Share(t.held, len(t.observed))), str(t.refused), f"{100 * t.half_width:.2f}%", error)
+                told = (held, str(t.refused), f"{100 * t.half_width:.2f}%", error)
             rows.append((str(t.hidden), f"{t.span:.1f}x", *told))
         title = "Retrained ladders: does the 90% interval of a new run hold the hidden largest size?"
         found.append(f"{title}\n{aligned(rows)}")
