@@ -287,8 +287,7 @@ def _fit(args: argparse.Namespace) -> int:
 
 def _isoflop(args: argparse.Namespace, table: RunTable) -> int:
     """``fit --approach isoflop``: parabolas, and the joint law's answer beside them."""
-    from scaling_lib.fit.isoflops import compare_with_joint
-    from scaling_lib.fit.report import about_reading, counts
+    from scaling_lib.fit.report import about_reading, compare_with_joint, counts
 
     for option in ("objective", "delta", "fixed"):
         if getattr(args, option):

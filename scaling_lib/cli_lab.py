@@ -139,7 +139,7 @@ def next_command(args: argparse.Namespace) -> int:
     from scaling_lib.fit.design import Outlook, candidate_grid
     from scaling_lib.fit.estimate import fit_joint
     from scaling_lib.fit.table import read_table
-    from scaling_lib.show.sources import parse_target
+    from scaling_lib.show.predict import parse_target
 
     at = parse_target(args.target).at
     if "N" not in at or "D" not in at:

@@ -34,17 +34,16 @@ def predict_command(args: argparse.Namespace) -> int:
     """``predict``: answer every target. A refusal is an answer: it exits 0 and says why."""
     if not 0 < args.level < 1:
         raise InputError(f"--level must lie between 0 and 1, not {args.level:g}")
-    from scaling_lib.show import answers
-    from scaling_lib.show.sources import find_source, parse_target
+    from scaling_lib.show.predict import ask, find_source, in_words, parse_target
 
     targets = [parse_target(text) for text in args.target or DEFAULT_TARGETS]
     source = find_source(args.source, args.recipe, args.law, **reading_of(args))
-    found = [a for target in targets for a in answers.ask(source, target, args.level)]
+    found = [a for target in targets for a in ask(source, target, args.level)]
     if args.json:
         about = {"source": source.name, "about": source.about, "loss_unit": source.loss_unit, "level": args.level}
         print(json.dumps(plain({**about, "answers": [asdict(a) for a in found]}), indent=1, allow_nan=False))
     else:
-        print(answers.in_words(source, found, args.level))
+        print(in_words(source, found, args.level))
     return 0
 
 

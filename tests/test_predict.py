@@ -12,8 +12,7 @@ import pytest
 
 from scaling_lib.cli import main
 from scaling_lib.runs import Run, write_run
-from scaling_lib.show.answers import ask
-from scaling_lib.show.sources import find_source, parse_target
+from scaling_lib.show.predict import ask, find_source, parse_target
 
 E, A, B, ALPHA, BETA = 1.7, 400.0, 1500.0, 0.34, 0.36
 
@@ -78,16 +77,13 @@ def test_a_joint_law_answers_at_n_and_d_at_two_of_three_and_at_a_budget(
     assert budget["loss"] == pytest.approx(truth(n, c / (6 * n)), rel=2e-3)
     for a in (both, third, budget):
         assert not a["refused"]
-        assert a["new_run_interval"][0] < a["mean_interval"][0] < a["loss"]
-        assert a["loss"] < a["mean_interval"][1] < a["new_run_interval"][1]
-
-
-def test_the_level_widens_the_interval(joint: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    widths = []
-    for level in (0.5, 0.99):
-        (a,) = answers(capsys, joint, "--target", "N=1e9,D=1e11", "--level", level)
-        widths.append(a["mean_interval"][1] - a["mean_interval"][0])
-    assert widths[1] > 2 * widths[0]
+        ends = [*a["mean_interval"], *a["new_run_interval"], a["loss"]]
+        assert np.argsort(ends).tolist() == [2, 0, 4, 1, 3]
+    narrow, wide = (
+        np.ptp(answers(capsys, joint, "--target", "N=1e9,D=1e11", "--level", level)[0]["mean_interval"])
+        for level in (0.5, 0.99)
+    )
+    assert wide > 2 * narrow
 
 
 def test_a_law_of_c_speaks_only_of_its_own_tokens_per_parameter(
@@ -123,10 +119,10 @@ def test_a_published_covariance_gives_an_interval_and_a_split(capsys: pytest.Cap
     assert 15 < a["optimal"]["tokens_per_param"] < 25
     assert a["mean_interval"][0] < a["loss"] < a["mean_interval"][1]
     assert a["new_run_interval"] is None  # its runs' noise is not published
-
-
-def test_repeated_data_are_said_to_be_taken_as_new(capsys: pytest.CaptureFixture[str]) -> None:
     assert "seen once" in predict(capsys, "muennighoff", "--target", "Chinchilla")
+    for budget in ("1000", "1e40"):
+        (a,) = answers(capsys, "chinchilla", "--target", f"C={budget}")
+        assert (a["refused"], a["loss"], a["verdict"]) == (True, None, "out of range")
 
 
 # ---- folders of records ----------------------------------------------------------
@@ -154,8 +150,7 @@ def test_a_ladder_answers_near_its_runs_and_refuses_far_ones_in_words(
     assert far["verdict"] == "not identifiable"
     text = " ".join(predict(capsys, folder, "--target", "GPT-3").split())
     assert "no prediction: not identifiable" in text
-    assert "decades in N beyond the largest run" in text
-    assert "recipe V2 (--recipe chooses; also here: V1)" in text
+    assert far["reasons"][0] in text
 
 
 def test_another_length_or_a_budget_takes_a_joint_law(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,16 +164,15 @@ def test_another_length_or_a_budget_takes_a_joint_law(folder: Path, capsys: pyte
     assert "--mode laptop trains one" in budget["reasons"][0]
 
 
-def test_the_recipe_can_be_chosen_and_a_flat_one_refuses(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_flat_recipe_and_a_folder_without_a_law_refuse(
+    folder: Path, tmp_path: Path, make_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
     (a,) = answers(capsys, folder, "--recipe", "v1", "--target", "N=2e6")
     assert (a["verdict"], a["refused"], a["loss"]) == ("no trend", True, None)
-
-
-def test_a_folder_without_a_law_says_so(
-    tmp_path: Path, make_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
-) -> None:
     write_run(make_run(), tmp_path / "one")
     assert "fewer than three sizes" in predict(capsys, tmp_path / "one")
+    assert "leave it out" in predict(capsys, folder, "--law", "power_n", status=2)
+    assert "it holds v1, v2" in predict(capsys, folder, "--recipe", "wsd", status=2)
 
 
 def test_a_grid_answers_at_n_and_d_and_at_a_budget(tmp_path: Path, make_run: Callable[..., Run]) -> None:
@@ -211,14 +205,6 @@ def test_a_grid_answers_at_n_and_d_and_at_a_budget(tmp_path: Path, make_run: Cal
 )  # fmt: skip
 def test_models_are_known_by_name_or_family(text: str, name: str) -> None:
     assert parse_target(text).name == name
-
-
-@pytest.mark.parametrize("budget", ["1000", "1e40"])
-def test_published_laws_know_their_range(budget: str, capsys: pytest.CaptureFixture[str]) -> None:
-    (a,) = answers(capsys, "chinchilla", "--target", f"C={budget}")
-    assert (a["refused"], a["loss"], a["verdict"]) == (True, None, "out of range")
-    (a,) = answers(capsys, "chinchilla", "--target", "C=1e24")
-    assert not a["refused"]
 
 
 def test_a_target_in_a_variable_that_the_law_does_not_use_is_refused(
@@ -261,14 +247,10 @@ BAD = {
     "unknown model": (["kaplan-n", "--target", "GPT-9"], "one of GPT-3 125M"),
     "no model": (["kaplan-n", "--target", ""], "no model is known"),
     "unknown variable": (["kaplan-n", "--target", "X=3"], "names N, D, C"),
-    "no number": (["kaplan-n", "--target", "N=many"], "not a number"),
-    "negative": (["kaplan-n", "--target", "N=-1"], "above zero"),
-    "twice": (["kaplan-n", "--target", "N=1e9,N=2e9"], "given twice"),
     "unknown source": (["nowhere"], "neither a folder"),
     "missing table": (["none.csv"], "cannot be read"),
     "level 0": (["kaplan-n", "--level", "0"], "between 0 and 1"),
     "level nan": (["kaplan-n", "--level", "nan"], "between 0 and 1"),
-    "three counts that disagree": (["kaplan-n", "--target", "N=1e9,D=2e10,C=5"], "give two of the three"),
     "law of a law": (["kaplan-n", "--law", "power_n"], "one published law"),
     "recipe of a law": (["kaplan-n", "--recipe", "v2"], "leave it out"),
 }
@@ -282,8 +264,3 @@ def test_bad_input_is_one_line_and_exit_2(
     err = predict(capsys, *argv, status=2)
     assert err.count("\n") == 1
     assert says in err
-
-
-def test_options_that_a_folder_does_not_take(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "leave it out" in predict(capsys, folder, "--law", "power_n", status=2)
-    assert "it holds v1, v2" in predict(capsys, folder, "--recipe", "wsd", status=2)

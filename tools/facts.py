@@ -17,10 +17,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from scaling_lib.fit import backtests, published
 from scaling_lib.runs import Run, has_records, read_runs
+from scaling_lib.show.changes import changes, of_recipe
 
 WAY = ("v1", "v1-long", "v1-warmup", "v1-cosine", "v2")  # one change at a time
 
@@ -111,12 +111,9 @@ def _changes(runs: Sequence[Run]) -> SimpleNamespace:
     ends = {"small": min(runs, key=_size).config.model, "large": max(runs, key=_size).config.model}
     out = {}
     for name, model in ends.items():
-        by_recipe: dict[str, dict[int, float]] = {}
-        for r in runs:
-            if r.config.model == model and r.val_loss is not None:
-                by_recipe.setdefault(r.config.train.recipe, {})[r.config.train.seed] = r.val_loss
-        steps = {word(b): _paired(by_recipe[a], by_recipe[b]) for a, b in pairwise(WAY)}
-        out[name] = SimpleNamespace(**steps, all=_paired(by_recipe["v1"], by_recipe["v2"]))
+        own = [r for r in runs if r.config.model == model]
+        steps = {word(b): _paired(own, a, b) for a, b in pairwise(WAY)}
+        out[name] = SimpleNamespace(**steps, all=_paired(own, "v1", "v2"))
     return SimpleNamespace(**out)
 
 
@@ -124,11 +121,10 @@ def _size(run: Run) -> float:
     return run.counts["n_params_non_embedding"]
 
 
-def _paired(before: Mapping[int, float], after: Mapping[int, float]) -> Estimate:
-    """The mean difference over seeds that both have, and its 90% interval by Student's t."""
-    d = np.array([after[seed] - before[seed] for seed in before.keys() & after.keys()])
-    half = stats.t.ppf(0.95, len(d) - 1) * d.std(ddof=1) / math.sqrt(len(d))
-    return Estimate(d.mean(), d.mean() - half, d.mean() + half)
+def _paired(runs: Sequence[Run], before: str, after: str) -> Estimate:
+    """The mean difference over seeds that both recipes have, and its 90% interval."""
+    (found,) = changes(of_recipe(runs, before), of_recipe(runs, after), lambda r: r.config.model)
+    return Estimate(found.change, found.low, found.high)
 
 
 def timings(folder: Path) -> tuple[int, float, float, float] | None:

@@ -13,9 +13,9 @@ from scipy import special
 
 from scaling_lib.config import ModelConfig
 from scaling_lib.errors import InputError
+from scaling_lib.fit.seeds import half_width
 from scaling_lib.runs import Run, check_poolable
 from scaling_lib.show.ladders import short
-from scaling_lib.show.noise import half_width
 from scaling_lib.show.plot import look_of, new_axes
 
 if TYPE_CHECKING:
