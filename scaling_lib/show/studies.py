@@ -218,7 +218,7 @@ def retrained_coverage(runs: Sequence[Run], hide: int = 1) -> Retrained:
 
 
 def share_interval(held: int, total: int, level: float = LEVEL) -> tuple[float, float]:
-    """(low, high) of the chance behind ``held`` of ``total`` trials, by Clopper and Pearson: never too narrow."""
+    """(low, high) of the chance behind ``held`` of ``total`` trials, by Clopper and Pearson: exact."""
     tail, missed = (1.0 - level) / 2.0, total - held
     low = float(special.betaincinv(held, missed + 1, tail)) if held else 0.0
     high = float(special.betaincinv(held + 1, missed, 1.0 - tail)) if missed else 1.0
