@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -153,22 +154,10 @@ def write_run(run: Run, folder: Path) -> Path:
     """Write a record as ``folder/<run_id>.json``, whole or not at all. Returns the path."""
     path = folder / f"{run.run_id}.json"
     text = json.dumps(_to_json(run), indent=1, ensure_ascii=False, allow_nan=False)
-    # One history column per line: short files, and a diff that a person can read.
-    write_atomically(path, (_join_number_lists(text) + "\n").encode())
+    # One history column per line: short files, and a diff that a person can read. No string holds a line break.
+    text = re.sub(r"\[\n\s*([^][{}]*?)\n\s*\]", lambda found: "[" + re.sub(r"\n\s*", " ", found[1]) + "]", text)
+    write_atomically(path, f"{text}\n".encode())
     return path
-
-
-def _join_number_lists(text: str) -> str:
-    out: list[str] = []
-    inside = False
-    for line in text.split("\n"):
-        if inside:
-            out[-1] += line.strip() + (" " if line.rstrip().endswith(",") and line.strip() != "]," else "")
-            inside = line.strip() not in ("]", "],")
-        else:
-            out.append(line)
-            inside = line.endswith("[")
-    return "\n".join(out)
 
 
 class Record(NamedTuple):
