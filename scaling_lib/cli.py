@@ -7,6 +7,7 @@ input, one line; 130: interrupted.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
 import sys
@@ -40,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Without --force (or a shortened form of it), which would start over instead of going on.
         words = [w for w in argv or sys.argv[1:] if len(w) < 3 or not "--force".startswith(w)]
         again = shlex.join([_python(), "-m", "scaling_lib", *words])
-        print(f"\nscaling_lib: interrupted; finished runs are kept. To go on: {again}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print(f"\nscaling_lib: interrupted; finished runs are kept. To go on: {again}", file=sys.stderr)
         return 130
     except ModuleNotFoundError as error:  # a Python that knows the folder but not the packages
         package = (error.name or "").partition(".")[0]

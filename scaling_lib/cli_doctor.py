@@ -41,10 +41,8 @@ def doctor_command(args: argparse.Namespace) -> int:
 
 def examine() -> dict[str, Any]:
     """Everything as plain data: versions, device, rates in GFLOP/s, memory and disk in GB, seconds by mode."""
-    import psutil
-
     from scaling_lib.lm.cache import cache_folder
-    from scaling_lib.sweep.plan import cores
+    from scaling_lib.machine import cores, memory_bytes
 
     versions = {name: _version(name) for name in PACKAGES}
     missing = [name for name, version in versions.items() if version is None]
@@ -63,7 +61,7 @@ def examine() -> dict[str, Any]:
         "packages": versions,
         "extras": {extra: importlib.util.find_spec(package) is not None for extra, package in OPTIONAL.items()},
         "cores": cores(),
-        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "memory_gb": round(memory_bytes() / 1e9, 1),
         "disk_free_gb": round(disk, 1),
         "cache": {"folder": str(cache), "gb": round(_size(cache) / 1e9, 2), "corpora": _corpora(cache)},
         "compiler": shutil.which(os.environ.get("CXX", "c++")),

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import math
+import os
 import signal
 import sys
 import threading
@@ -137,16 +138,32 @@ def save_figure(name: str, draw: Callable[[Figure], object], out: Path, tall: bo
 
 @contextlib.contextmanager
 def ended_like_ctrl_c() -> Iterator[None]:
-    """SIGTERM (kill, a batch system's time limit) ends what is inside as Ctrl-C does: the workers with it."""
+    """What asks a process to end (kill, a time limit, a closed terminal) ends it as Ctrl-C does, its workers too.
 
-    def interrupt(signum: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
+    A second signal ends it at once. One that is ignored stays so, as nohup and a shell's background want it.
+    """
     if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
         yield
         return
-    before = signal.signal(signal.SIGTERM, interrupt)
+    known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]
+
+    def interrupt(signum: int, frame: object) -> None:
+        for number in numbers:
+            signal.signal(number, end_at_once)
+        raise KeyboardInterrupt
+
+    def end_at_once(signum: int, frame: object) -> None:
+        import psutil
+
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+        os._exit(130)
+
+    before = [signal.signal(number, interrupt) for number in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -143,6 +143,7 @@ def _folder(args: argparse.Namespace) -> Path:
 def plan_command(args: argparse.Namespace) -> int:
     """``plan``: what would be trained, and what it would cost here."""
     from scaling_lib.counting import count_parameters, training_flops
+    from scaling_lib.machine import cores, memory_bytes
     from scaling_lib.sweep.cost import expected_seconds
 
     cells = _cells(args)
@@ -164,6 +165,8 @@ def plan_command(args: argparse.Namespace) -> int:
         )
     for phase in plan.phases:
         print(phase.why)
+    if args.engine == "local":
+        print(f"of {counted(cores(), 'core')} and {memory_bytes() / 1e9:.1f} GB of memory that this process may use")
 
     def computed(cell: RunConfig) -> tuple[int, int]:
         runtime = _runtime(args, cell)
@@ -195,8 +198,8 @@ def run_command(args: argparse.Namespace) -> int:
     """``run``: train what is not there yet, then print and draw what the records say."""
     if args.dry_run:
         return plan_command(args)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "LOCAL_RANK" in os.environ:  # torchrun's
-        return _run_together(args)
+    if (size := _processes()) > 1:
+        return _run_together(args, size)
     from scaling_lib.config import run_id
     from scaling_lib.runs import is_recorded
     from scaling_lib.sweep.cost import expected_seconds, log_timing
@@ -238,7 +241,15 @@ def run_command(args: argparse.Namespace) -> int:
     return _conclude(outcomes, out)
 
 
-def _run_together(args: argparse.Namespace) -> int:
+def _processes() -> int:
+    """How many processes torchrun has started, with this one; 1 without it."""
+    size = os.environ.get("WORLD_SIZE", "1") if "LOCAL_RANK" in os.environ else "1"
+    if not (size.isdecimal() and int(size) > 0):
+        raise InputError(f"WORLD_SIZE is {size!r}, not a number of processes: start them with torchrun, or unset it")
+    return int(size)
+
+
+def _run_together(args: argparse.Namespace, size: int) -> int:
     """``run`` under torchrun: every process trains its share of every batch, the first one writes and speaks."""
     from scaling_lib.lm.group import join_group, leave_group
     from scaling_lib.sweep.execute import run_together
@@ -247,7 +258,7 @@ def _run_together(args: argparse.Namespace) -> int:
 
     refuse(args, "is not for torchrun; leave it out", "force", "max_flops", "max_hours", "workers", "address")
     cells, out = _cells(args), _folder(args)
-    size, batch_size = int(os.environ["WORLD_SIZE"]), cells[0].train.batch_size
+    batch_size = cells[0].train.batch_size
     if batch_size % size:
         raise InputError(f"a batch of {batch_size} sequences does not divide among {size} processes")
     device = _runtime(args, cells[-1]).device

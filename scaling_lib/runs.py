@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import re
+import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -242,7 +243,8 @@ def has_records(folder: Path) -> bool:
 def read_records(folder: Path) -> list[Record]:
     """Read every record of a folder as it stands in its file, in the order of ``read_runs``, which raises the same.
 
-    A record that stands there twice, alone and packed, is read once.
+    A record that stands there twice is read once. Of two files one is a copy, such as those that synchronising folders
+    makes, and a warning names it; one alone and one packed are what a packing leaves that was interrupted.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of run records; a sweep writes one, for example runs/demo")
@@ -257,6 +259,9 @@ def read_records(folder: Path) -> list[Record]:
                 f"{first.where} and {record.where} are two records of the run {record.run.run_id}, and they differ; "
                 "delete one of them"
             )
+        if first is not record and not record.where.startswith(f"{folder / PACKED}, "):
+            copy = max(first.where, record.where, key=len)
+            warnings.warn(f"{copy} is a copy of another record of its run and not counted; delete it", stacklevel=2)
     if not found:
         raise InputError(f"{folder}: holds no run records (*.json or {PACKED}); run a sweep first")
     return sorted(

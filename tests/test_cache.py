@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from scaling_lib.lm import cache
 def make(folder: Path, text: str = "payload") -> dict[str, object]:
     with cache.building(folder) as build:
         (build / "a.bin").write_text(text)
-        (build / "b.bin").write_text("b" * 3_000_000)
+        (build / "b.bin").write_text("b" * 1_100_000)
         return cache.publish(build, folder, {"said": text})
 
 
@@ -27,7 +28,7 @@ def test_what_is_published_is_read_and_the_first_to_finish_stays(tmp_path: Path)
 
 
 DAMAGES = {  # the file, and what becomes of its content
-    "flipped": ("b.bin", lambda b: b[:2_000_000] + b"c" + b[2_000_001:]),
+    "flipped": ("b.bin", lambda b: b[:1_050_000] + b"c" + b[1_050_001:]),
     "short": ("b.bin", lambda b: b[:-1]),
     "gone": ("a.bin", None),
     "meta gone": ("meta.json", None),
@@ -44,6 +45,19 @@ def test_a_damaged_folder_is_noticed_and_replaced(tmp_path: Path, name: str, cha
     assert cache.read_folder(tmp_path / "f") is None
     assert make(tmp_path / "f", "second") == cache.read_folder(tmp_path / "f") == {"said": "second"}
     assert os.listdir(tmp_path) == ["f"]
+
+
+def test_no_flipped_bit_of_the_notes_is_believed(tmp_path: Path) -> None:
+    make(tmp_path / "f")
+    path = tmp_path / "f" / "meta.json"
+    content = path.read_bytes()
+    for at in range(len(content)):
+        path.write_bytes(content[:at] + bytes([content[at] ^ (1 << at % 8)]) + content[at + 1 :])
+        assert cache.read_folder(tmp_path / "f") in (None, {"said": "payload"}), at
+    meta = json.loads(content)
+    del meta["crc"]  # as folders of earlier versions are
+    path.write_text(json.dumps(meta))
+    assert cache.read_folder(tmp_path / "f") == {"said": "payload"}
 
 
 def test_a_failure_while_building_leaves_nothing(tmp_path: Path) -> None:

@@ -544,14 +544,59 @@ def test_an_interrupted_sweep_says_how_to_go_on_and_goes_on(
     assert read_run(record).history[-1].step == 60
 
 
+ENDING = """
+import sys, time
+from scaling_lib.cli_shared import ended_like_ctrl_c
+with ended_like_ctrl_c():
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print("first", flush=True)
+        time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them: they are not tried")
+def test_any_signal_is_like_ctrl_c_a_second_ends_at_once_and_nohup_is_obeyed() -> None:
+    for first in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        with subprocess.Popen([sys.executable, "-c", ENDING], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            process.send_signal(first)
+            assert process.stdout.readline() == "first\n"
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=10) == 130
+    ignoring = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n{ENDING}"
+    with subprocess.Popen([sys.executable, "-c", ignoring], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "first\n"  # by the second: the first did nothing
+        process.kill()
+
+
+def test_an_environment_that_torchrun_would_not_make_is_one_line(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    for size in ("x", "0", "2"):  # of two, one is alone
+        monkeypatch.setenv("WORLD_SIZE", size)
+        assert call("run", "--sizes", 1, "--max-steps", 2, "--corpus", UNIFORM, "--device", "cpu") == 2
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        assert "torchrun" in err
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them: Ctrl-C is not tried")
 def test_signals_end_every_process_and_the_sweep_goes_on_to_the_same_losses(tmp_path: Path, no_measuring: None) -> None:
-    """Ctrl-C reaches the workers too, as from a terminal; kill reaches the parent alone."""
+    """Ctrl-C reaches the workers too, as from a terminal; a hang-up here the parent alone."""
     out, seen = tmp_path / "out", 0.0
     command = ["run", "--recipe", "v2", "--sizes", "2", "--max-steps", "300", "--corpus", UNIFORM, "--workers", "2",
                "--checkpoint-seconds", "0.2", "--out", str(out)]  # fmt: skip
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGHUP):
         process = subprocess.Popen(
             [sys.executable, "-m", "scaling_lib", *command, *(["--force"] if not seen else [])],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,

@@ -151,12 +151,20 @@ def test_a_run_goes_on_as_it_was_begun_but_where_it_is(corpus, whole, tmp_path, 
     assert resumed.val_loss == whole.val_loss
 
 
-def test_a_damaged_checkpoint_starts_over(corpus, whole, tmp_path, monkeypatch):
+def test_a_damaged_checkpoint_is_named_and_starts_over(corpus, whole, tmp_path, monkeypatch):
+    """Cut short, or with one bit in the weights that another value would make."""
     _train_until(small(), corpus, tmp_path, 10, monkeypatch)
     (path,) = tmp_path.glob("*.pt")
-    path.write_bytes(path.read_bytes()[:500])
-    assert load_state(path) is None
-    assert train(small(), corpus, runtime=EXACT, checkpoint_dir=tmp_path).val_loss == whole.val_loss
+    content = path.read_bytes()
+    weight = load_state(path)[0].model["blocks.0.attention.output.weight"].numpy().tobytes()
+    at = content.index(weight) + 100
+    for damaged in (content[:500], content[:at] + bytes([content[at] ^ 0x40]) + content[at + 1 :]):
+        path.write_bytes(damaged)
+        with pytest.warns(UserWarning, match=path.name):
+            assert load_state(path) is None
+    with pytest.warns(UserWarning, match=path.name):
+        run = train(small(), corpus, runtime=EXACT, checkpoint_dir=tmp_path)
+    assert run.val_loss == whole.val_loss
 
 
 def test_a_checkpoint_that_would_run_code_is_not_read(tmp_path):
@@ -165,7 +173,8 @@ def test_a_checkpoint_that_would_run_code_is_not_read(tmp_path):
             return (os.system, (f"touch {tmp_path / 'ran'}",))
 
     torch.save({"step": 1, "runtime": Evil()}, tmp_path / "x.pt")
-    assert load_state(tmp_path / "x.pt") is None
+    with pytest.warns(UserWarning, match=r"x\.pt"):
+        assert load_state(tmp_path / "x.pt") is None
     assert not (tmp_path / "ran").exists()
 
 

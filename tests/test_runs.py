@@ -181,6 +181,15 @@ def test_a_sweep_that_goes_on_in_a_packed_folder_writes_files_of_its_own(tmp_pat
     assert len(contents(tmp_path)) == 4
 
 
+def test_a_copy_of_a_record_is_named_and_not_counted(tmp_path, three):
+    path = tmp_path / f"{three[0].run_id}.json"
+    copy = tmp_path / f"{three[0].run_id} (1).json"  # as file synchronisers make
+    copy.write_bytes(path.read_bytes())
+    with pytest.warns(UserWarning, match=r"\(1\)\.json") as said:
+        assert read_runs(tmp_path) == three
+    assert len(said) == 1
+
+
 def test_two_different_records_of_one_run_are_refused(tmp_path, three):
     pack(tmp_path)
     path = write_run(replace(three[1], val_loss=1.0), tmp_path)

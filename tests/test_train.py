@@ -11,8 +11,10 @@ import torch
 from scaling_lib.config import ModelConfig, RunConfig, TrainConfig
 from scaling_lib.counting import count_parameters, training_bytes
 from scaling_lib.errors import InputError
+from scaling_lib.lm import runtime as module_of_runtimes
 from scaling_lib.lm import train as training
 from scaling_lib.lm.batches import batch, val_windows
+from scaling_lib.lm.checkpoint import TrainState, own_path, save_state
 from scaling_lib.lm.model import GPT
 from scaling_lib.lm.runtime import Runtime, _micro_batch, choose_runtime
 from scaling_lib.lm.schedule import learning_rate
@@ -165,6 +167,26 @@ def test_a_compiled_run_ends_where_an_eager_one_does(plain_run, walk):
         pytest.skip("no C++ compiler: the compiled path is not tried")
     compiled = train(configure(), walk, runtime=Runtime("cpu", "float32", True, 1))
     assert compiled.val_loss == pytest.approx(plain_run.val_loss, abs=1e-3)
+
+
+def test_where_nothing_can_be_compiled_a_run_is_eager_and_says_so(plain_run, walk, monkeypatch, tmp_path):
+    def broken(*_, **__):
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    module_of_runtimes._compile_error.cache_clear()
+    run = train(configure(), walk, runtime=replace(EXACT, compile=True), history_points=1000)
+    assert (run.environment["compile"], run.environment["compile_failed"]) == (False, "RuntimeError")
+    assert "compile_failed" not in plain_run.environment
+    assert (run.val_loss, run.history) == (plain_run.val_loss, plain_run.history)
+    # A run that was begun compiled elsewhere goes on here.
+    state = TrainState(0, (model := GPT(MODEL)).state_dict(), {}, torch.zeros(0))
+    state.optimizer = training.make_optimizer(model, configure().train).state_dict()
+    save_state(own_path(tmp_path, configure(), walk.fingerprint), state, replace(EXACT, compile=True))
+    resumed = train(configure(), walk, runtime=EXACT, checkpoint_dir=tmp_path)
+    assert resumed.environment["compile_failed"] == "RuntimeError"
+    assert resumed.val_loss == plain_run.val_loss
+    module_of_runtimes._compile_error.cache_clear()
 
 
 def test_progress_is_told(walk):

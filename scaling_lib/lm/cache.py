@@ -31,7 +31,9 @@ def read_folder(folder: Path) -> dict[str, Any] | None:
     """The content that `publish` was given for a folder; None where the folder is missing or damaged."""
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        whole = all(_checksum(folder / name) == known for name, known in meta["checksums"].items())
+        crc = meta.pop("crc", None)  # folders of earlier versions have none
+        whole = crc == _crc(meta) if crc is not None else meta.keys() == {"checksums", "content"}
+        whole = whole and all(_checksum(folder / name) == known for name, known in meta["checksums"].items())
         return meta["content"] if whole else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -55,8 +57,8 @@ def publish(build: Path, folder: Path, content: dict[str, Any]) -> dict[str, Any
         The folder cannot be put in place.
     """
     checksums = {path.name: _checksum(path) for path in sorted(build.iterdir())}
-    meta = json.dumps({"checksums": checksums, "content": content}, indent=1)
-    (build / "meta.json").write_text(meta, encoding="utf-8")
+    meta = {"checksums": checksums, "content": content}
+    (build / "meta.json").write_text(json.dumps({**meta, "crc": _crc(meta)}, indent=1), encoding="utf-8")
     for _ in range(10):  # each round is lost only if another process moved the folder meanwhile
         present = read_folder(folder)
         if present is not None:
@@ -77,6 +79,10 @@ def building(folder: Path) -> Iterator[Path]:
         yield build
     finally:
         shutil.rmtree(build, ignore_errors=True)
+
+
+def _crc(meta: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(meta, sort_keys=True).encode())
 
 
 def _checksum(path: Path) -> list[int]:

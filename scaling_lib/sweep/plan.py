@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from scaling_lib.config import RunConfig
 from scaling_lib.counting import count_parameters, training_bytes, training_flops
+from scaling_lib.machine import cores
 from scaling_lib.words import counted
 
 # One thread per process beats two threads in one process for models up to a few million parameters: their matrix
@@ -101,12 +101,6 @@ class Plan:
             for job in phase.jobs
             for c in job.cells
         )
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def make_plan(cells: Sequence[RunConfig], options: Options, *, on_gpu: bool = False) -> Plan:
