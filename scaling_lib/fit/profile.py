@@ -11,61 +11,65 @@ actually reaches, so the pin's stiffness costs no accuracy. All targets and both
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
 from scaling_lib.fit.forms import Array
+from scaling_lib.fit.laws import Law
 from scaling_lib.fit.setup import Setup
-from scaling_lib.fit.solver import Pin, minimise
+from scaling_lib.fit.solver import Pin, Solution, minimise
 
-FURTHEST = 5.0  # a quantity that moves by e^5 without objection is unbounded
 STEPS = 20
 NEARER = 5  # times a target that was not reached is brought nearer before it counts as out of reach
 STIFFEST = 1e40  # of a pin, so that its square times a steep law's does not overflow
 
+Off = Callable[[Array, Array, Array], tuple[Array, Array]]
+
+
+def log_at(law: Law, theta: Array, log_x: tuple[Array, ...]) -> tuple[Array, Array]:
+    """Logarithm (b,) of the law of each row of ``theta`` (b, k) at its own point (b,), and its gradient (b, k)."""
+    value, gradient = law.log_value(theta, tuple(v[:, None] for v in log_x))
+    return value[:, 0], gradient[:, :, 0]
+
 
 def limits(
     work: Setup,
-    theta: Array,
+    best: Solution,
+    off: Off,
+    centre: Array,
     error: Array,
     scale: Array,
     quantile: Array,
-    *,
-    log_x: tuple[Array, ...] | None = None,
-    vector: Array | None = None,
-    furthest: float = FURTHEST,
+    furthest: float,
+    rate: Callable[[Array, Array, Array], Array] | None = None,
 ) -> tuple[Array, Array]:
     """Distances (m,), (m,) >= 0 from the estimate to the lower and the upper end; inf where there is none.
 
     Parameters
     ----------
-    theta : (k,) the optimum, scaled working.
-    error : (m,) linear standard errors, the first guess. scale : (m,) the profile's scale. quantile : (m,) of t.
-    log_x : scaled log targets, each (m,): the quantity is the log prediction there. vector : (m, k): it is linear.
+    best : the optimum, a batch of one.
+    off : ``off(theta, cases, place)`` of (b, k), (b,) and (b,): how far the quantity of each of the m cases is from
+        ``place``, in its own unit, and the gradient (b, k) of that by the parameters.
+    centre : (m,) the quantities at the optimum. error : (m,) linear standard errors, the first guess.
+    scale : (m,) the profile's scale. quantile : (m,) of t. furthest : distance beyond which there is no end.
+    rate : the slope (b,) of ``off`` in ``place``; -1 without.
     """
-    m = len(error)
+    m = len(centre)
     sign = np.repeat([-1.0, 1.0], m)
-    error, scale, quantile = np.tile(error, 2), np.tile(scale, 2), np.tile(quantile, 2)
-    if log_x is not None:
-        log_x = tuple(np.tile(v, 2) for v in log_x)
-    if vector is not None:
-        vector = np.tile(vector, (2, 1))
     error = np.clip(error, 1e-12, 0.3 * furthest)
-
-    base = minimise(work.problem(), theta[None, :])
-    theta, floor = base.theta[0], float(base.cost[0])
-    where = np.repeat(theta[None, :], 2 * m, axis=0)
-    pin = Pin(np.zeros(2 * m), np.minimum(100.0 * scale / error**2, STIFFEST), vector, log_x)
-    centre = pin.measure(work.law, where)[0]
+    centre, error, scale, quantile, cases = (np.tile(v, 2) for v in (centre, error, scale, quantile, np.arange(m)))
+    where = np.repeat(best.theta, 2 * m, axis=0)
+    stiffness = np.minimum(100.0 * scale / error**2, STIFFEST)
 
     def solve(i: Array, distance: Array) -> tuple[Array, Array]:
-        aimed = replace(pin.at(i), value=centre[i] + sign[i] * distance)
-        solved = minimise(work.problem(work.y[None, :], pin=aimed), where[i], max_iter=60, tol=1e-7)
+        place = centre[i] + sign[i] * distance
+        pin = Pin(lambda at, j: off(at, cases[i[j]], place[j]), np.zeros(len(i)), stiffness[i], np.arange(len(i)))
+        solved = minimise(work.problem(pin=pin), where[i], max_iter=60, tol=1e-7)
         where[i] = solved.theta
-        reached = aimed.measure(work.law, solved.theta)[0]
-        plain = solved.cost - 0.5 * aimed.weight * (reached - aimed.value) ** 2
-        z = np.sqrt(np.maximum(2.0 * (plain - floor) / scale[i], 0.0))
+        missed = pin.measure(solved.theta)[0]
+        reached = place - missed / (-1.0 if rate is None else rate(solved.theta, cases[i], place))
+        plain = solved.cost - 0.5 * pin.weight * missed**2
+        z = np.sqrt(np.maximum(2.0 * (plain - best.cost[0]) / scale[i], 0.0))
         return z, np.maximum(sign[i] * (reached - centre[i]), 0.0)
 
     out = walk(solve, quantile * error, quantile, furthest)
