@@ -115,7 +115,7 @@ class Pool:
         out = []
         for m in self._mixed():
             r = max(1, round(count * m.weight))
-            work, half = m.fit.work, np.sqrt(m.inflation) * _root(m.fit.noise.covariance())
+            work, half = m.fit.work, _root(m.fit.noise.covariance(), m.inflation)
             student = rng.standard_normal((r, len(half))) / np.sqrt(rng.chisquare(m.dof, (r, 1)) / m.dof)
             theta = np.clip(m.fit.theta + student @ half.T, work.lower, work.upper)
             out.append((work.law, work.natural(theta)))
@@ -265,7 +265,7 @@ def _evidence(fit: FormFit, cut: Cut, runs: Runs) -> Array:
     return np.sum(-0.5 * np.log(variance) - 0.5 * component**2 / variance, axis=1)
 
 
-def _root(covariance: Array) -> Array:
-    """A matrix (k, k) that times its transpose is the covariance (k, k)."""
+def _root(covariance: Array, times: float = 1.0) -> Array:
+    """A matrix (k, k) that times its transpose is so many times the covariance (k, k)."""
     values, vectors = np.linalg.eigh(covariance)
-    return vectors * np.sqrt(np.maximum(values, 0.0))
+    return vectors * np.sqrt(np.maximum(values, 0.0) * times)
