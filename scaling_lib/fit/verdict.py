@@ -25,6 +25,7 @@ WIDE, HOPELESS = 0.10, 0.40  # width of the 90% interval, as a share of the loss
 NOISY = 0.10
 COLLINEAR = 0.9995  # correlation of ln N and ln D from which D/N is one number
 AGREE = 0.02  # of the loss: forms further apart at the target do not agree
+SLACK = 0.05  # of ln: a target this little beyond what was tried counts as tried
 HELD = 0.75  # share of the rolling hold-out inside its 90% intervals
 
 
@@ -32,8 +33,8 @@ HELD = 0.75  # share of the rolling hold-out inside its 90% intervals
 class Verdict:
     """May this fit be believed at the target?
 
-    level : ``"supported"``, ``"weak"``, ``"not identifiable"`` or ``"no trend"``. reasons : plain
-        sentences with numbers.
+    level : ``"supported"``, ``"weak"``, ``"not identifiable"`` or ``"no trend"``; of a law whose runs are not at hand
+        ``"published"`` or ``"out of range"``. reasons : plain sentences with numbers.
     """
 
     level: str
@@ -42,7 +43,7 @@ class Verdict:
     @property
     def refused(self) -> bool:
         """True where no prediction should be quoted."""
-        return self.level in ("not identifiable", "no trend")
+        return self.level in ("not identifiable", "no trend", "out of range")
 
     def __str__(self) -> str:
         return self.level + (": " + "; ".join(self.reasons) if self.reasons else "")
@@ -84,7 +85,7 @@ def judge(fit: Fitted, stands: Standing, target: tuple[Any, ...]) -> Verdict:
         doubts += wide
     if refusals:
         return Verdict("not identifiable", tuple(refusals))
-    doubts += [*_apart(fit, points), *stands.doubts]
+    doubts += [*_untried(fit, points), *_apart(fit, points), *stands.doubts]
     return Verdict("weak" if doubts else "supported", tuple(doubts))
 
 
@@ -150,6 +151,20 @@ def _width(fit: Fitted, points: tuple[Array, ...]) -> tuple[list[str], list[str]
     if width[i] > HOPELESS:
         return [text], []
     return [], [f"{text}, {100 * width[i]:.0f}% of the loss"] if width[i] > WIDE else []
+
+
+def _untried(fit: Fitted, points: tuple[Array, ...]) -> list[str]:
+    """Doubt where the target lies further beyond the runs than the hold-out predicted: a claim reaches as its test."""
+    if not fit.pooled or fit.pool is None or not fit.pool.best.cuts:
+        return []
+    largest, target = (float(np.max(np.sum([np.log(v) for v in x], axis=0))) for x in (fit.x, points))
+    if target - largest <= fit.pool.tried + SLACK:
+        return []
+    return [
+        f"the target lies {np.exp(target - largest):.3g} times beyond the largest run in "
+        f"{' x '.join(fit.law.variables)}, and by hiding the largest runs the forms were tried over "
+        f"{np.exp(fit.pool.tried):.3g} times only"
+    ]
 
 
 def _apart(fit: Fitted, points: tuple[Array, ...]) -> list[str]:
