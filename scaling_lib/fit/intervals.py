@@ -72,8 +72,15 @@ def _from_noise(fit: Fitted, at: tuple[Array, ...], level: float, method: str) -
     scale = np.where(seen, variance / np.where(seen, bend, 1.0), fit.noise.within)
     scale = np.maximum(scale, 1e-3 * float(np.max(scale)) + 1e-300)
     centre = fit.work.log_law(fit.rest.theta[0], at)[0]
-    down, up = profile.limits(fit.work, fit.rest, off, centre, error, scale, quantile, FURTHEST[0])
-    return down, up, quantile
+    return *_profile(fit, off, centre, error, scale, quantile, FURTHEST[0]), quantile
+
+
+def _profile(
+    fit: Fitted, off: profile.Off, centre: Array, error: Array, scale: Array, quantile: Array, furthest: float
+) -> tuple[Array, Array]:
+    error = np.clip(error, 1e-12, 0.3 * furthest)
+    stiffness = 100.0 * scale / error**2
+    return profile.limits(fit.work, fit.rest, off, centre, error, stiffness, scale, quantile, furthest)
 
 
 def is_exact(fit: Fitted) -> bool:
@@ -129,8 +136,8 @@ def parameter_interval(fit: Fitted, name: str, level: float = 0.9) -> tuple[floa
         return np.sum(theta * vector, axis=1) - place, np.broadcast_to(vector, theta.shape)
 
     quantile, centre = stdtrit(dof, 0.5 + level / 2.0), np.sum(fit.rest.theta * vector, axis=1)
-    limits = profile.limits(fit.work, fit.rest, off, centre, np.sqrt(variance), variance / bend, quantile, FURTHEST[1])
-    down, up = float(limits[0][0]), float(limits[1][0])
+    ends = _profile(fit, off, centre, np.sqrt(variance), variance / bend, quantile, FURTHEST[1])
+    down, up = float(ends[0][0]), float(ends[1][0])
     if logged:
         log = float(np.log(value))
         low, high = float(np.exp(max(log - down, -TOP))), float(np.exp(min(log + up, TOP)))

@@ -184,7 +184,7 @@ def _geometry(jac: Array, moving: Array, weight: Array | None) -> Geometry:
     condition = float(s[0]) / smallest if smallest > 0 else float("inf")
     inverse = half @ half.T
     influence = jac @ inverse
-    leverage = np.sum(u[:, good] ** 2, axis=1) if weight is None else np.sum(influence * jac, axis=1) * weight
+    leverage = np.sum(u[:, good] ** 2, axis=1) if weight is None else np.einsum("ni,ni->n", influence, jac) * weight
     return Geometry(inverse, influence, jac @ half, leverage, int(good.sum()), condition, blind)
 
 
@@ -294,7 +294,8 @@ def by_size(log_x: tuple[Array, ...], log_loss: Array, residuals: Array, leverag
     if free >= 4 and typical > 0 and np.linalg.matrix_rank(design, tol=1e-6) == design.shape[1]:
         size = np.log(np.maximum(np.abs(deviation), 0.15 * typical))
         found, *_ = np.linalg.lstsq(design, size, rcond=None)
-        error = np.diag(np.linalg.inv(design.T @ design))[1:] * float(np.sum((size - design @ found) ** 2)) / free
+        rest = float(np.sum((size - design @ found) ** 2)) / free
+        error = np.diag(np.linalg.inv(design.T @ design))[1:] * rest
         seen = found[1:] != 0
         slopes[seen] = found[1:][seen] * np.maximum(0.0, 1.0 - 2.0 * error[seen] / found[1:][seen] ** 2)
     exponent = (x - x.mean(axis=0)) @ slopes

@@ -60,7 +60,7 @@ def _profile(fit: Fitted, u: Array, budget: Array, unique: float | None, level: 
     if is_exact(fit):
         return np.zeros(u.size), np.zeros(u.size)
 
-    def tilt(theta: Array, cases: Array, place: Array) -> tuple[Array, Array]:
+    def off(theta: Array, cases: Array, place: Array) -> tuple[Array, Array]:
         """The loss a little above size ``place`` less that a little below, as logarithms: 0 at the optimum."""
 
         def at(v: Array) -> tuple[Array, Array]:
@@ -71,27 +71,21 @@ def _profile(fit: Fitted, u: Array, budget: Array, unique: float | None, level: 
         above, below = at(place + ASIDE), at(place - ASIDE)
         return above[0] - below[0], above[1] - below[1]
 
-    def steepness(theta: Array, cases: Array, place: Array) -> Array:
-        return (tilt(theta, cases, place + ASIDE)[0] - tilt(theta, cases, place - ASIDE)[0]) / (2.0 * ASIDE)
+    def rate(theta: Array, cases: Array, place: Array) -> Array:
+        """Its slope in ln N; infinite where the loss has no minimum there."""
+        above, below = (off(theta, cases, place + step)[0] for step in (ASIDE, -ASIDE))
+        return np.where(above > below, (above - below) / (2.0 * ASIDE), np.inf)
 
     theta, cases = np.repeat(fit.rest.theta, u.size, axis=0), np.arange(u.size)
-    slope, gradient = steepness(theta, cases, u), tilt(theta, cases, u)[1]
+    slope, gradient = rate(theta, cases, u), off(theta, cases, u)[1]
     variance, bend, dof = fit.unbounded_noise.contrast(gradient)
-    sharp = (slope > 0) & (bend > 1e-100)
-    unit = np.where(sharp, slope, 1.0)
-
-    def off(theta: Array, cases: Array, place: Array) -> tuple[Array, Array]:
-        value, gradient = tilt(theta, cases, place)
-        return value / unit[cases], gradient / unit[cases, None]
-
-    def rate(theta: Array, cases: Array, place: Array) -> Array:
-        steep = steepness(theta, cases, place) / unit[cases]
-        return np.where(steep > 0, steep, np.inf)
-
-    scale = np.where(sharp, np.maximum(variance, 1e-300) / np.maximum(bend, 1e-300), 1.0)
-    error = np.clip(np.sqrt(variance) / unit, 1e-6, 2.0)
+    sharp = np.isfinite(slope) & (bend > 1e-100)
+    variance = np.maximum(variance, 1e-300)
+    scale = np.where(sharp, variance / np.maximum(bend, 1e-300), 1.0)
+    error = np.clip(np.sqrt(variance) / np.where(sharp, slope, 1.0), 1e-6, 2.0)
     quantile = special.stdtrit(dof, 0.5 + level / 2.0)
-    ends = profile.limits(fit.work, fit.rest, off, u, error, scale, quantile, FURTHEST, rate)
+    stiffness = 100.0 * scale / variance
+    ends = profile.limits(fit.work, fit.rest, off, u, error, stiffness, scale, quantile, FURTHEST, rate)
     down, up = (np.where(sharp, end, np.inf) for end in ends)
     return down, up
 

@@ -38,6 +38,7 @@ def limits(
     off: Off,
     centre: Array,
     error: Array,
+    stiffness: Array,
     scale: Array,
     quantile: Array,
     furthest: float,
@@ -49,17 +50,18 @@ def limits(
     ----------
     best : the optimum, a batch of one.
     off : ``off(theta, cases, place)`` of (b, k), (b,) and (b,): how far the quantity of each of the m cases is from
-        ``place``, in its own unit, and the gradient (b, k) of that by the parameters.
+        ``place``, and the gradient (b, k) of that by the parameters.
     centre : (m,) the quantities at the optimum. error : (m,) linear standard errors, the first guess.
-    scale : (m,) the profile's scale. quantile : (m,) of t. furthest : distance beyond which there is no end.
+    stiffness : (m,) weight of the pin that holds ``off`` at 0. scale : (m,) the profile's scale.
+    quantile : (m,) of t. furthest : distance beyond which there is no end.
     rate : the slope (b,) of ``off`` in ``place``; -1 without.
     """
     m = len(centre)
     sign = np.repeat([-1.0, 1.0], m)
-    error = np.clip(error, 1e-12, 0.3 * furthest)
-    centre, error, scale, quantile, cases = (np.tile(v, 2) for v in (centre, error, scale, quantile, np.arange(m)))
+    cases = np.tile(np.arange(m), 2)
+    centre, error, stiffness, scale, quantile = (v[cases] for v in (centre, error, stiffness, scale, quantile))
+    stiffness = np.minimum(stiffness, STIFFEST)
     where = np.repeat(best.theta, 2 * m, axis=0)
-    stiffness = np.minimum(100.0 * scale / error**2, STIFFEST)
 
     def solve(i: Array, distance: Array) -> tuple[Array, Array]:
         place = centre[i] + sign[i] * distance
