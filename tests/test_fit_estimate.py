@@ -63,15 +63,15 @@ def test_published_optima_are_reached(options, points, expected, limit):
     assert fit.success
     np.testing.assert_allclose([fit.params[p] for p in EPOCH_NAMES], expected, rtol=5e-4)
     if limit is not None:
-        assert fit.objective <= limit
+        assert fit.cost <= limit
     if options == {"delta": 1e-6}:
         assert np.abs(fit.residuals).sum() <= 1.12955
 
 
 def test_least_absolute_deviation_reaches_the_published_sum():
     fit = fit_joint(*epoch_table(), objective="lad")
-    assert fit.objective == pytest.approx(np.abs(fit.residuals).sum())
-    assert fit.objective <= 1.129495
+    assert fit.cost == pytest.approx(np.abs(fit.residuals).sum())
+    assert fit.cost <= 1.129495
     assert np.sum(np.abs(fit.residuals) < 1e-6) == 5  # it passes through as many runs as it has parameters
 
 
@@ -96,8 +96,8 @@ def test_huber_optimum_against_scipy_from_many_starts(seed):
     for start in ([0.5, 6.0, 7.0, 0.35, 0.35], [0.6, 7.0, 9.0, 0.4, 0.45]):
         first = optimize.minimize(cost, start, method="L-BFGS-B", options={"maxiter": 2000})
         best = min(best, optimize.minimize(cost, first.x, method="Nelder-Mead", options={"maxiter": 4000}).fun)
-    assert fit.objective <= best / 1e3 * (1 + 1e-7)
-    assert huber_sum(fit.residuals, 1e-3) == pytest.approx(fit.objective, rel=1e-9)
+    assert fit.cost <= best / 1e3 * (1 + 1e-7)
+    assert huber_sum(fit.residuals, 1e-3) == pytest.approx(fit.cost, rel=1e-9)
 
 
 @pytest.mark.parametrize("name", ["kaplan", "power_mean", "over_training", "broken_n", "broken_d", "power_d"])
@@ -118,7 +118,7 @@ def test_every_law_is_found_again_without_noise(name):
     loss = law.value(np.array(truth, dtype=float), *x)
     fit = fit_law(law, x, loss)
     np.testing.assert_allclose([fit.params[p] for p in law.param_names], truth, rtol=1e-4)
-    assert fit.objective < 1e-14
+    assert fit.cost < 1e-14
 
 
 def test_data_constrained_law_is_found_again():

@@ -95,7 +95,7 @@ def test_profile_interval_against_brute_force(target):
     fit = ladder(noise=0.02)
     low, high = fit.interval(target, level=0.9)
     y = np.log(fit.data["loss"])
-    limit = fit.objective + 0.5 * stats.t.ppf(0.95, 7) ** 2 * 2 * fit.objective / 7
+    limit = fit.cost + 0.5 * stats.t.ppf(0.95, 7) ** 2 * 2 * fit.cost / 7
 
     def best_given(p: float) -> float:
         def cost(q):
@@ -131,7 +131,7 @@ def test_an_end_that_the_data_do_not_set_is_infinite_or_zero():
 def test_profile_of_the_floor_against_brute_force():
     fit = ladder(noise=0.01)
     low, high = fit.parameter_interval("E")
-    limit = fit.objective + stats.t.ppf(0.95, 7) ** 2 * fit.objective / 7
+    limit = fit.cost + stats.t.ppf(0.95, 7) ** 2 * fit.cost / 7
     for end in (low, high):
         assert fit_power_law(X, fit.data["loss"], floor=end).objective == pytest.approx(limit, rel=0.02)
 

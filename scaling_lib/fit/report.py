@@ -73,7 +73,7 @@ class Report:
                 "stderr": fit.stderr,
                 "fixed": fit.fixed,
                 "units": dict(zip(fit.law.param_names, fit.law.units, strict=True)),
-                "objective": {"name": fit.objective_name, "value": fit.objective, "delta": fit.delta},
+                "objective": {"name": fit.objective, "value": fit.cost, "delta": fit.delta},
                 "dof": fit.dof,
                 "noise": fit.sigma,
                 "fit_range": fit.fit_range,
