@@ -8,6 +8,7 @@ exponents in the final objective, not in the smooth one that guides the way ther
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -82,13 +83,13 @@ def _starts(work: Setup, starts: int | Any) -> Array:
 def spread_route(work: Setup, found: Found, count: int) -> Found:
     """Descend again from ``count`` points spread over the valley round ``found``."""
     theta = found[0]
-    outer = evaluate(work.problem(delta=np.inf), theta[None, :])[3][0]
+    outer = evaluate(replace(work, delta=np.inf), theta[None, :])[3][0]
     noise = max(1.5 * float(np.median(np.abs(work.log_law(theta)[0] - work.y))), 1e-6)
     values, vectors = np.linalg.eigh(outer[np.ix_(work.free, work.free)])
     widths = np.minimum(noise / np.sqrt(np.maximum(values, 1e-280)), 1.0)  # a parameter that is not seen: anywhere near
     start = np.repeat(theta[None, :], count, axis=0)
     start[:, work.free] += WIDTHS * (2.0 * setups.halton(count, work.n_free) - 1.0) * widths @ vectors.T
-    ends = minimise(work.problem(), np.clip(start, work.lower, work.upper), max_iter=200)
+    ends = minimise(work, np.clip(start, work.lower, work.upper), max_iter=200)
     return _lowest(ends.theta, ends.cost, ends.converged, found)
 
 
@@ -133,18 +134,18 @@ def _linear_start(work: Setup, grid: Array) -> Array:
 
 def profile_cells(work: Setup, grid: Array) -> Array:
     """The grid's points (G, k) with the other parameters solved for, best first by the final objective."""
-    free = (work.free & ~np.isin(work.law.param_names, work.law.nonlinear))[None, :]
+    free = work.free & ~np.isin(work.law.param_names, work.law.nonlinear)
     plan = setups.stages(work.delta)
-    cells = minimise(work.problem(free=free, delta=plan[0]), grid, max_iter=15, tol=1e-3)
+    cells = minimise(replace(work, free=free, delta=plan[0]), grid, max_iter=15, tol=1e-3)
     if plan[0] > plan[-1]:
         best = np.argsort(cells.cost, kind="stable")[: max(EFFORTS[-1][1], len(grid) // 8)]
-        cells = minimise(work.problem(free=free), cells.theta[best], max_iter=20, tol=1e-3)
+        cells = minimise(replace(work, free=free), cells.theta[best], max_iter=20, tol=1e-3)
     return cells.theta[np.argsort(cells.cost, kind="stable")]
 
 
 def profile_route(work: Setup, cells: Array, before: Found | None, polish: int) -> Found:
     """Free everything at the ``polish`` best cells: straight away, and by way of the smooth objectives."""
-    ends = minimise(work.problem(), cells[:polish], max_iter=200)
+    ends = minimise(work, cells[:polish], max_iter=200)
     found = _lowest(ends.theta, ends.cost, ends.converged, before)
     if work.delta < setups.FIRST_DELTA and before is None:
         return _lowest(*setups.descend(work, cells[:6], work.y[None, :], keep=6), found)

@@ -114,7 +114,7 @@ class Fitted:
     @cached_property
     def rest(self) -> Solution:
         """The optimum as a batch of one, descended to once more: profiles start from it."""
-        return minimise(self.work.problem(), self.theta[None, :])
+        return minimise(self.work, self.theta[None, :])
 
     @property
     def success(self) -> bool:

@@ -1,18 +1,35 @@
-"""Predictions, their intervals and those of parameters, by the profile, the linear method or bootstrap draws."""
+"""Predictions, their intervals and those of parameters: by profile, the linear method or bootstrap draws.
+
+For a quantity g the profile is the least objective among the parameters that give g = q. Its signed root
+z(q) = +-sqrt(2 (profile(q) - minimum) / scale) is compared with a t quantile. Unlike the linear (delta) method this
+follows the curvature of the law and respects bounds, the floor's above all [Bates and Watts 1988, section 6.1].
+
+The constraint is a stiff quadratic ("pin"): the solution of a pinned problem lies on the profile curve at the g it
+actually reaches, so the pin's stiffness costs no accuracy. All targets and both sides are solved as one batch.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from scipy.special import ndtr, stdtrit
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit import profile
 from scaling_lib.fit.fitted import Fitted
 from scaling_lib.fit.forms import Array
+from scaling_lib.fit.laws import Law
 from scaling_lib.fit.noise import tail_sigma
+from scaling_lib.fit.solver import Pin, minimise
 
 TOP = 690.0  # exp of it is the largest number an interval states; beyond, it states inf
 FURTHEST = 5.0, 60.0  # a prediction that moves by e^5, or a parameter by 60, without objection is unbounded
+STEPS = 20
+NEARER = 5  # times a target that was not reached is brought nearer before it counts as out of reach
+STIFFEST = 1e40  # of a pin, so that its square times a steep law's does not overflow
+
+Off = Callable[[Array, Array, Array], tuple[Array, Array]]
 
 
 def predict(fit: Fitted, x: tuple[Array, ...]) -> Array:
@@ -35,10 +52,15 @@ def interval(
         return np.zeros(m), np.full(m, np.inf)
     at = fit.work.scaled_log(x)
     centre, gradient = fit.work.log_law(fit.theta, at)
+
+    def off(theta: Array, cases: Array, place: Array) -> tuple[Array, Array]:
+        value, slope = log_at(fit.law, theta, tuple(v[cases] for v in at))
+        return value - place, slope
+
     if method == "bootstrap":
         down, up, quantile = _from_draws(fit, x, level)
     else:
-        down, up, quantile = _from_noise(fit, at, level, method)
+        down, up, quantile = _from_noise(fit, off, gradient, level, method, FURTHEST[0])
     more = np.zeros(m)
     if fit.misfit.clear:  # the form is off by what its residuals show, carried on to the target
         more = fit.misfit.variance_at(at, gradient)
@@ -51,51 +73,30 @@ def interval(
     return low, np.where(top > TOP, np.inf, np.exp(np.minimum(top, TOP)))
 
 
-def _from_noise(fit: Fitted, at: tuple[Array, ...], level: float, method: str) -> tuple[Array, Array, Array]:
-    """Distances down and up in the log prediction, and the t quantile, by the linear method or the profile."""
-    gradient = fit.work.log_law(fit.theta, at)[1]
+def _from_noise(
+    fit: Fitted, off: Off, gradient: Array, level: float, method: str, furthest: float
+) -> tuple[Array, Array, Array]:
+    """Distances down and up of quantities with gradients (m, k), and the t quantile, each (m,); see `limits`."""
     variance, bend, dof = fit.unbounded_noise.contrast(gradient)
     quantile, error = stdtrit(dof, 0.5 + level / 2.0), np.sqrt(variance)
     if method == "delta":
         blind = np.abs(gradient[:, fit.noise.geometry.blind]).max(axis=1, initial=0.0) > 1e-9
-        half = np.where(blind, np.inf, quantile * error)
-        return half, half, quantile
-    if is_exact(fit):
+        error = np.where(blind, np.inf, error)
+    if method == "delta" or is_exact(fit):
         return quantile * error, quantile * error, quantile
-
-    def off(theta: Array, cases: Array, place: Array) -> tuple[Array, Array]:
-        value, slope = profile.log_at(fit.law, theta, tuple(v[cases] for v in at))
-        return value - place, slope
-
     # 2 (objective - minimum) rises as (g - g_hat)^2 / bend: the scale makes of it a squared t statistic.
-    seen = bend > 1e-100  # else nothing that is free moves the prediction
+    seen = bend > 1e-100  # else nothing that is free moves the quantity
     scale = np.where(seen, variance / np.where(seen, bend, 1.0), fit.noise.within)
     scale = np.maximum(scale, 1e-3 * float(np.max(scale)) + 1e-300)
-    centre = fit.work.log_law(fit.rest.theta[0], at)[0]
-    return *_profile(fit, off, centre, error, scale, quantile, FURTHEST[0]), quantile
-
-
-def _profile(
-    fit: Fitted, off: profile.Off, centre: Array, error: Array, scale: Array, quantile: Array, furthest: float
-) -> tuple[Array, Array]:
+    cases, nothing = np.arange(len(error)), np.zeros(len(error))
+    centre = off(np.repeat(fit.rest.theta, len(error), axis=0), cases, nothing)[0]
     error = np.clip(error, 1e-12, 0.3 * furthest)
-    stiffness = 100.0 * scale / error**2
-    return profile.limits(fit.work, fit.rest, off, centre, error, stiffness, scale, quantile, furthest)
+    return *limits(fit, off, centre, error, 100.0 * scale / error**2, scale, quantile, furthest), quantile
 
 
 def is_exact(fit: Fitted) -> bool:
-    """Whether rounding is all that is left of the residuals: there is then no noise and no profile."""
+    """Whether rounding is all that is left of the residuals: there is then no noise and no"""
     return float(np.sum(fit.residuals**2)) <= 1e-24 * fit.n_points
-
-
-def _from_draws(fit: Fitted, x: tuple[Array, ...], level: float) -> tuple[Array, Array, Array]:
-    """Distances by the percentiles of the draws, taken further out as a t quantile lies beyond a normal one."""
-    assert fit.draws is not None
-    quantile = float(stdtrit(fit.dof, 0.5 + level / 2.0))
-    tail = float(ndtr(-quantile))
-    logs = np.log(np.maximum(fit.law.value(fit.draws, *x), 1e-300)) - np.log(fit.law.value(fit.values, *x))
-    low, high = np.quantile(logs, [tail, 1.0 - tail], axis=0)
-    return np.maximum(-low, 0.0), np.maximum(high, 0.0), np.full(len(low), quantile)
 
 
 def new_run_sigma(fit: Fitted, level: float) -> float:
@@ -128,15 +129,11 @@ def parameter_interval(fit: Fitted, name: str, level: float = 0.9) -> tuple[floa
         return float(low), float(high)
     # The natural working parameter is linear in the scaled ones at fixed exponents.
     vector = fit.to_natural[j] / (value if logged else 1.0)
-    variance, bend, dof = fit.unbounded_noise.contrast(vector[None, :])
-    if bend[0] <= 1e-100 or is_exact(fit):
-        return value, value
 
     def off(theta: Array, cases: Array, place: Array) -> tuple[Array, Array]:
         return np.sum(theta * vector, axis=1) - place, np.broadcast_to(vector, theta.shape)
 
-    quantile, centre = stdtrit(dof, 0.5 + level / 2.0), np.sum(fit.rest.theta * vector, axis=1)
-    ends = _profile(fit, off, centre, np.sqrt(variance), variance / bend, quantile, FURTHEST[1])
+    ends = _from_noise(fit, off, vector[None, :], level, "profile", FURTHEST[1])
     down, up = float(ends[0][0]), float(ends[1][0])
     if logged:
         log = float(np.log(value))
@@ -144,3 +141,114 @@ def parameter_interval(fit: Fitted, name: str, level: float = 0.9) -> tuple[floa
     else:
         low, high = value - down, value + up
     return max(low, bounds[0]), min(high, bounds[1])
+
+
+def _from_draws(fit: Fitted, x: tuple[Array, ...], level: float) -> tuple[Array, Array, Array]:
+    """Distances by the percentiles of the draws, taken further out as a t quantile lies beyond a normal one."""
+    assert fit.draws is not None
+    quantile = float(stdtrit(fit.dof, 0.5 + level / 2.0))
+    tail = float(ndtr(-quantile))
+    logs = np.log(np.maximum(fit.law.value(fit.draws, *x), 1e-300)) - np.log(fit.law.value(fit.values, *x))
+    low, high = np.quantile(logs, [tail, 1.0 - tail], axis=0)
+    return np.maximum(-low, 0.0), np.maximum(high, 0.0), np.full(len(low), quantile)
+
+
+def log_at(law: Law, theta: Array, log_x: tuple[Array, ...]) -> tuple[Array, Array]:
+    """Logarithm (b,) of the law of each row of ``theta`` (b, k) at its own point (b,), and its gradient (b, k)."""
+    value, gradient = law.log_value(theta, tuple(v[:, None] for v in log_x))
+    return value[:, 0], gradient[:, :, 0]
+
+
+def limits(
+    fit: Fitted,
+    off: Off,
+    centre: Array,
+    error: Array,
+    stiffness: Array,
+    scale: Array,
+    quantile: Array,
+    furthest: float,
+    rate: Callable[[Array, Array, Array], Array] | None = None,
+) -> tuple[Array, Array]:
+    """Distances (m,), (m,) >= 0 from the estimate to the lower and the upper end; inf where there is none.
+
+    Parameters
+    ----------
+    off : ``off(theta, cases, place)`` of (b, k), (b,) and (b,): how far the quantity of each of the m cases is from
+        ``place``, and the gradient (b, k) of that by the parameters.
+    centre : (m,) the quantities at the optimum. error : (m,) linear standard errors, the first guess.
+    stiffness : (m,) weight of the pin that holds ``off`` at 0. scale : (m,) the profile's scale.
+    quantile : (m,) of t. furthest : distance beyond which there is no end.
+    rate : the slope (b,) of ``off`` in ``place``; -1 without.
+    """
+    m = len(centre)
+    sign = np.repeat([-1.0, 1.0], m)
+    cases = np.tile(np.arange(m), 2)
+    centre, error, stiffness, scale, quantile = (v[cases] for v in (centre, error, stiffness, scale, quantile))
+    stiffness = np.minimum(stiffness, STIFFEST)
+    where = np.repeat(fit.rest.theta, 2 * m, axis=0)
+
+    def solve(i: Array, distance: Array) -> tuple[Array, Array]:
+        place = centre[i] + sign[i] * distance
+        pin = Pin(lambda at, j: off(at, cases[i[j]], place[j]), stiffness[i], np.arange(len(i)))
+        solved = minimise(replace(fit.work, pin=pin), where[i], max_iter=60, tol=1e-7)
+        where[i] = solved.theta
+        missed = pin.measure(solved.theta)[0]
+        reached = place - missed / (-1.0 if rate is None else rate(solved.theta, cases[i], place))
+        plain = solved.cost - 0.5 * pin.weight * missed**2
+        z = np.sqrt(np.maximum(2.0 * (plain - fit.rest.cost[0]) / scale[i], 0.0))
+        return z, np.maximum(sign[i] * (reached - centre[i]), 0.0)
+
+    out = walk(solve, quantile * error, quantile, furthest)
+    return out[:m], out[m:]
+
+
+def walk(solve: Callable[[Array, Array], tuple[Array, Array]], step: Array, quantile: Array, furthest: float) -> Array:
+    """Distances (m,) at which signed roots reach their quantiles (m,); inf where they never do within ``furthest``.
+
+    ``solve(i, distance)`` aims members ``i`` at distances and returns the signed roots z and the distances that were
+    reached. ``step`` (m,) is the first aim.
+    """
+    m, step = len(step), step.copy()
+    last_z, last_d = np.zeros(m), np.zeros(m)
+    best_z, best_d = np.zeros(m), np.zeros(m)  # nearest so far below the quantile
+    over_z, over_d = np.full(m, np.inf), np.full(m, np.inf)  # nearest above
+    open_ = np.ones(m, dtype=bool)
+    tries = np.zeros(m, dtype=int)
+    for _ in range(STEPS):
+        i = np.flatnonzero(open_)
+        if len(i) == 0:
+            break
+        z, d = solve(i, step[i])
+        below = z <= quantile[i]
+        gain = below & (d > best_d[i])
+        best_z[i[gain]], best_d[i[gain]] = z[gain], d[gain]
+        lower = ~below & (d < over_d[i])
+        over_z[i[lower]], over_d[i[lower]] = z[lower], d[lower]
+        slope = (z - last_z[i]) / np.where(np.abs(d - last_d[i]) > 1e-15, d - last_d[i], np.inf)
+        wanted = np.where(slope > 0, d + (quantile[i] - z) / np.where(slope > 0, slope, 1.0), 3.0 * step[i])
+        # Inside a bracket stay inside it; outside, grow by at most a factor of three.
+        inside = np.isfinite(over_d[i])
+        span = np.where(inside, over_d[i] - best_d[i], 0.0)
+        wanted = np.where(
+            inside,
+            np.clip(wanted, best_d[i] + 0.02 * span, best_d[i] + 0.98 * span),
+            np.clip(wanted, 0.0, 3.0 * np.maximum(step[i], d)),
+        )
+        stuck = (step[i] > 1.5 * d + 1e-12) & below  # the law cannot go there, or ...
+        nearer = stuck & (tries[i] < NEARER)  # ... the solver could not in one leap along a bent valley
+        tries[i[nearer]] += 1
+        close = np.abs(z - quantile[i]) < 0.005 * quantile[i]
+        far = (best_d[i] > furthest) & below
+        last_z[i], last_d[i] = z, d
+        step[i] = np.where(nearer, d + 0.3 * (step[i] - d), np.where(stuck, 1.5 * step[i], wanted))
+        open_[i[close | far | (step[i] > 4.0 * furthest)]] = False
+    out = _cross(best_z, best_d, over_z, over_d, quantile)
+    return np.where(best_d > furthest, np.inf, out)
+
+
+def _cross(z0: Array, d0: Array, z1: Array, d1: Array, quantile: Array) -> Array:
+    """Distance at which z reaches the quantile, between the nearest points below and above (or the last one below)."""
+    both = np.isfinite(d1) & (z1 > z0)
+    share = np.where(both, (quantile - z0) / np.where(both, z1 - z0, 1.0), 0.0)
+    return d0 + np.clip(share, 0.0, 1.0) * np.where(both, d1 - d0, 0.0)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import special
 
-from scaling_lib.fit import profile
 from scaling_lib.fit.fitted import Fitted
 from scaling_lib.fit.forms import Array
-from scaling_lib.fit.intervals import is_exact
+from scaling_lib.fit.intervals import is_exact, limits, log_at
 from scaling_lib.fit.laws import Law
 from scaling_lib.fit.pool import Pool
 
@@ -66,7 +65,7 @@ def _profile(fit: Fitted, u: Array, budget: Array, unique: float | None, level: 
         def at(v: Array) -> tuple[Array, Array]:
             extra = () if unique is None else (np.full(v.size, np.log(unique)),)
             x = (v, budget[cases] - v, *extra)
-            return profile.log_at(fit.law, theta, tuple(a - b for a, b in zip(x, fit.work.log_x0, strict=True)))
+            return log_at(fit.law, theta, tuple(a - b for a, b in zip(x, fit.work.log_x0, strict=True)))
 
         above, below = at(place + ASIDE), at(place - ASIDE)
         return above[0] - below[0], above[1] - below[1]
@@ -85,7 +84,7 @@ def _profile(fit: Fitted, u: Array, budget: Array, unique: float | None, level: 
     error = np.clip(np.sqrt(variance) / np.where(sharp, slope, 1.0), 1e-6, 2.0)
     quantile = special.stdtrit(dof, 0.5 + level / 2.0)
     stiffness = 100.0 * scale / variance
-    ends = profile.limits(fit.work, fit.rest, off, u, error, stiffness, scale, quantile, FURTHEST, rate)
+    ends = limits(fit, off, u, error, stiffness, scale, quantile, FURTHEST, rate)
     down, up = (np.where(sharp, end, np.inf) for end in ends)
     return down, up
 

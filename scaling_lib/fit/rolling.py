@@ -121,7 +121,7 @@ def fit_form(form: Form, runs: Runs, keep: Array, start: Array | None = None) ->
         )
         limit = HUBER * np.maximum(sigma, PRECISION)[:, None]
         robust = np.minimum(1.0, limit / np.maximum(np.abs(r), 1e-300))
-        theta = minimise(work.problem(weight=weight * robust), theta, max_iter=40, tol=1e-8).theta
+        theta = minimise(replace(work, weight=weight * robust), theta, max_iter=40, tol=1e-8).theta
     found = iter([_form_fit(form, work, t, row, runs) for t, row in zip(theta, rows, strict=True)])
     return [next(found) if ok else None for ok in enough]
 
@@ -129,7 +129,7 @@ def fit_form(form: Form, runs: Runs, keep: Array, start: Array | None = None) ->
 def _descend(work: setups.Setup, weight: Array, starts: Array) -> Array:
     """The up to three best end points (r, 3, k) of each row of weights (r, n) from common starts (s, k)."""
     r, s = len(weight), len(starts)
-    problem = work.problem(delta=LOOSE, weight=np.repeat(weight, s, axis=0))
+    problem = replace(work, delta=LOOSE, weight=np.repeat(weight, s, axis=0))
     found = minimise(problem, np.tile(starts, (r, 1)), max_iter=60, tol=1e-5)
     return merge(found.cost.reshape(r, s), found.theta.reshape(r, s, -1), 3)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -22,24 +21,16 @@ FIRST_DELTA = 0.05  # first Huber stage: all but gross outliers count by their s
 LAST_DELTA = 1e-7  # least absolute deviation stops here: below, rounding costs more than the rounded corner
 
 
-@dataclass(frozen=True)
-class Setup:
+@dataclass(frozen=True, kw_only=True)
+class Setup(Problem):
     """Scaled data and settings of one fit, whose parameters (k,) are called scaled working ones; see `make`.
 
-    log_x : tuple of (n,); y : (n,); log_x0, log_l0 : the scales taken out. delta : inf for least squares.
-    free : (k,) bool; held : (k,) values of the parameters that are not free; lower, upper : (k,).
+    log_x0, log_l0 : the scales taken out of ``log_x`` and ``y`` (n,). held : (k,) values of what is not free.
     """
 
-    law: Law
-    log_x: tuple[Array, ...]
-    y: Array
     log_x0: tuple[float, ...]
     log_l0: float
-    delta: float
-    free: Array
     held: Array
-    lower: Array
-    upper: Array
 
     @property
     def n_free(self) -> int:
@@ -62,12 +53,6 @@ class Setup:
         """Scaled log prediction (m,) of parameters (k,) and its derivatives (m, k): at the runs, or at scaled logs."""
         value, gradient = self.law.log_value(theta, self.log_x if log_x is None else log_x)
         return value, gradient.T
-
-    def problem(self, **changes: Any) -> Problem:
-        """The solver's problem for these data; ``changes`` are other fields of `Problem`, such as ``y`` (B, n)."""
-        free = self.free[None, :]
-        plain = Problem(self.law, self.log_x, self.y[None, :], self.delta, free, self.lower, self.upper)
-        return replace(plain, **changes)
 
 
 def make(law: Law, x: tuple[Array, ...], loss: Array, delta: float, fixed: Mapping[str, float]) -> Setup:
@@ -99,9 +84,18 @@ def make(law: Law, x: tuple[Array, ...], loss: Array, delta: float, fixed: Mappi
             lower[i], upper[i] = np.log(low), np.log(high)
         if name in fixed:
             lower[i] = upper[i] = held[i] = _held(law, i, float(fixed[name]), log_l0)
-    free = ~np.isin(law.param_names, list(fixed))
-    scaled = tuple(v - s for v, s in zip(logs, means, strict=True))
-    return Setup(law, scaled, y - log_l0, tuple(means), log_l0, delta, free, held, lower, upper)
+    return Setup(
+        law=law,
+        log_x=tuple(v - s for v, s in zip(logs, means, strict=True)),
+        y=y - log_l0,
+        delta=delta,
+        free=~np.isin(law.param_names, list(fixed)),
+        lower=lower,
+        upper=upper,
+        log_x0=tuple(means),
+        log_l0=log_l0,
+        held=held,
+    )
 
 
 def _held(law: Law, i: int, value: float, log_l0: float) -> float:
@@ -161,12 +155,8 @@ def descend(
     for i, delta in enumerate(plan):
         last = i == len(plan) - 1
         rows = np.repeat(np.arange(r), start.shape[1])
-        problem = setup.problem(
-            y=y[rows] if r > 1 else y,
-            weight=None if weight is None else weight[rows],
-            delta=delta,
-            sharp=i > 0,
-        )
+        weights = None if weight is None else weight[rows]
+        problem = replace(setup, y=y[rows] if r > 1 else y[0], weight=weights, delta=delta, sharp=i > 0)
         limit, tol = (200, 1e-11) if last else (40, 1e-4)
         found = minimise(problem, start.reshape(-1, k), max_iter=limit, tol=tol)
         cost, theta = found.cost.reshape(r, -1), found.theta.reshape(r, -1, k)

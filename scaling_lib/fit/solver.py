@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
@@ -28,34 +29,32 @@ LOOSE = 1e-9  # a wider tolerance than this is a stage on the way: it may stop w
 
 @dataclass(frozen=True)
 class Pin:
-    """A quadratic that holds one function of the parameters: it adds ``weight/2 (f(theta) - value)^2``.
+    """A quadratic that holds one function of the parameters at 0: it adds ``weight/2 f(theta)^2``.
 
-    value, weight : (B,), of each member of the batch.
     function : ``function(theta, cases) -> (f, gradient)``: of (b, k) and (b,), returns (b,) and (b, k).
-    cases : (B,) int, which of its cases the function takes for each member.
+    weight : (B,), of each member of the batch. cases : (B,) int, which of its cases the function takes for it.
     """
 
     function: Callable[[Array, Array], tuple[Array, Array]]
-    value: Array
     weight: Array
     cases: Array
 
     def at(self, i: Array) -> Pin:
         """The pins of members ``i``."""
-        return Pin(self.function, self.value[i], self.weight[i], self.cases[i])
+        return Pin(self.function, self.weight[i], self.cases[i])
 
     def measure(self, theta: Array) -> tuple[Array, Array]:
         """f (B,) and its gradient (B, k)."""
         return self.function(theta, self.cases)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Problem:
     """Data and settings of a batch: one row per member, or one row that all share.
 
-    log_x : one (n,) or (B, n) array per variable. y : log losses, (1, n) or (B, n).
-    free : (1, k) or (B, k) of bool. lower, upper : (k,) bounds of the working parameters.
-    weight : as ``y``, or None for 1. sharp : False: H = S, enough for a first, loose stage and cheaper.
+    log_x : one array (n,) per variable. y : (n,) or (B, n) log losses; weight : likewise, or None for 1.
+    free : (k,) of bool. lower, upper : (k,) bounds of the working parameters.
+    sharp : False: H = S, enough for a first, loose stage and cheaper.
     """
 
     law: Law
@@ -69,19 +68,14 @@ class Problem:
     pin: Pin | None = None
     sharp: bool = True
 
-    def at(self, i: Array) -> Problem:
+    def at(self, i: Array) -> Self:
         """The problem of members ``i`` only."""
-
-        def take(v: Array) -> Array:
-            return v if v.ndim == 1 or len(v) == 1 else v[i]
-
+        y, weight, pin = self.y, self.weight, self.pin
         return replace(
             self,
-            log_x=tuple(take(v) for v in self.log_x),
-            y=take(self.y),
-            free=take(self.free),
-            weight=None if self.weight is None else take(self.weight),
-            pin=None if self.pin is None else self.pin.at(i),
+            y=y if y.ndim == 1 else y[i],
+            weight=weight if weight is None or weight.ndim == 1 else weight[i],
+            pin=None if pin is None else pin.at(i),
         )
 
 
@@ -116,8 +110,7 @@ def evaluate(problem: Problem, theta: Array) -> tuple[Array, Array, Array, Array
         if problem.sharp:
             inner = normal((size <= delta).astype(float))
     if problem.pin is not None:
-        f, slope = problem.pin.measure(theta)
-        off = f - problem.pin.value
+        off, slope = problem.pin.measure(theta)
         cost = cost + 0.5 * problem.pin.weight * off**2
         grad = grad + (problem.pin.weight * off)[:, None] * slope
         more = problem.pin.weight[:, None, None] * slope[:, :, None] * slope[:, None, :]
@@ -134,7 +127,7 @@ def bending(problem: Problem, theta: Array) -> Array:
     psi = np.clip(law.log_value(theta, problem.log_x)[0] - problem.y, -problem.delta, problem.delta)
     if problem.weight is not None:
         psi = psi * problem.weight
-    force = np.zeros(len(theta)) if pin is None else pin.weight * (pin.measure(theta)[0] - pin.value)
+    force = np.zeros(len(theta)) if pin is None else pin.weight * pin.measure(theta)[0]
 
     def slope(at: Array) -> Array:
         total = np.einsum("bkn,bn->bk", law.log_value(at, problem.log_x)[1], psi)
@@ -199,7 +192,7 @@ def minimise(problem: Problem, start: Array, *, max_iter: int = 120, tol: float 
 
     ``tol``: a member has converged when an undamped step promises to lower its objective by less than this fraction.
     """
-    size = max(1, CHUNK // max(1, problem.log_x[0].shape[-1]))
+    size = max(1, CHUNK // problem.log_x[0].size)
     parts = [
         _minimise(problem.at(np.arange(i, min(i + size, len(start)))), start[i : i + size], max_iter, tol)
         for i in range(0, len(start), size)
@@ -214,7 +207,7 @@ def _minimise(problem: Problem, start: Array, max_iter: int, tol: float) -> tupl
     done = np.zeros(len(theta), dtype=bool)
     live = np.arange(len(theta))
     lam = np.full(len(theta), 1e-2)
-    floor = 1e-28 * problem.log_x[0].shape[-1]  # an exact fit: rounding is all that is left
+    floor = 1e-28 * problem.log_x[0].size  # an exact fit: rounding is all that is left
     for used in range(1, max_iter + 1):
         exact = problem.sharp and used > PATIENCE
         curved = _convex(inner, bending(problem, theta), outer) if exact else inner
