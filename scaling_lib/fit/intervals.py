@@ -95,7 +95,7 @@ def _from_noise(
 
 
 def is_exact(fit: Fitted) -> bool:
-    """Whether rounding is all that is left of the residuals: there is then no noise and no"""
+    """Whether rounding is all that is left of the residuals: there is then no noise and no profile."""
     return float(np.sum(fit.residuals**2)) <= 1e-24 * fit.n_points
 
 
@@ -243,12 +243,8 @@ def walk(solve: Callable[[Array, Array], tuple[Array, Array]], step: Array, quan
         last_z[i], last_d[i] = z, d
         step[i] = np.where(nearer, d + 0.3 * (step[i] - d), np.where(stuck, 1.5 * step[i], wanted))
         open_[i[close | far | (step[i] > 4.0 * furthest)]] = False
-    out = _cross(best_z, best_d, over_z, over_d, quantile)
+    # Between the nearest points below and above, or the last one below.
+    both = np.isfinite(over_d) & (over_z > best_z)
+    share = np.where(both, (quantile - best_z) / np.where(both, over_z - best_z, 1.0), 0.0)
+    out = best_d + np.clip(share, 0.0, 1.0) * np.where(both, over_d - best_d, 0.0)
     return np.where(best_d > furthest, np.inf, out)
-
-
-def _cross(z0: Array, d0: Array, z1: Array, d1: Array, quantile: Array) -> Array:
-    """Distance at which z reaches the quantile, between the nearest points below and above (or the last one below)."""
-    both = np.isfinite(d1) & (z1 > z0)
-    share = np.where(both, (quantile - z0) / np.where(both, z1 - z0, 1.0), 0.0)
-    return d0 + np.clip(share, 0.0, 1.0) * np.where(both, d1 - d0, 0.0)

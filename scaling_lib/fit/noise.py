@@ -16,7 +16,9 @@ from the two are Satterthwaite's [Satterthwaite 1946; Bell and McCaffrey 2002 fo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy.special import ndtri
@@ -257,30 +259,15 @@ def _components(r: Array, basis: Array, codes: Array, pooled: float) -> tuple[fl
     return within, between, (inverse, 2.0 * np.array([[whole - 2.0 * half + both, half - both], [half - both, both]]))
 
 
-@dataclass(frozen=True)
-class SizeNoise:
-    """How the scatter of a run's log loss changes with the law's variables: exp(slopes . (ln x - centre)).
-
-    slopes, centre, low, high : (v,); outside the runs the scatter stays as at their edge. Its mean square over the
-    runs is 1.
-    """
-
-    slopes: Array
-    centre: Array
-    low: Array
-    high: Array
-
-    def __call__(self, log_x: tuple[Array, ...]) -> Array:
-        """Scatter (n,) relative to the runs' own root mean square."""
-        inside = np.clip(np.stack(log_x, axis=1), self.low, self.high)
-        return np.exp((inside - self.centre) @ self.slopes)
+Scatter = Callable[[tuple[Array, ...]], Array]  # of ln x, each (n,): noise relative to the runs' root mean square (n,)
 
 
-def by_size(log_x: tuple[Array, ...], log_loss: Array, residuals: Array, leverage: Array) -> SizeNoise:
-    """Scatter as a function of size: from runs of one (N, D) where enough repeat, else from a fit's residuals (n,).
+def by_size(log_x: tuple[Array, ...], log_loss: Array, residuals: Array, leverage: Array) -> Scatter:
+    """Scatter of the log losses as a function of size: exp(slopes . ln x); outside the runs it stays as at their edge.
 
-    The logarithm of each run's own deviation is regressed on ln x. A slope is multiplied by 1 - 2 (error / slope)^2,
-    and is 0 where that is negative: noise that changes with size must be seen before it is believed.
+    It is read from runs of one (N, D) where enough repeat, else from a fit's residuals (n,). The logarithm of each
+    run's own deviation is regressed on ln x. A slope is multiplied by 1 - 2 (error / slope)^2, and is 0 where that is
+    negative: noise that changes with size must be seen before it is believed.
     """
     x = np.stack(log_x, axis=1)
     deviation, rows, spare = residuals / np.sqrt(np.clip(1.0 - leverage, 0.05, 1.0)), x, len(x)
@@ -303,7 +290,11 @@ def by_size(log_x: tuple[Array, ...], log_loss: Array, residuals: Array, leverag
     offset = top + 0.5 * np.log(np.mean(np.exp(2.0 * (exponent - top))))  # ln of the root mean square
     norm = float(slopes @ slopes)
     centre = x.mean(axis=0) + (slopes * offset / norm if norm > 0 else 0.0)
-    return SizeNoise(slopes, centre, x.min(axis=0), x.max(axis=0))
+    return partial(_scatter, slopes, centre, x.min(axis=0), x.max(axis=0))
+
+
+def _scatter(slopes: Array, centre: Array, low: Array, high: Array, log_x: tuple[Array, ...]) -> Array:
+    return np.exp((np.clip(np.stack(log_x, axis=1), low, high) - centre) @ slopes)
 
 
 @dataclass(frozen=True)

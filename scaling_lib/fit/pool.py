@@ -37,7 +37,7 @@ from scaling_lib.fit import rolling
 from scaling_lib.fit.forms import Array
 from scaling_lib.fit.laws import CHINCHILLA, KAPLAN, LINE, POWER_MEAN, Law
 from scaling_lib.fit.misfit import Misfit, misfit
-from scaling_lib.fit.noise import SizeNoise, by_size
+from scaling_lib.fit.noise import Scatter, by_size
 from scaling_lib.fit.rolling import Cut, Form, FormFit, Runs
 
 PRIOR_WORTH = 8.0  # observations that speak for k = 1: with it intervals hold 90 to 95% where a form is right
@@ -85,7 +85,7 @@ class Pool:
     """
 
     members: tuple[Member, ...]
-    scatter: SizeNoise
+    scatter: Scatter
     tried: float
 
     @property
