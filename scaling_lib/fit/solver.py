@@ -96,7 +96,7 @@ def evaluate(problem: Problem, theta: Array) -> tuple[Array, Array, Array, Array
 
     def normal(factor: Array | None) -> Array:
         factor = factor if w is None else w if factor is None else factor * w
-        return (jac if factor is None else jac * factor[:, None, :]) @ back
+        return (jac if factor is None else jac * factor[..., None, :]) @ back
 
     psi = r if np.isinf(delta) else np.clip(r, -delta, delta)
     pull = psi if w is None else psi * w
