@@ -136,11 +136,11 @@ def test_the_interval_ends_where_a_constrained_fit_objects():
 
     start = np.r_[np.log(fit.values[:3]), fit.values[3:]]
     assert ln_best(start) == pytest.approx(np.log(best.n_params), abs=1e-6)
-    noise = 2 * fit.objective / fit.dof
+    noise = 2 * fit.cost / fit.dof
     for end in best.n_interval:
         held = {"type": "eq", "fun": lambda p, end=end: ln_best(p) - np.log(end)}
         found = minimize(objective, start, constraints=held, method="SLSQP", options={"maxiter": 500, "ftol": 1e-12})
-        t = np.sqrt((found.fun / 1e4 - 2 * fit.objective) / noise)
+        t = np.sqrt((found.fun / 1e4 - 2 * fit.cost) / noise)
         assert t == pytest.approx(stdtrit(fit.dof, 0.95), rel=0.03)
 
 
