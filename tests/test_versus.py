@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from scaling_lib import cli_compare
+from scaling_lib import cli_show
 from scaling_lib.cli import main
 from scaling_lib.errors import InputError
 from scaling_lib.runs import Run, write_run
@@ -229,7 +229,7 @@ def call(*argv: object) -> int:
 def place(tmp_path: Path, make_run: MakeRun, folder: list[Run], monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with ``runs/demo``, ``runs/quick`` and no committed results."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli_compare, "RESULTS", tmp_path / "nowhere")
+    monkeypatch.setattr(cli_show, "RESULTS", tmp_path / "nowhere")
     for run in folder:
         write_run(run, tmp_path / "runs" / "demo")
     for run in sweep(make_run, 0.3, steps=2000, fingerprint="b" * 64):
@@ -266,7 +266,7 @@ def test_without_folders_and_records_it_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli_compare, "RESULTS", tmp_path / "nowhere")
+    monkeypatch.setattr(cli_show, "RESULTS", tmp_path / "nowhere")
     assert call("compare") == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1
