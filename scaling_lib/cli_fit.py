@@ -114,8 +114,7 @@ def _folder_table(folder: Path, recipe: str | None, law: str) -> RunTable:
 
 def _isoflop(args: argparse.Namespace, table: RunTable) -> int:
     """``fit --approach isoflop``: parabolas, and the joint law's answer beside them."""
-    from scaling_lib.fit.isoflops import compare_with_joint
-    from scaling_lib.fit.report import about_reading, counts
+    from scaling_lib.fit.report import about_reading, compare_with_joint, counts
 
     refuse(args, "is for --approach law; leave it out", "objective", "delta", "fixed")
     targets = [counts(text) for text in args.predict]
@@ -221,17 +220,16 @@ def predict_command(args: argparse.Namespace) -> int:
     """``predict``: answer every target. A refusal is an answer: it exits 0 and says why."""
     if not 0 < args.level < 1:
         raise InputError(f"--level must lie between 0 and 1, not {args.level:g}")
-    from scaling_lib.show import answers
-    from scaling_lib.show.sources import find_source, parse_target
+    from scaling_lib.show.predict import ask, find_source, in_words, parse_target
 
     targets = [parse_target(text) for text in args.target or DEFAULT_TARGETS]
     source = find_source(args.source, args.recipe, args.law, **reading_of(args))
-    found = [a for target in targets for a in answers.ask(source, target, args.level)]
+    found = [a for target in targets for a in ask(source, target, args.level)]
     if args.json:
         about = {"source": source.name, "about": source.about, "loss_unit": source.loss_unit, "level": args.level}
         print_json({**about, "answers": [asdict(a) for a in found]})
     else:
-        print(answers.in_words(source, found, args.level))
+        print(in_words(source, found, args.level))
     return 0
 
 
@@ -259,7 +257,7 @@ def next_command(args: argparse.Namespace) -> int:
     from scaling_lib.fit.estimate import fit_joint
     from scaling_lib.fit.table import read_table
     from scaling_lib.show.grids import run_table
-    from scaling_lib.show.sources import parse_target
+    from scaling_lib.show.predict import parse_target
 
     at = parse_target(args.target).at
     if "N" not in at or "D" not in at:

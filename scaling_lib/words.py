@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def duration(seconds: float) -> str:
     """Seconds as people say them: 45 s, 3 min, 2.5 h, 3 days."""
@@ -15,3 +17,14 @@ def duration(seconds: float) -> str:
 def counted(n: int, what: str) -> str:
     """1 run, 2 runs, 1,200 runs."""
     return f"{n:,} {what}" + ("" if n == 1 else "s")
+
+
+def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """A table of text, its first row the headings: the first ``left`` columns to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )

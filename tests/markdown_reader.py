@@ -24,13 +24,12 @@ def documents() -> list[Path]:
     return sorted(p for p in found if not p.is_symlink())
 
 
-def notebook_commands() -> dict[str, list[str]]:
-    """The commands that the prose of each notebook gives, by the notebook's name."""
-    found = {}
+def notebooks() -> list[Document]:
+    """The prose of each notebook."""
+    found = []
     for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        prose = "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
-        found[path.name] = Document(path, prose).commands
+        found.append(Document(path, "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")))
     return found
 
 

@@ -38,7 +38,7 @@ PATIENCE = 240_000  # milliseconds: on a busy machine a kernel starts slowly; no
 SUFFIX = {"k": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 COMPUTE = "compute C = 6ND (FLOPs)"
-PANELS = 5  # two explorers, the law by hand, the lab, the planner
+PANELS, IMAGES = 5, 9  # two explorers, the law by hand, the lab: two images each; the planner: one
 
 pytestmark = [
     pytest.mark.browser,
@@ -107,7 +107,7 @@ def page(serve: Callable[..., str], browser: Any) -> Iterator[Any]:
     opened.errors = []
     opened.on("pageerror", lambda error: opened.errors.append(str(error)))
     opened.goto(address)
-    sync_api.expect(opened.locator("img.widget-image")).to_have_count(PANELS, timeout=PATIENCE)
+    sync_api.expect(opened.locator("img.widget-image")).to_have_count(IMAGES, timeout=PATIENCE)
     opened.wait_for_function("[...document.querySelectorAll('img')].every(i => i.complete && i.naturalWidth > 0)")
     yield opened
     opened.close()
@@ -119,13 +119,11 @@ def mine() -> JointLaw:
 
 
 class Shown:
-    """One panel of the page: the smallest box that holds its picture and its words."""
+    """One panel of the page."""
 
     def __init__(self, page: Any, place: int) -> None:
         self.page = page
-        picture = page.locator("img.widget-image").nth(place)
-        self.box = picture.locator("xpath=ancestor::div[contains(@class, 'widget-vbox')][2]")
-        self.image = self.box.locator("img.widget-image")
+        self.box = page.locator(".scaling-lib-panel").nth(place)
 
     @property
     def words(self) -> str:
@@ -161,11 +159,14 @@ class Shown:
         return self.after(lambda: handle.press(key))
 
     def pixels(self) -> np.ndarray:
-        data = self.image.evaluate(
-            "async i => { const bytes = new Uint8Array(await (await fetch(i.src)).arrayBuffer());"
-            "return btoa(Array.from(bytes, b => String.fromCharCode(b)).join('')) }"
-        )
-        return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"), dtype=int)
+        parts = []
+        for image in self.box.locator("img.widget-image").all():
+            data = image.evaluate(
+                "async i => { const bytes = new Uint8Array(await (await fetch(i.src)).arrayBuffer());"
+                "return btoa(Array.from(bytes, b => String.fromCharCode(b)).join('')) }"
+            )
+            parts.append(np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"), dtype=int))
+        return np.hstack(parts)
 
 
 def count(text: str, name: str) -> float:
@@ -197,7 +198,7 @@ def test_every_panel_is_there_with_its_picture_in_its_own_size(page, shots):
         "[...document.querySelectorAll('img')]"
         ".map(i => [[i.naturalWidth, i.naturalHeight], [i.clientWidth, i.clientHeight]])"
     )
-    assert len(sizes) == PANELS + 1  # and the figure of the published laws; a still would be a picture that never moves
+    assert len(sizes) == IMAGES + 5  # and the figures that stand still
     for natural, shown in sizes:
         assert natural == shown
     for place in range(PANELS):
@@ -214,7 +215,7 @@ def test_a_key_moves_our_law_and_the_number_the_picture_and_the_verdict_are_the_
     assert d == pytest.approx(mine.d_range[1], rel=0.005)
     assert loss(text) == pytest.approx(mine.law.predict(n, d), abs=1e-3)
     low, high = mine.law.interval(n, d, kind="new_run")
-    quoted = re.search(r"new run ([0-9.]+) to ([0-9.]+)", text)
+    quoted = re.search(r"new run ([0-9]+\.[0-9]+) to ([0-9]+\.[0-9]+)", text)
     assert quoted
     assert [float(v) for v in quoted.groups()] == pytest.approx([low, high], abs=2e-3)
     moved = ours.pixels()
@@ -223,7 +224,7 @@ def test_a_key_moves_our_law_and_the_number_the_picture_and_the_verdict_are_the_
 
     twin = Explorer([mine])
     twin.n.value = n
-    drawn = np.asarray(Image.open(io.BytesIO(twin.canvas.image.value)), dtype=int)
+    drawn = np.hstack([np.asarray(Image.open(io.BytesIO(i.value)), dtype=int) for i in twin.canvas.images])
     assert differing(drawn, moved) < 2e-3  # N is quoted to three digits, which moves the diamond by a part of a pixel
     assert f"Verdict: {mine.law.verdict(n, d).level}" in text
 

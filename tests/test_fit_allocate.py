@@ -28,13 +28,13 @@ def closed_form(p, c):
     return g * (c / 6) ** (p["beta"] / (p["alpha"] + p["beta"]))
 
 
-def simulated(noise=0.004, seed=0, bootstrap=0, law="chinchilla"):
-    """Fit Chinchilla's law to a grid of 40 runs with known parameters."""
+def simulated(noise=0.004, seed=0, law="chinchilla", shape=(8, 5)):
+    """Fit Chinchilla's law to a grid of runs with known parameters."""
+    grid = np.meshgrid(np.geomspace(1e7, 1e9, shape[0]), np.geomspace(2e8, 2e10, shape[1]))
+    n, d = (a.ravel() for a in grid)
     rng = np.random.default_rng(seed)
-    n, d = (a.ravel() for a in np.meshgrid(np.geomspace(1e7, 1e9, 8), np.geomspace(2e8, 2e10, 5)))
-    truth = published.laws["chinchilla"]
-    loss = truth.predict(n, d) * np.exp(noise * rng.standard_normal(n.size))
-    return fit_joint(n, d, loss, law=law, bootstrap=bootstrap, objective="log_mse")
+    loss = published.laws["chinchilla"].predict(n, d) * np.exp(noise * rng.standard_normal(n.size))
+    return fit_joint(n, d, loss, law=law, objective="log_mse", starts=8)
 
 
 @pytest.mark.parametrize("name", ["chinchilla", "chinchilla-printed", "chinchilla-epoch", "chinchilla-epoch-printed"])
@@ -56,9 +56,8 @@ def test_chinchilla_s_budget_gives_59_tokens_per_parameter_by_the_source_and_93_
     assert compute_optimal(EPOCH, 5.76e23).tokens_per_param == pytest.approx(20, abs=6)
 
 
-@pytest.mark.parametrize("name", ["kaplan-joint"])
-def test_any_other_joint_law_agrees_with_scipy(name):
-    law = published.laws[name]
+def test_any_other_joint_law_agrees_with_scipy():
+    law = published.laws["kaplan-joint"]
     best = compute_optimal(law, 1e21)
     found = minimize_scalar(
         lambda u: law.predict(np.exp(u), 1e21 / 6 / np.exp(u)),
@@ -87,35 +86,18 @@ def test_intervals_come_from_the_published_covariance():
     assert best.n_interval[0] < best.n_params < best.n_interval[1]
     assert best.d_interval[0] < best.n_tokens < best.d_interval[1]
     assert best.loss_interval[0] < best.loss < best.loss_interval[1]
-    # The loss's interval is close to the delta method's at fixed N and D: the optimum is flat.
-    low, high = EPOCH.interval(best.n_params, best.n_tokens)
-    assert best.loss_interval == pytest.approx((low, high), abs=0.15 * (high - low))
     assert compute_optimal(EPOCH, 5.76e23, level=0.5).n_interval[1] < best.n_interval[1]
     assert compute_optimal(EPOCH, 5.76e23) == best  # the draws are seeded
 
 
-def test_intervals_of_a_fit_cover_the_known_optimum():
-    """60 simulated fits: the nominal 90% interval of N* at 1e22 covers the true one in 80 to 98%."""
-    truth = compute_optimal(published.laws["chinchilla"], 1e22).n_params
-    hits = 0
+@pytest.mark.parametrize("shape", [(8, 5), (3, 3)])
+def test_intervals_of_a_fit_cover_the_known_optimum(shape):
+    """60 simulated fits of 40 and of 9 runs: the nominal 90% interval of N* at 1e22 covers in 80 to 98%."""
+    truth, hits = compute_optimal(published.laws["chinchilla"], 1e22).n_params, 0
     for seed in range(60):
-        low, high = compute_optimal(simulated(seed=seed), 1e22, judge=False).n_interval
+        low, high = compute_optimal(simulated(seed=seed, shape=shape), 1e22, judge=False).n_interval
         hits += low <= truth <= high
     assert 0.8 <= hits / 60 <= 0.98, hits / 60
-
-
-def test_with_few_runs_the_interval_covers_too():
-    """Nine runs: normal draws by the covariance once held in two thirds."""
-    truth = published.laws["chinchilla"]
-    best = compute_optimal(truth, 1e22).n_params
-    n, d = (a.ravel() for a in np.meshgrid(np.geomspace(1e7, 1e9, 3), np.geomspace(2e8, 2e10, 3)))
-    hits = 0
-    for seed in range(60):
-        loss = truth.predict(n, d) * np.exp(0.004 * np.random.default_rng(seed).standard_normal(9))
-        fit = fit_joint(n, d, loss, law="chinchilla", objective="log_mse", starts=8)
-        low, high = compute_optimal(fit, 1e22, judge=False).n_interval
-        hits += low <= best <= high
-    assert hits >= 48, hits
 
 
 def test_a_pooled_fit_draws_on_all_its_forms():
@@ -137,16 +119,6 @@ def test_where_many_draws_of_a_pool_have_no_optimum_the_end_is_zero_or_infinite(
     assert best.n_interval[0] == 0.0
     assert best.d_interval[1] == np.inf
     assert np.log(best.n_interval[1]) == pytest.approx(np.quantile(drawn, 0.95), abs=0.05)
-
-
-def test_a_pool_finds_the_optimum_of_a_form_that_is_not_the_named_one():
-    """40 runs of a law in which the two shortfalls combine nearly as a maximum (q = 3)."""
-    n, d = (a.ravel() for a in np.meshgrid(np.geomspace(1e7, 1e9, 8), np.geomspace(2e8, 2e10, 5)))
-    params = {"E": 1.7, "A": 400.0, "B": 1500.0, "alpha": 0.34, "beta": 0.36, "q": 3.0}
-    law = dataclasses.replace(EPOCH, law=get_law("power_mean"), params=params, cov=None)
-    loss = law.predict(n, d) * np.exp(0.002 * np.random.default_rng(0).standard_normal(40))
-    low, high = compute_optimal(fit_joint(n, d, loss), 1e22, judge=False).n_interval
-    assert low < compute_optimal(law, 1e22).n_params < high < 3 * low
 
 
 def test_the_interval_ends_where_a_constrained_fit_objects():
@@ -232,6 +204,9 @@ def test_muennighoff_s_data_constrained_optimum():
     assert best.epochs == pytest.approx(best.n_tokens / 25e9)
     assert best.epochs > 8
     assert best.unique_tokens == 25e9
+    plain = dataclasses.replace(law, law=get_law("chinchilla"))  # whose decay constants are Muennighoff's
+    borrowed = data_constrained(plain, c, 25e9)
+    assert (borrowed.n_params, borrowed.loss) == (best.n_params, best.loss)
 
 
 def test_with_data_enough_the_constraint_does_nothing():
@@ -245,14 +220,6 @@ def test_with_data_enough_the_constraint_does_nothing():
     assert scarce.epochs > 1
     assert scarce.n_interval[0] < scarce.n_params < scarce.n_interval[1]
     assert data_constrained(EPOCH, np.array([1e20, 1e21]), 1e9).epochs.shape == (2,)
-
-
-def test_chinchilla_s_form_takes_muennighoff_s_decay_constants():
-    law = published.laws["muennighoff"]
-    plain = dataclasses.replace(law, law=get_law("chinchilla"))
-    c = 6 * 6.34e9 * 242e9
-    whole, borrowed = data_constrained(law, c, 25e9), data_constrained(plain, c, 25e9)
-    assert (borrowed.n_params, borrowed.loss) == (whole.n_params, whole.loss)
 
 
 @pytest.mark.parametrize(

@@ -39,12 +39,7 @@ def test_cerebras_13b_moves_with_the_number_of_models_as_published():
     assert results[4].verdict.refused  # four sizes for three parameters
     assert abs(six.line_error[0]) < 0.005  # a straight line in ln L does better than a law with a floor here
     assert np.all(np.abs(six.nearest_error) > abs(six.error[0]))
-
-
-def test_the_model_cards_losses_give_another_answer():
-    paper, card = cerebras()[6].error[-1], cerebras("model_card")[6].error[-1]
-    assert round(100 * paper, 1) == 1.6
-    assert round(100 * card, 1) == 1.3
+    assert round(100 * cerebras("model_card")[6].error[-1], 1) == 1.3  # the two published rows disagree
 
 
 def test_pythia_needs_the_non_embedding_count():
@@ -52,8 +47,6 @@ def test_pythia_needs_the_non_embedding_count():
     assert [round(100 * e, 1) for e in results["non_embedding"].error] == [0.5, 0.5]
     assert [round(100 * e, 1) for e in results["total"].error] == [2.7, 4.0]
     assert results["non_embedding"].labels == ("6.9B", "12B")
-    assert results["non_embedding"].covered.all()
-    assert abs(results["non_embedding"].error[1]) < 0.01
 
 
 @needs_epoch
@@ -92,10 +85,7 @@ def test_a_table_of_epoch_s_design_behaves_alike_where_the_data_are_absent():
     assert set(curve.results) == {3e19, 1e21}
     assert curve.span.max() > 400
     assert set(np.unique(curve.cut)) == {3e19, 1e21}
-    assert len(curve.summary().splitlines()) == 1 + curve.bin_low.size
-    text = far.summary(rows=5)
-    assert "5 of 160 hidden runs" in text
-    assert f"{far.span.max():.3g}x" in text  # the farthest is always shown
+    assert f"{far.span.max():.3g}x" in far.summary(rows=5)  # the farthest is always shown
 
 
 def test_without_noise_the_hidden_runs_are_hit_exactly():
@@ -119,8 +109,6 @@ def test_three_ways_to_hide_agree():
     assert backtest(t, hide=2, law="power_c").error.tolist() == by_mask.error.tolist()
     assert backtest(t, hide=" C > 2e21 ", law="power_c").error.tolist() == by_mask.error.tolist()
     assert backtest(t, hide="N>=6.7e9", law="power_c").labels == ("6.7B", "13B")
-    assert "13B" in by_mask.summary()
-    assert "missed" not in by_mask.summary()
 
 
 def test_the_form_follows_from_what_varies():
@@ -152,7 +140,8 @@ def test_baselines_by_hand():
         ({"hide": -3}, "hides 0 of 7"),
         ({"hide": "C>1e99"}, "hides 0"),
         ({"hide": "big"}, "no condition"),
-        ({"hide": "C>1e"}, "no condition"),
+        ({"hide": "C>1e"}, "unknown unit"),
+        ({"hide": "C=1e21"}, "compare with"),
         ({"hide": np.zeros(3, dtype=bool)}, "7 booleans"),
         ({"hide": np.zeros(7)}, "7 booleans"),
         ({"hide": np.zeros(7, dtype=bool)}, "the mask hides 0"),
@@ -167,8 +156,7 @@ def test_bad_input_is_one_line(options, words):
     assert "\n" not in str(caught.value)
 
 
-def test_bad_spans():
-    with pytest.raises(InputError, match="rising"):
-        error_by_span(like_epoch(), bins=(2, 1))
-    with pytest.raises(InputError, match="cuts is empty"):
-        error_by_span(like_epoch(), cuts=())
+def test_bad_spans_are_refused():
+    for bad, words in (({"bins": (2, 1)}, "rising"), ({"cuts": ()}, "cuts is empty")):
+        with pytest.raises(InputError, match=words):
+            error_by_span(like_epoch(), **bad)

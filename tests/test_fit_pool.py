@@ -199,3 +199,18 @@ def test_held_parameters_keep_only_forms_that_have_them():
     assert fit_power_law(N[:7] * np.arange(1, 8), loss[:7], floor=1.0).pooled is False
     with pytest.raises(InputError, match="law='magic'"):
         fit_power_law(N[:7] * np.arange(1, 8), loss[:7], law="magic")
+
+
+def test_a_claim_reaches_no_further_than_the_hold_out_tried_it():
+    n, d = (v.ravel() for v in np.meshgrid(np.geomspace(1e7, 1e9, 8), np.geomspace(1e9, 1e11, 7)))
+    loss = 1.8 + 480 / n**0.35 + 2100 / d**0.37
+    fit = fit_joint(n, d, loss * np.exp(np.random.default_rng(0).normal(0, 0.002, n.size)))
+    size = np.sort(n * d)
+    kept = size[size < size[n.size - round(0.5 * n.size)] * (1 - 1e-6)].max()
+    tried = float(np.exp(fit.pool.tried))
+    assert tried == pytest.approx(size.max() / kept, rel=1e-6)
+    inside, outside = (np.sqrt(share * tried) for share in (0.9, 1.2))
+    assert fit.verdict(1e9 * inside, 1e11 * inside).level == "supported"
+    beyond = fit.verdict(1e9 * outside, 1e11 * outside)
+    assert beyond.level == "weak"
+    assert f"{tried:.3g} times only" in str(beyond)

@@ -45,10 +45,7 @@ def test_the_report_says_what_the_fit_says():
     assert p["new_run_interval"] == pytest.approx(fit.interval(3e9, 6e10, kind="new_run"))
     assert p["loss"] == pytest.approx(TRUTH.predict(3e9, 6e10), rel=0.01)
     assert not p["refused"]
-    text = report.to_text()
-    assert f"{p['loss']:.4f} nats per token" in text
-    parts = [line for line in fit.summary().splitlines() if not line.startswith("columns")]
-    assert all(line in text for line in parts)
+    assert f"{p['loss']:.4f} nats per token" in report.to_text()
 
 
 def test_a_budget_alone_means_its_best_split():
@@ -57,7 +54,6 @@ def test_a_budget_alone_means_its_best_split():
     (p,) = strict(report)["predictions"]
     assert p["target"] == {"N": pytest.approx(best.n_params), "D": pytest.approx(best.n_tokens), "C": 1e21}
     assert p["loss"] == pytest.approx(best.loss)
-    assert not p["refused"]
 
 
 def test_a_target_at_another_length_or_in_an_unknown_variable_is_refused():
@@ -78,30 +74,20 @@ def test_a_refused_prediction_has_no_number_anywhere():
     (p,) = strict(report)["predictions"]
     assert p["refused"]
     assert p["loss"] is p["mean_interval"] is p["new_run_interval"] is None
-    assert p["reasons"]
-    assert "no prediction" in report.to_text()
     assert p["reasons"][0] in report.to_text()
-
-
-def test_flat_losses_are_reported_as_no_trend():
     n = np.geomspace(1e6, 1e8, 6)
     flat = table_from_arrays(9.21 + 1e-3 * np.array([1, -1, 1, -1, 1, -1]), n_params=n)
-    report = fit_table(flat, predict=["N=1e9"])
-    d = strict(report)
-    assert d["verdict"]["level"] == "no trend"
-    assert d["predictions"][0]["loss"] is None
+    d = strict(fit_table(flat, predict=["N=1e9"]))
+    assert (d["verdict"]["level"], d["predictions"][0]["loss"]) == ("no trend", None)
 
 
 def test_the_law_follows_from_the_table_and_the_objective_from_the_law():
     d = strict(fit_table(published.cerebras_gpt()))
     assert (d["law"], d["objective"]["name"], d["objective"]["delta"]) == ("power_c", "log_mse", None)
     d = strict(fit_table(published.pythia(), predict=["N=2e10"]))
-    assert d["law"] == "power_n"
-    assert d["fit_range"]["N"] == [18_915_328, 11_327_027_200]
+    assert (d["law"], d["fit_range"]["N"]) == ("power_n", [18_915_328, 11_327_027_200])
     d = strict(fit_table(grid(groups=True), objective="log_mse", fixed={"E": 1.8}))
-    assert d["law"] == "chinchilla"
-    assert d["fixed"] == {"E": 1.8}
-    assert d["bootstrap"]["clusters"] == 8
+    assert (d["law"], d["fixed"], d["bootstrap"]["clusters"]) == ("chinchilla", {"E": 1.8}, 8)
 
 
 def test_units_and_derivations_are_told():
@@ -110,62 +96,42 @@ def test_units_and_derivations_are_told():
     )
     report = fit_table(parse_table(text), law="chinchilla", predict=[{"N": 1e9, "D": 2e10}])
     d = strict(report)
-    assert d["loss_unit"] == "bits per byte"
-    assert d["derived"] == ["D"]
-    assert d["columns"]["C"] == "C"
-    assert "D from C = 6 N D" in report.to_text()
+    assert (d["loss_unit"], d["derived"], d["columns"]["C"]) == ("bits per byte", ["D"], "C")
     assert "loss from 'bits_per_byte', D from C = 6 N D; loss in bits per byte" in report.to_text()
 
 
 def test_targets_are_read_in_any_dress():
-    joint, compute = get_law("chinchilla"), get_law("power_n")
+    joint, one = get_law("chinchilla"), get_law("power_n")
     assert parse_target("N=175e9,D=300e9", joint) == {"N": 175e9, "D": 300e9}
     assert parse_target(" d = 300B , n = 175B ", joint) == {"N": 175e9, "D": 300e9}
     assert parse_target("N=1e9,C=1.2e20", joint)["D"] == pytest.approx(2e10)
     assert parse_target("D=2e10,C=1.2e20", joint)["N"] == pytest.approx(1e9)
-    assert parse_target({"N": 1e9, "D": 2e10}, compute) == {"N": 1e9}
-
-
-@pytest.mark.parametrize(
-    ("target", "words"),
-    [
-        ("", "write it as"),
-        ("175e9", "write it as"),
-        ("N=175e9", "lacks D"),
-        ("N=175e9,D=nan", "not a finite"),
-        ("N=175e9,D=-1", "above zero"),
-        ("N=175e9,D=", "empty"),
-        ("N=1,N=2", "twice"),
-        ("X=1,D=2", "names N, D, C"),
-        ({"N": "1e9"}, "give numbers"),
-        ({"N": 1e9, "D": np.inf}, "finite"),
-        ({"U": 1e9}, "give numbers"),
-    ],
-)
-def test_bad_targets_are_one_line(target, words):
-    with pytest.raises(InputError, match=words) as caught:
-        fit_table(grid(), law="chinchilla", predict=[target])
-    assert "\n" not in str(caught.value)
+    assert parse_target({"N": 1e9, "D": 2e10}, one) == {"N": 1e9}
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        *(
+            ({"predict": [target]}, words)
+            for target, words in {
+                "": "write it as", "175e9": "write it as", "N=175e9": "lacks D", "N=175e9,D=nan": "finite",
+                "N=175e9,D=-1": "above zero", "N=175e9,D=": "empty", "N=1,N=2": "twice", "X=1,D=2": "names N, D, C",
+                "N=1e9,D=2e10,C=5": "two of the three",
+            }.items()
+        ),
+        ({"predict": [{"N": "1e9"}]}, "give numbers"),
+        ({"predict": [{"N": 1e9, "D": np.inf}]}, "finite"),
+        ({"predict": [{"U": 1e9}]}, "give numbers"),
         ({"level": 1.0}, "level"),
         ({"law": "nonsense"}, "unknown law"),
         ({"law": "data_constrained"}, "unique tokens"),
     ],
-)
-def test_bad_options_are_one_line(options, words):
+)  # fmt: skip
+def test_bad_targets_and_options_are_one_line(options, words):
     with pytest.raises(InputError, match=words) as caught:
-        fit_table(grid(), **options)
+        fit_table(grid(), **{"law": "chinchilla", **options})
     assert "\n" not in str(caught.value)
-
-
-def test_a_joint_law_without_tokens_names_what_is_missing():
-    table = table_from_arrays([5.0, 4.0, 3.5, 3.2, 3.0], n_params=np.geomspace(1e6, 1e8, 5))
-    with pytest.raises(InputError, match="no D column"):
-        fit_table(table, law="chinchilla")
 
 
 RUN = st.tuples(

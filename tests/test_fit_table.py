@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit._headings import SYNONYMS, recognise
 from scaling_lib.fit.backtests import choose_law
+from scaling_lib.fit.headings import recognise
 from scaling_lib.fit.table import parse_table, read_table, table_from_arrays
 
 PLAIN = "N,D,loss\n1e6,2e7,4.5\n2e6,4e7,4.1\n4e6,8e7,3.8\n"
@@ -22,38 +22,20 @@ def message(text, **options):
     """Return the one line with which ``text`` is refused."""
     with pytest.raises(InputError) as caught:
         parse_table(text, **options)
-    assert "\n" not in str(caught.value)
-    assert "\r" not in str(caught.value)
+    assert str(caught.value).isprintable()  # one line, no control characters
     return str(caught.value)
-
-
-def test_a_plain_table_is_read_and_its_flop_follow():
-    t = parse_table(PLAIN)
-    assert t.n_params.tolist() == [1e6, 2e6, 4e6]
-    assert t.n_tokens.tolist() == [2e7, 4e7, 8e7]
-    assert np.allclose(t.flops, 6 * t.n_params * t.n_tokens)
-    assert t.loss.tolist() == [4.5, 4.1, 3.8]
-    assert t.derived == ("C",)
-    assert t.loss_unit == "nats per token"
-    assert len(t.select(t.loss < 4.2)) == 2
-
-
-def test_tokens_follow_from_flop_and_size_from_both():
-    t = parse_table("Model Size,Training FLOP,loss\n1e6,1.2e14,4.5\n")
-    assert t.n_tokens[0] == pytest.approx(2e7)
-    t = parse_table("tokens,flops,loss\n2e7,1.2e14,4.5\n")
-    assert t.n_params[0] == pytest.approx(1e6)
 
 
 @pytest.mark.parametrize(
     "text",
     [
+        PLAIN,
         PLAIN.replace(",", ";"),
         PLAIN.replace(",", "\t"),
         PLAIN.replace(",", "|"),
         PLAIN.replace("\n", "\r\n"),
         "\ufeff" + PLAIN,
-        "# runs of May\n\n" + PLAIN,
+        '# runs of "May\n\n' + PLAIN,
         PLAIN.replace("\n", "\n\n"),
         PLAIN.replace(",", " , "),
         PLAIN.replace("\n", ",\n"),
@@ -63,31 +45,38 @@ def test_tokens_follow_from_flop_and_size_from_both():
         "params,tokens,loss\n1M,20M,4.5 nats\n2 M,0.04B,4.1 nats\n4m,80 million tokens,3.8 nats\n",
         "note,loss,D,N\nx,4.5,2e7,1e6\n,4.1,4e7,2e6\ny,3.8,8e7,4e6\n",
         "N,D,loss,unit\n1e6,2e7,4.5,nats\n2e6,4e7,4.1,nats per token\n4e6,8e7,3.8,nat\n",
+        "Model Size,Training FLOP,loss\n1e6,1.2e14,4.5\n2e6,4.8e14,4.1\n4e6,1.92e15,3.8\n",
+        "tokens,flops,loss\n2e7,1.2e14,4.5\n4e7,4.8e14,4.1\n8e7,1.92e15,3.8\n",
     ],
 )
 def test_the_same_runs_in_other_dress(text):
     t = parse_table(text)
     assert np.allclose(t.n_params, [1e6, 2e6, 4e6])
     assert np.allclose(t.n_tokens, [2e7, 4e7, 8e7])
+    assert np.allclose(t.flops, 6 * t.n_params * t.n_tokens)
     assert t.loss.tolist() == [4.5, 4.1, 3.8]
     assert t.loss_unit == "nats per token"
+    assert len(t.derived) == 1
 
 
 def test_preferred_columns_and_how_to_choose_others():
-    text = "n_params,n_params_non_embedding,tokens,train_loss,val_loss,bits_per_byte\n9e6,1e6,2e7,4,5,1.5\n"
+    text = "n_params,n_params_non_embedding,tokens,train_loss,val_loss,bits_per_byte,note\n9e6,1e6,2e7,4,5,1.5,x\n"
     t = parse_table(text)
-    assert (t.n_params[0], t.loss[0]) == (1e6, 5)
-    assert t.columns["N"] == "n_params_non_embedding"
+    assert (t.n_params[0], t.loss[0], t.columns["N"], t.ignored[-1]) == (1e6, 5, "n_params_non_embedding", "note")
     t = parse_table(text, columns={"N": "n_params", "loss": "bits_per_byte"})
     assert (t.n_params[0], t.loss[0], t.loss_unit) == (9e6, 1.5, "bits per byte")
 
 
-def test_groups_and_labels_are_kept():
+def test_groups_and_labels_are_kept_unless_there_is_one_group():
     t = parse_table("model,trunk,N,loss\na,t1,1e6,4\nb,t1,2e6,3\nc,t2,2e6,3\n")
     assert t.labels.tolist() == ["a", "b", "c"]
     assert t.groups.tolist() == ["t1", "t1", "t2"]
     assert t.n_tokens is None
-    with pytest.raises(InputError, match="no D column; the table gives N, loss"):
+    assert len(t.select(t.loss < 3.5)) == 2
+    one = t.select(t.groups == "t1")
+    assert one.groups is None
+    assert "'t1'" in one.notes[-1]
+    with pytest.raises(InputError, match="no D column"):
         t.get("D")
 
 
@@ -97,37 +86,30 @@ def test_groups_and_labels_are_kept():
         ("", ["empty"]),
         ("\n\n# only a comment\n", ["empty"]),
         ("N,D,loss\n", ["no rows"]),
-        ("N,D,perplexity\n1,2,3\n", ["no loss column", "'perplexity'", "'N'"]),
-        ("width,loss\n1,2\n", ["no column for N, D or C", "'width'"]),
+        ("N,D,perplexity\n1,2,3\n", ["loss=ln(perplexity)", "'N'"]),
+        ("width,loss\n1,2\n", ["N, D or C", "'width'"]),
         ("1e6,2e7,4.5\n2e6,4e7,4.1\n", ["no loss column", "'1e6'"]),
-        ("N,params,loss\n1,2,3\n", ["'N' and 'params' both mean N"]),
-        (PLAIN.replace("4.1", "nan"), ["row 2 (line 3)", "'loss'", "not a finite number"]),
-        (PLAIN.replace("4.1", "inf"), ["row 2", "'loss'"]),
-        (PLAIN.replace("4.1", ""), ["row 2", "'loss'", "empty"]),
-        (PLAIN.replace("4.1", "diverged"), ["row 2", "'loss'", "'diverged'"]),
-        (PLAIN.replace("4.1", "0"), ["row 2", "'loss'", "above zero"]),
-        (PLAIN.replace("4.1", "1e400"), ["row 2", "'loss'", "finite"]),
-        (PLAIN.replace("2e6", "-2e6"), ["row 2", "'N'", "above zero"]),
-        (PLAIN.replace("2e6", "1e200"), ["row 2", "'N'", "outside"]),
-        (PLAIN.replace("2e6", "2 furlongs"), ["row 2", "'N'", "unknown unit"]),
-        (PLAIN.replace("2e6", "2,000,000"), ["row 2", "5 cells under 3 headings", "quotes"]),
-        (PLAIN.replace("2e6,", ""), ["row 2", "2 cells under 3 headings"]),
-        ('N;D;loss\n1e6;2e7;"4,5"\n', ["row 1", "'loss'", "decimal point"]),
-        (
-            "N,D,loss\n1e6,2e7,4.5 nats\n2e6,4e7,1.1 bpb\n",
-            ["row 2", "'loss'", "nats per token (row 1)", "pooled"],
-        ),
-        ("N,loss (bpb),unit\n1,2,nats\n", ["row 1", "bits per byte (the heading)", "pooled"]),
-        ("N,loss,unit\n1,2,nats\n1,2,bits per byte\n", ["row 2", "'unit'", "pooled"]),
-        ("N,C,loss\n1e6,1e15,3\n1e25,1e15,3\n", ["row 2", "D from C = 6 N D", "outside"]),
-        ("N,loss,unit\n1,2,dB\n", ["row 1", "'unit'", "'dB'"]),
+        ("N,params,loss\n1,2,3\n", ["'N' and 'params'"]),
+        *((PLAIN.replace("4.1", bad), ["line 3", "'loss'"]) for bad in ("nan", "inf", "", "diverged", "0", "1e400")),
+        *((PLAIN.replace("2e6", bad), ["line 3", "'N'"]) for bad in ("-2e6", "1e200", "2 furlongs")),
+        ("# c\n\n" + PLAIN.replace("2e6", "2,000,000"), ["line 5", "5 cells", "quotes"]),
+        (PLAIN.replace("2e6,", ""), ["line 3", "2 cells"]),
+        ('N;D;loss\n1e6;2e7;"4,5"\n', ["line 2", "'loss'", "decimal point"]),
+        ("N,D,loss\n1e6,2e7,4.5 nats\n2e6,4e7,1.1 bpb\n", ["line 2", "line 3", "nats per token", "bits per byte"]),
+        ("N,loss (bpb),unit\n1,2,nats\n", ["line 2", "bits per byte (the heading)"]),
+        ("N,loss,unit\n1,2,nats\n1,2,bits per byte\n", ["line 3", "'unit'"]),
+        ("N,loss,unit\n1,2,dB\n", ["line 2", "'unit'", "'dB'"]),
+        ("N,C,loss\n1e6,1e15,3\n1e25,1e15,3\n", ["row 2", "D from C = 6 N D"]),
         ('N,loss\n1,"2\n3,4\n', ["valid CSV"]),
-        ("N,loss\n1,2\x003\n", ["row 1"]),
+        ("N,loss\n1,2\x003\n", ["line 2"]),
         ("N,loss\n1," + "9" * 200_000 + "\n", ["valid CSV"]),
-        ('N,loss\n1,"2\n\r3"\n', ["row 1", "'loss'"]),
+        ('N,loss\n1,"2\n\r3"\n', ["line 4", "'loss'"]),
+        ("params_active_precise,tokens,loss\n1e6,2e7,4.5\n", ["--columns N="]),
+        ("n,tok_tokens_seen_x,loss\n1e6,2e7,4.5\n", ["--columns D="]),
+        ("tokens,FLOPs_total_x,loss\n1e6,2e7,4.5\n", ["--columns C="]),
     ],
 )
-def test_what_cannot_be_read_is_refused_by_row_and_column(text, words):
+def test_what_cannot_be_read_is_refused_by_line_and_column(text, words):
     told = message(text)
     for word in words:
         assert word in told, told
@@ -143,18 +125,15 @@ def test_too_many_rows_are_refused_without_reading_them_all():
             next(taken)
             yield f"{i + 1},{i + 2},3.0\n"
 
-    with pytest.raises(InputError, match=r"row 1001 .* more than 1,000 rows"):
+    with pytest.raises(InputError, match=r"line 1002: more than 1,000 rows"):
         read_table(lines(), max_rows=1000)
     assert next(taken) == 1001
 
 
 def test_files_that_are_no_tables(tmp_path):
-    with pytest.raises(InputError, match="cannot be read"):
-        read_table(tmp_path / "missing.csv")
-    with pytest.raises(InputError, match="cannot be read"):
-        read_table(tmp_path)
-    with pytest.raises(InputError, match="cannot be read"):
-        read_table("a\0b")
+    for missing in (tmp_path / "missing.csv", tmp_path, "a\0b"):
+        with pytest.raises(InputError, match="cannot be read"):
+            read_table(missing)
     (tmp_path / "x.csv").write_bytes(b"\xff\xfeN\x00")
     with pytest.raises(InputError, match="not UTF-8"):
         read_table(tmp_path / "x.csv")
@@ -164,36 +143,28 @@ def test_files_that_are_no_tables(tmp_path):
 
 
 def test_columns_that_are_not_there():
-    assert "no column is named 'size'" in message(PLAIN, columns={"N": "size"})
-    assert "unknown role 'X'" in message(PLAIN, columns={"X": "N"})
-    assert "2 columns are named 'N'" in message("N,N,loss\n1,2,3\n", columns={"N": "N"})
+    assert "named 'size'" in message(PLAIN, columns={"N": "size"})
+    assert "'X'" in message(PLAIN, columns={"X": "N"})
+    assert "2 columns" in message("N,N,loss\n1,2,3\n", columns={"N": "N"})
 
 
-@pytest.mark.parametrize(
-    ("heading", "role", "multiple"),
-    [("num_params", "N", 1), ("model_size", "N", 1), ("params_m", "N", 1e6), ("tokens_in_billions", "D", 1e9),
-     ("train_tokens", "D", 1), ("compute", "C", 1), ("eval/loss", "loss", 1), ("C4 Eval Loss", "loss", 1)],
-)  # fmt: skip
-def test_headings_that_people_have(heading, role, multiple):
-    found = recognise(heading)
-    assert (found.role, found.multiple) == (role, multiple)
+HEADINGS = {
+    "N": "n, Params, num_params, model_size, size, parameter-count, total params, n_params_non_embedding",
+    "D": "d, tokens, n_tokens, train_tokens, tokens seen, dataset size",
+    "C": "c, FLOPs, training_flops, compute, train compute",
+    "loss": "loss, L, val_loss, eval/loss, C4 Eval Loss, cross-entropy loss, bpb, bits per byte, train loss",
+    "unit": "unit, loss unit",
+    "group": "group, trunk",
+    "label": "run_id, run, name, model",
+}
 
 
-@pytest.mark.parametrize(
-    ("heads", "asked"),
-    [("params_active_precise,tokens,loss", "N"), ("n,tok_tokens_seen_x,loss", "D"), ("weights,tokens,loss", "N"),
-     ("tokens,FLOPs_total_x,loss", "C")],
-)  # fmt: skip
-def test_a_heading_that_may_hold_a_missing_count_is_asked_about(heads, asked):
-    assert f"--columns {asked}=" in message(f"{heads}\n1e6,2e7,4.5\n2e6,4e7,4.1\n")
-
-
-def test_columns_that_are_not_needed_are_listed_and_change_nothing():
-    plain = parse_table(PLAIN)
-    more = parse_table("N,D,loss,tokens_per_second,note\n1e6,2e7,4.5,9,a\n2e6,4e7,4.1,8,b\n4e6,8e7,3.8,7,c\n")
-    assert more.ignored == ("tokens_per_second", "note")
-    for name in ("n_params", "n_tokens", "flops", "loss"):
-        assert getattr(more, name).tolist() == getattr(plain, name).tolist()
+def test_headings_that_people_have():
+    for role, headings in HEADINGS.items():
+        for heading in headings.split(", "):
+            assert recognise(heading).role == role, heading
+    assert [recognise(h).multiple for h in ("params_m", "tokens_in_billions", "Tokens (B)")] == [1e6, 1e9, 1e9]
+    assert not any(recognise(h) for h in ("tokens_per_second", "N (kg)", "width", ""))
 
 
 def test_perplexities_become_losses_only_when_told():
@@ -209,13 +180,12 @@ def test_perplexities_become_losses_only_when_told():
 
 def test_experiments_are_not_pooled_and_one_can_be_picked():
     text = "N,D,loss,experiment\n" + "".join(f"{n}e6,2e7,{9 - n},{e}\n" for n in (1, 2, 4) for e in ("a", "b"))
-    told = message(text)
-    assert "'experiment' is 'a', 'b'" in told
+    assert "'experiment' is 'a', 'b'" in message(text)
     t = parse_table(text, where=["experiment=B"])
     assert t.n_params.tolist() == [1e6, 2e6, 4e6]
     assert len(parse_table(text, where=["experiment!=a", "N>=2M"])) == 2
     assert "holds 'a', 'b'" in message(text, where=["experiment=c"])
-    assert "names the column 'x'" in message(text, where=["x=c"])
+    assert "'x'" in message(text, where=["x=c"])
     assert "no condition" in message(text, where=["x"])
     assert len(parse_table(text.replace(",b\n", ",a\n"))) == 6  # one experiment, two seeds
 
@@ -229,12 +199,9 @@ def scan(head, swap=False):
 
 
 def test_settings_that_were_tried_are_no_seeds():
-    told = message(scan("N,D,loss,lr"))
-    assert "4 values of N, D" in told
-    assert "'lr'" in told
+    assert "'lr'" in message(scan("N,D,loss,lr"))
     best = parse_table(scan("N,D,loss,lr"), rows="best")
     assert best.loss.tolist() == [loss for _, _, rate, loss in SCAN if rate == 0.1]
-    assert any("of 12 rows 4" in note for note in best.notes)
     assert len(parse_table(scan("N,D,loss,lr"), where=["lr=0.2"])) == 4
     assert len(parse_table(scan("N,D,loss,lr"), rows="all")) == 12
     assert "'what_is_this'" in message(scan("N,D,loss,what_is_this"))  # few values, again and again: a setting
@@ -246,28 +213,19 @@ def test_settings_that_were_tried_are_no_seeds():
 def test_checkpoints_of_one_training_are_asked_about():
     rows = [(name, n, d, 5 - d / 1e9) for name, n in (("a", 1e6), ("b", 2e6)) for d in (1e8, 2e8, 4e8)]
     text = "run,N,D,loss\n" + "".join(f"{name},{n},{d},{y}\n" for name, n, d, y in rows)
-    assert "2 names in column 'run' have up to 3 rows each" in message(text)
-    last = parse_table(text, rows="last")
-    assert last.n_tokens.tolist() == [4e8, 4e8]
+    assert "up to 3 rows each" in message(text)
+    assert parse_table(text, rows="last").n_tokens.tolist() == [4e8, 4e8]
     assert parse_table(text, columns={"group": "run"}).groups.tolist() == ["a"] * 3 + ["b"] * 3
     assert len(parse_table(text, rows="all")) == 6
     assert len(parse_table(text.replace("a,1e", "x,1e", 1).replace("run", "note"))) == 6
     assert "label=" in message(PLAIN, rows="last")
 
 
-def test_a_group_that_is_the_same_everywhere_is_not_used():
-    t = parse_table("group,N,loss\nt1,1e6,4\nt1,2e6,3\nt1,3e6,2.9\n")
-    assert t.groups is None
-    assert "'t1'" in t.notes[0]
-    halves = parse_table("group,N,loss\nt1,1e6,4\nt1,2e6,3\nt2,3e6,2.9\n")
-    assert halves.select(halves.n_params < 2.5e6).groups is None
-
-
 def test_a_law_of_one_variable_refuses_runs_that_differ_in_another():
     n, d = (a.ravel() for a in np.meshgrid(np.geomspace(1e6, 1e8, 5), np.geomspace(1e8, 1e10, 5)))
     loss = 1.5 + 30 / n**0.2 + 100 / d**0.3
     both = table_from_arrays(loss, n_params=n, n_tokens=d)
-    choose_law(both, "auto")
+    assert choose_law(both, "auto").name == "chinchilla"
     for law, name in (("power_n", "D differs"), ("power_d", "N differs")):
         with pytest.raises(InputError, match=name):
             choose_law(both, law)
@@ -292,33 +250,22 @@ def test_public_tables_are_read_whole(name):
     assert choose_law(t).name == "chinchilla"
 
 
-def test_every_synonym_means_what_it_says():
-    for role, ranks in SYNONYMS.items():
-        for name in itertools.chain(*ranks):
-            for text in (name, name.upper(), name.replace(" ", "_"), name.replace(" ", "-")):
-                assert recognise(text).role == role
-
-
-def test_arrays_get_the_same_checks():
+def test_arrays_are_checked_too():
     t = table_from_arrays([4.0, 3.0], n_params=[1e6, 2e6], n_tokens=[2e7, 4e7], labels=["a", "b"])
     assert t.flops.tolist() == [1.2e14, 4.8e14]
-    for bad in (
-        {"n_params": [1e6]},
-        {"n_params": [1e6, -1]},
-        {"n_params": [1e6, np.inf]},
-        {"n_params": ["a", "b"]},
-        {"n_params": [[1e6, 2e6]]},
-        {"n_params": [1e6, 2e6], "labels": ["a"]},
-        {"n_params": np.ma.masked_array([1e6, 2e6], mask=[True, False])},
+    for loss, bad in (
+        ([], {"n_params": []}),
+        ([4.0, 3.0], {"n_params": [1e6]}),
+        ([4.0, 3.0], {"n_params": [1e6, -1]}),
+        ([4.0, 3.0], {"n_params": [1e6, np.inf]}),
+        ([4.0, 3.0], {"n_params": ["a", "b"]}),
+        ([4.0, 3.0], {"n_params": [[1e6, 2e6]]}),
+        ([4.0, 3.0], {"n_params": [1e6, 2e6], "labels": ["a"]}),
+        ([4.0, 3.0], {"n_params": np.ma.masked_array([1e6, 2e6], mask=[True, False])}),
     ):
         with pytest.raises(InputError) as caught:
-            table_from_arrays([4.0, 3.0], **bad)
+            table_from_arrays(loss, **bad)
         assert "\n" not in str(caught.value)
-
-
-def test_no_runs_are_no_table():
-    with pytest.raises(InputError, match="one value per run"):
-        table_from_arrays([], n_params=[])
 
 
 def trusted(text):
@@ -339,14 +286,6 @@ def trusted(text):
     return t
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
-@given(st.text(max_size=200))
-@example("N,loss\n١,٢\n")
-@example("N,loss\n1\u2028,2\n")
-def test_any_text_is_read_or_refused(text):
-    trusted(text)
-
-
 CELL = st.one_of(
     st.floats().map(repr),
     st.integers().map(str),
@@ -358,26 +297,21 @@ CELL = st.one_of(
 HEAD = st.sampled_from(
     ["N", "D", "C", "loss", "tokens (B)", "loss (bpb)", "unit", "group", "val_loss", "x", "", "N (kg)"]
 )
+TABLE = st.tuples(
+    st.lists(HEAD, min_size=1, max_size=5), st.lists(st.lists(CELL, max_size=5), max_size=4), st.sampled_from(",;\t|")
+).map(lambda t: "\n".join(t[2].join(row) for row in [t[0], *t[1]]))
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
-@given(
-    st.lists(HEAD, min_size=1, max_size=5),
-    st.lists(st.lists(CELL, max_size=5), max_size=4),
-    st.sampled_from(",;\t|"),
-)
-def test_any_table_is_read_or_refused(heads, rows, mark):
-    trusted("\n".join([mark.join(heads), *(mark.join(r) for r in rows)]))
+@settings(max_examples=500, deadline=None, derandomize=True)
+@given(st.one_of(st.text(max_size=200), TABLE))
+@example("N,loss\n١,٢\n")
+@example("N,loss\n1\u2028,2\n")
+def test_any_text_is_read_or_refused(text):
+    trusted(text)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
-@given(
-    st.lists(
-        st.tuples(*[st.floats(1e-6, 1e19)] * 2, st.floats(1e-3, 20.0)),
-        min_size=1,
-        max_size=8,
-    )
-)
+@given(st.lists(st.tuples(*[st.floats(1e-6, 1e19)] * 2, st.floats(1e-3, 20.0)), min_size=1, max_size=8))
 def test_what_is_written_is_read_back_exactly(rows):
     t = trusted("n_params,n_tokens,loss\n" + "".join(f"{n!r},{d!r},{y!r}\n" for n, d, y in rows))
     assert list(zip(t.n_params.tolist(), t.n_tokens.tolist(), t.loss.tolist(), strict=True)) == rows

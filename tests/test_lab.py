@@ -26,6 +26,7 @@ from scaling_lib.lab.ledger import add_entries, read_ledger
 from scaling_lib.lab.score import cheapest_square, make_row
 from scaling_lib.lab.shop import Item, Shop, find_shop
 from scaling_lib.runs import shipped
+from scaling_lib.show.sliders import BudgetLab
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -393,3 +394,44 @@ def test_a_live_game_trains_what_is_paid_though_it_is_killed(tmp_path: Path, mon
     score = lab.score()
     assert score.best is None
     assert score.rows[0].loss == 5.7
+
+
+# ---- the panel -------------------------------------------------------------------
+
+
+def test_a_game_played_with_the_buttons_is_the_ledgers(lab: Lab) -> None:
+    panel = BudgetLab(lab)
+    assert panel.buy.disabled  # nothing is chosen
+    panel.shelf.value = panel.shelf.options  # everything: far too much
+    assert panel.buy.disabled
+    assert "too much" in panel.price.value
+    grid = [i.name for i in lab.shop.items if i.n in (1e6, 2e6, 4e6) and i.d in (2e7, 4e7, 8e7)]
+    panel.shelf.value = [v for v in panel.shelf.options if v.partition(":")[0] in grid]
+    assert f"{lab.price(grid):.2e}".replace("e+", "e") in panel.price.value
+    panel.buy.click()
+    assert sorted(lab.losses) == sorted(grid)
+    assert not {v.partition(":")[0] for v in panel.shelf.options} & set(grid)
+    hero = lab.shop.find(panel.target.value.partition(":")[0], "heroes")
+    panel.ask.click()
+    assert [v.partition(":")[0] for v in panel.shelf.value] == sorted(
+        lab.advise(hero.name)[0], key=[i.name for i in lab.shop.items].index
+    )
+    panel.buy.click()
+    assert len(lab.losses) > 9
+    panel.seal.click()  # no loss is given yet
+    assert "interval" in panel.text.value
+    assert not any(e["kind"] == "seal" for e in lab.entries)
+    panel.take.click()
+    fit = lab.fit()
+    assert panel.loss.value == pytest.approx(fit.predict(hero.n, hero.d), abs=1e-6)
+    assert panel.reveal.disabled
+    panel.seal.click()
+    assert panel.buy.disabled
+    assert not panel.reveal.disabled
+    panel.reveal.click()
+    assert lab.losses.keys() >= set(grid)
+    assert f"{lab.hero():.3f}" in panel.text.value
+    assert "your sealed prediction" in panel.text.value
+    again = BudgetLab(lab)  # the ledger is all there is
+    assert f"{lab.hero():.3f}" in again.text.value
+    assert again.buy.disabled

@@ -226,7 +226,7 @@ MAY_IMPORT = {
     "lm": {"config", "counting", "runs"},
     "sweep": {"config", "counting", "runs", "lm"},
     "fit": set(),
-    "show": {"config", "counting", "runs", "fit"},
+    "show": {"config", "counting", "runs", "fit", "lab"},
     "lab": {"config", "counting", "runs", "fit", "sweep"},
     "cli_shared": {"runs", "show", "sweep"},
     "cli_sweep": {"cli_shared", "config", "counting", "runs", "progress", "lm", "sweep", "show"},

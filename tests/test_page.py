@@ -67,6 +67,7 @@ def texts() -> dict[str, str]:
         "published": published_page(),
         "laptop": runs_page(shipped("laptop"), "laptop"),
         "v1-to-v2": runs_page(shipped("v1-to-v2"), "v1-to-v2"),
+        "uniform-tokens": runs_page(shipped("uniform-tokens"), "uniform-tokens"),
     }
 
 
@@ -289,7 +290,7 @@ class TestInBrowser:
         assert 0 < outside < 50
 
     def test_a_flat_ladder_has_no_prediction_anywhere(self, open_page: Callable[..., Any]) -> None:
-        page = open_page("v1-to-v2", "law=v1-N")
+        page = open_page("uniform-tokens", "law=v2-N")
         assert "No prediction: no trend." in words_of(page)
         for part in ("law", "below", "beyond"):
             assert page.evaluate(f"explorer.charts.N.parts.get('{part}').getAttribute('d')") == ""

@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit.seeds import Replicates, contrasts, seeds_needed
+from scaling_lib.fit import difference
+from scaling_lib.fit.seeds import Difference, Replicates, contrasts, pairs, seeds_needed
 
 SEEDS = np.array([str(i) for i in range(5)])
 
@@ -16,20 +17,43 @@ def runs(losses: np.ndarray, d: float = 1e6, seeds: np.ndarray | None = SEEDS) -
     return Replicates(np.full(len(losses), 1e5), np.full(len(losses), d), losses, seeds)
 
 
+def check(found: Difference, test: stats._stats_py.TtestResult, dof: int) -> None:
+    want = test.confidence_interval(0.9)
+    assert np.log1p([found.low, found.high]) == pytest.approx([want.low, want.high], rel=1e-9)
+    assert (found.chance, found.dof) == (pytest.approx(test.pvalue), dof)
+    assert found.real == (test.pvalue < 0.1)
+
+
 def test_intervals_are_those_of_scipy() -> None:
     rng = np.random.default_rng(0)
     shared = rng.normal(0, 0.2, 5)
     a, b = 3.0 + shared + rng.normal(0, 0.005, 5), 2.98 + shared + rng.normal(0, 0.01, 5)
-    (pairs,) = contrasts(runs(a), runs(b[::-1], seeds=SEEDS[::-1]), paired=True)
-    test = stats.ttest_rel(np.log(b), np.log(a))
-    want, got = test.confidence_interval(0.9), pairs.difference
-    assert np.log1p([got.low, got.high]) == pytest.approx([want.low, want.high], rel=1e-9)
-    assert (got.chance, got.dof) == (pytest.approx(test.pvalue), 4)
+    (paired,) = contrasts(runs(a), runs(b[::-1], seeds=SEEDS[::-1]), paired=True)
     (apart,) = contrasts(runs(a), runs(b), paired=False)
-    want, got = stats.ttest_ind(np.log(b), np.log(a)).confidence_interval(0.9), apart.difference
-    assert np.log1p([got.low, got.high]) == pytest.approx([want.low, want.high], rel=1e-9)
-    assert pairs.difference.real
+    check(paired.difference, stats.ttest_rel(np.log(b), np.log(a)), 4)
+    check(apart.difference, stats.ttest_ind(np.log(b), np.log(a)), 8)
+    check(difference(a[:3], b), stats.ttest_ind(np.log(b), np.log(a[:3])), 6)
+    assert paired.difference.real
     assert not apart.difference.real  # what pairing is for
+
+
+def test_a_known_noise_serves_single_runs() -> None:
+    found = difference(2.30, 2.28, noise=0.004)
+    assert found.change == pytest.approx(2.28 / 2.30 - 1)
+    assert np.log1p(found.high) - np.log1p(found.low) == pytest.approx(2 * stats.norm.ppf(0.95) * 0.004 * np.sqrt(2))
+    assert "within the noise" in str(difference(2.30, 2.29, noise=0.004))
+
+
+def test_one_pair_in_ten_of_equal_recipes_is_called_real() -> None:
+    rng = np.random.default_rng(0)
+    called = [difference(*np.exp(rng.normal(0, 0.004, (2, 3)))).real for _ in range(600)]
+    assert stats.binom.ppf(0.001, 600, 0.1) <= sum(called) <= stats.binom.ppf(0.999, 600, 0.1)
+
+
+def test_only_seeds_that_both_have_are_paired() -> None:
+    first = {"a": {0: 3.0, 1: 3.1, 2: 3.2}, "b": {0: 2.0}, "c": {0: 1.0}}
+    second = {"a": {2: 3.3, 0: 2.9, 7: 1.0}, "b": {1: 2.0}}
+    assert {cell: losses.tolist() for cell, losses in pairs(first, second).items()} == {"a": [[3.0, 2.9], [3.2, 3.3]]}
 
 
 def test_the_multiplier_is_the_law_s() -> None:
@@ -74,10 +98,8 @@ def test_seeds_needed_reach_their_power_in_simulation(paired: bool) -> None:
 def test_a_difference_to_detect_is_counted_instead() -> None:
     a = 3.0 + np.array([0.01, -0.01, 0.02, -0.02, 0.0])
     b = a - 0.5 + np.array([0.01, 0.0, -0.01, 0.005, -0.005])
-    seen, small = (contrasts(runs(a), runs(b), paired=True, detect=v)[0].needed for v in (None, 0.001))
-    assert seen is not None
-    assert small is not None
-    assert seen < small
+    seen, small = (contrasts(runs(a), runs(b), paired=True, detect=v)[0].needed or 0 for v in (None, 0.001))
+    assert 0 < seen < small
 
 
 def test_bad_input_is_refused() -> None:
@@ -91,7 +113,14 @@ def test_bad_input_is_refused() -> None:
     ):
         with pytest.raises(InputError, match=words):
             contrasts(runs(a), other, paired=True)
-    with pytest.raises(InputError, match="level"):
-        contrasts(runs(a), runs(a), paired=False, level=1.0)
-    with pytest.raises(InputError, match="detect"):
-        contrasts(runs(a), runs(a), paired=False, detect=float("nan"))
+    for options, words in (({"level": 1.0}, "level"), ({"detect": float("nan")}, "detect")):
+        with pytest.raises(InputError, match=words):
+            contrasts(runs(a), runs(a), paired=False, **options)
+    for losses, options, words in (
+        ((2.3, 2.2), {}, "one run each"),
+        ((2.3, 2.2), {"noise": 0.0}, "noise=0.0"),
+        ((2.3, [-1.0]), {}, "second"),
+        ((a, a[:2]), {"paired": True}, "no pairs"),
+    ):
+        with pytest.raises(InputError, match=words):
+            difference(*losses, **options)

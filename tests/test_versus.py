@@ -19,6 +19,7 @@ from scaling_lib.show.versus import Versus, compare_recipes, compare_sweeps, plo
 
 MakeRun = Callable[..., Run]
 WIDTHS = (16, 24, 32, 48, 64, 96, 128, 192)
+OTHER_TEXT = {"fingerprint": "b" * 64}
 
 
 def n_of(d: int) -> int:
@@ -26,18 +27,12 @@ def n_of(d: int) -> int:
 
 
 def sweep(
-    make_run: MakeRun,
-    alpha: float,
-    widths: Sequence[int] = WIDTHS,
-    *,
-    noise: float = 1e-3,
-    floor: float = 2.0,
-    **others: object,
+    make_run: MakeRun, alpha: float, widths: Sequence[int] = WIDTHS, *, noise: float = 1e-3, **others: object
 ) -> list[Run]:
-    """Runs on L = floor + 2 (10^5 / N)^alpha."""
+    """Runs on L = 2 + 2 (10^5 / N)^alpha."""
     rng = np.random.default_rng(len(widths))
     return [
-        make_run(d_model=d, loss=(floor + 2 * (1e5 / n_of(d)) ** alpha) * float(np.exp(noise * rng.normal())), **others)
+        make_run(d_model=d, loss=(2 + 2 * (1e5 / n_of(d)) ** alpha) * float(np.exp(noise * rng.normal())), **others)
         for d in widths
     ]
 
@@ -49,70 +44,49 @@ def texts(versus: Versus, right: bool | None) -> str:
 # ---- exponents -------------------------------------------------------------------
 
 
-def test_an_exponent_that_holds_is_right_and_one_that_does_not_is_wrong(make_run: MakeRun) -> None:
-    real = sweep(make_run, 0.3, (*WIDTHS, 256, 384), steps=200, fingerprint="b" * 64)
-    same = compare_sweeps(sweep(make_run, 0.3), real, ("quick", "real"))
-    assert "the interval holds the real estimate" in texts(same, True)
-    other = compare_sweeps(sweep(make_run, 0.8), real, ("quick", "real"))
-    said = texts(other, False)
-    assert said.startswith("alpha of L(N): ")
-    assert "wholly above the real one; its verdict gave no warning" in said
-    lower = compare_sweeps(sweep(make_run, 0.3), sweep(make_run, 0.8, steps=900), ("quick", "real"))
+def test_the_real_sweep_judges_the_quick_looks_exponents(make_run: MakeRun) -> None:
+    real = sweep(make_run, 0.3, (*WIDTHS, 256, 384), steps=200, **OTHER_TEXT)
+    names = ("quick", "real")
+    assert "holds the real estimate" in texts(compare_sweeps(sweep(make_run, 0.3), real, names), True)
+    assert "wholly above" in texts(compare_sweeps(sweep(make_run, 0.8), real, names), False)
+    lower = compare_sweeps(sweep(make_run, 0.3), sweep(make_run, 0.8, steps=900), names)
     assert "wholly below" in texts(lower, False)
-
-
-def test_an_interval_that_excludes_little_proves_nothing(make_run: MakeRun) -> None:
-    quick = sweep(make_run, 0.3, WIDTHS[2:7], noise=3e-2)
-    real = sweep(make_run, 0.3, (*WIDTHS, 256, 384), steps=200, fingerprint="b" * 64)
-    versus = compare_sweeps(quick, real, ("quick", "real"))
-    e = versus.sides[0].exponents["alpha of L(N)"]
-    assert e.value is not None
+    vague = compare_sweeps(sweep(make_run, 0.3, WIDTHS[2:7], noise=3e-2), real, names)
+    e = vague.sides[0].exponents["alpha of L(N)"]
     assert e.high > 3 * e.low
-    assert "excludes little" in texts(versus, None)
-    assert not texts(versus, False)
-
-
-def test_flat_losses_have_no_exponent(make_run: MakeRun) -> None:
-    rng = np.random.default_rng(0)
-    flat = [make_run(d_model=d, loss=4 + 0.1 * float(rng.normal())) for d in WIDTHS]
-    versus = compare_sweeps(flat, sweep(make_run, 0.3, steps=200), ("quick", "real"))
-    assert versus.sides[0].exponents["alpha of L(N)"].value is None
-    assert "could not tell, and said so" in texts(versus, None)
-    both = compare_sweeps(flat, [make_run(d_model=d, steps=200, loss=4 - 1e-4 * d) for d in (16, 32, 48)], ("a", "b"))
+    assert "excludes little" in texts(vague, None)
+    flat = [make_run(d_model=d, loss=4 + 0.1 * float(v)) for d, v in zip(WIDTHS, RNG.normal(size=8), strict=True)]
+    assert "could not tell" in texts(compare_sweeps(flat, real, names), None)
+    both = compare_sweeps(flat, [make_run(d_model=d, steps=200, loss=4 - 1e-4 * d) for d in (16, 32, 48)], names)
     assert "neither gives a number" in texts(both, True)
+
+
+RNG = np.random.default_rng(0)
 
 
 # ---- losses, where they may be compared ------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("others", "says"),
-    [({"fingerprint": "b" * 64}, "the texts differ"), ({"vocab_size": 600}, "the vocabularies differ")],
-)
+@pytest.mark.parametrize(("others", "says"), [(OTHER_TEXT, "texts"), ({"vocab_size": 600}, "vocabularies")])
 def test_losses_of_two_texts_or_vocabularies_are_never_compared(
     make_run: MakeRun, others: dict[str, object], says: str
 ) -> None:
     versus = compare_sweeps(sweep(make_run, 0.3, WIDTHS[:6]), sweep(make_run, 0.3, **others), ("quick", "real"))
-    assert says in versus.why_not_losses
-    assert "Losses are not compared" in tables(versus)
+    assert f"the {says} differ" in versus.why_not_losses
+    assert versus.why_not_losses in tables(versus)
     assert not any("larger runs" in text for _, text in versus.findings)
-    same = compare_sweeps(sweep(make_run, 0.3, WIDTHS[:6]), sweep(make_run, 0.3), ("quick", "real"))
-    assert same.why_not_losses == ""
-    assert tables(same).count(" tokens  ") == 6, "a row for each cell that both have"
 
 
 def test_larger_runs_of_the_same_text_judge_the_quick_looks_law(make_run: MakeRun) -> None:
     quick = sweep(make_run, 0.3, WIDTHS[:6], noise=5e-4)
     versus = compare_sweeps(quick, sweep(make_run, 0.3, WIDTHS, noise=5e-4), ("quick", "real"))
-    times = n_of(192) / n_of(96)
-    assert f"L(N) at 2 larger runs, up to {times:.3g} times: mean error 0." in texts(versus, True)
+    assert versus.why_not_losses == ""
+    assert f"2 larger runs, up to {n_of(192) / n_of(96):.3g} times: mean error 0." in texts(versus, True)
     assert "2 of 2 inside" in texts(versus, True)
     bent = [*quick, *(make_run(d_model=d, loss=2.9) for d in (128, 192))]  # where the law says about 2.6
-    versus = compare_sweeps(quick, bent, ("quick", "real"))
-    assert "0 of 2 inside" in texts(versus, False)
-    other_length = sweep(make_run, 0.3, WIDTHS, steps=200)
-    assert "larger runs" not in texts(compare_sweeps(quick, other_length, ("quick", "real")), True)
-    assert "larger runs" not in texts(compare_sweeps(quick, sweep(make_run, 0.3, recipe="wsd"), ("q", "r")), True)
+    assert "0 of 2 inside" in texts(compare_sweeps(quick, bent, ("quick", "real")), False)
+    for other in ({"steps": 200}, {"recipe": "wsd"}):
+        assert "larger runs" not in texts(compare_sweeps(quick, sweep(make_run, 0.3, **other), ("q", "r")), True)
 
 
 def test_cells_that_both_have_are_set_side_by_side(make_run: MakeRun) -> None:
@@ -143,52 +117,36 @@ def folder(make_run: MakeRun) -> list[Run]:
 def test_changes_are_paired_by_seed_with_students_t(folder: list[Run]) -> None:
     versus = compare_recipes(folder, "folder")
     assert [s.label for s in versus.sides] == ["V1", "V1-LONG", "V2"]
-    assert [c.model for c in versus.changes] == ["2x32", "2x48", "2x64"]
-    for change, d in zip(versus.changes, (32, 48, 64), strict=True):
+    assert [c.cell.d_model for c in versus.changes] == [32, 48, 64]
+    for change in versus.changes:
         one, two = (
-            np.array([r.val_loss for r in folder if (r.config.train.recipe, r.config.model.d_model) == (recipe, d)])
+            np.array([r.val_loss for r in folder if (r.config.train.recipe, r.config.model) == (recipe, change.cell)])
             for recipe in ("v1", "v2")
         )
         interval = stats.ttest_rel(two, one).confidence_interval(0.9)
         assert change.change == pytest.approx(float(np.mean(two - one)))
         assert (change.low, change.high) == pytest.approx((interval.low, interval.high))
-    assert [(c.before, c.after, c.model) for c in versus.way] == [("V1", "V1-LONG", "2x64"), ("V1-LONG", "V2", "2x64")]
-    assert versus.way[0].change == pytest.approx(-0.5, abs=0.02)
-    assert versus.way[1].change == pytest.approx(0.1, abs=0.02)
+    assert [(a.label, b.label, c.cell.name) for a, b, c in versus.way] == [
+        ("V1", "V1-LONG", "2x64"), ("V1-LONG", "V2", "2x64")
+    ]  # fmt: skip
+    assert [c.change for *_, c in versus.way] == pytest.approx([-0.5, 0.1], abs=0.02)
     said = tables(versus)
     assert "At each size V2 trains on 3 times the tokens of V1." in said
-    assert "V1 to V1-LONG: -0.490 [-0.4" in said
+    assert f"V1 to V1-LONG: {versus.way[0][2].change:+.3f} [" in said
 
 
-def test_one_seed_has_no_interval(folder: list[Run]) -> None:
+def test_one_seed_has_no_interval_and_a_diverged_run_is_in_no_mean(folder: list[Run], make_run: MakeRun) -> None:
     versus = compare_recipes([r for r in folder if r.config.train.seed == 0], "folder", ["v1", "v2"])
-    assert [s.recipe for s in versus.sides] == ["v1", "v2"]
     assert np.isnan(versus.changes[0].low)
-    assert "one seed, so without an interval" in tables(versus)
-    assert not versus.way
-
-
-def test_a_diverged_run_is_named_and_in_no_mean(folder: list[Run], make_run: MakeRun) -> None:
+    assert "one seed" in tables(versus)
     lost = make_run("v2", d_model=32, steps=300, seed=7, loss=None)
     versus = compare_recipes([*folder, lost], "folder")
     assert versus.changes[0].seeds == 3
-    assert f"Diverged, and in no fit: {lost.run_id}" in tables(versus)
-
-
-def test_one_run_each_is_compared_without_a_law(make_run: MakeRun) -> None:
-    versus = compare_recipes([make_run("v1", loss=4.5), make_run("v2", steps=300, loss=4.0)], "folder")
-    assert "No exponent" in tables(versus)
-    assert versus.changes[0].change == pytest.approx(-0.5)
-    plt.close(plot_versus(versus))
-
-
-def test_what_cannot_be_compared_is_refused(folder: list[Run]) -> None:
-    with pytest.raises(InputError, match="holds one recipe"):
-        compare_recipes([r for r in folder if r.config.train.recipe == "v2"], "folder")
-    with pytest.raises(InputError, match="it holds v1, v1-long, v2"):
-        compare_recipes(folder, "folder", ["v2", "wsd"])
-    with pytest.raises(InputError, match="no runs of recipe 'wsd'"):
-        compare_sweeps(folder, folder, ("a", "b"), "wsd")
+    assert lost.run_id in tables(versus)
+    alone = compare_recipes([make_run("v1", loss=4.5), make_run("v2", steps=300, loss=4.0)], "folder")
+    assert "No exponent" in tables(alone)
+    assert alone.changes[0].change == pytest.approx(-0.5)
+    plt.close(plot_versus(alone))
 
 
 def test_the_cheaper_sweep_is_the_quick_look_and_the_common_recipe_is_taken(make_run: MakeRun) -> None:
@@ -197,25 +155,24 @@ def test_the_cheaper_sweep_is_the_quick_look_and_the_common_recipe_is_taken(make
     for versus in (compare_sweeps(small, large, ("s", "l")), compare_sweeps(large, small, ("l", "s"))):
         assert [s.label for s in versus.sides] == ["s V2", "l V2"]
     assert [s.recipe for s in compare_sweeps(small[3:], large[8:], ("s", "l")).sides] == ["v1", "wsd"]
+    with pytest.raises(InputError, match="it holds v2, wsd"):
+        compare_recipes(large, "folder", ["v2", "v3"])
 
 
 # ---- the figure and the command --------------------------------------------------
 
 
 def test_each_text_has_panels_of_its_own_and_every_axis_its_unit(make_run: MakeRun, folder: list[Run]) -> None:
-    versus = compare_sweeps(sweep(make_run, 0.3), sweep(make_run, 0.4, fingerprint="b" * 64), ("quick", "real"))
-    figure = plot_versus(versus)
-    exponents, *panels = figure.axes
-    assert exponents.get_xlabel() == "exponent, with 90% interval"
-    assert len(panels) == 4
+    versus = compare_sweeps(sweep(make_run, 0.3), sweep(make_run, 0.4, **OTHER_TEXT), ("quick", "real"))
+    exponents, *panels = plot_versus(versus).axes
+    ends = [line.get_xdata() for line in exponents.lines if len(line.get_xdata()) == 2]
+    told = [s.exponents["alpha of L(N)"] for s in versus.sides]
+    assert np.ravel(ends) == pytest.approx([v for row in told for v in (row.low, row.high)])
     drawn = [a for a in panels if a.lines]
     assert [a.get_title().split("\n")[0] for a in drawn] == ["quick V2", "real V2"]
     assert all("nats per token" in a.get_ylabel() and "parameters N" in a.get_xlabel() for a in drawn)
-    plt.close(figure)
-    figure = plot_versus(compare_recipes(folder, "folder"))
-    assert len(figure.axes) == 3
-    assert len(figure.axes[1].get_legend().get_texts()) == 3  # one text: the recipes share a panel
-    plt.close(figure)
+    _, panel, _ = plot_versus(compare_recipes(folder, "folder")).axes
+    assert len(panel.get_legend().get_texts()) == 3  # one text: the recipes share a panel
 
 
 def call(*argv: object) -> int:
@@ -232,17 +189,14 @@ def place(tmp_path: Path, make_run: MakeRun, folder: list[Run], monkeypatch: pyt
     monkeypatch.setattr(cli_show, "RESULTS", tmp_path / "nowhere")
     for run in folder:
         write_run(run, tmp_path / "runs" / "demo")
-    for run in sweep(make_run, 0.3, steps=2000, fingerprint="b" * 64):
+    for run in sweep(make_run, 0.3, steps=2000, **OTHER_TEXT):
         write_run(run, tmp_path / "runs" / "quick")
     return tmp_path
 
 
 def test_compare_prints_tables_and_the_figures_path(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("compare", "runs/demo", "runs/quick") == 0
-    out = capsys.readouterr().out
-    assert "demo V2" in out
-    assert "Losses are not compared" in out
-    path = Path(out.splitlines()[-1].removeprefix("figure: "))
+    path = Path(capsys.readouterr().out.splitlines()[-1].removeprefix("figure: "))
     assert path == Path("figures/compare-demo-quick.png")
     assert path.read_bytes().startswith(b"\x89PNG")
     assert call("compare", "runs/demo", "--out", "o", "--recipe", "v1", "--recipe", "v2") == 0
@@ -251,26 +205,19 @@ def test_compare_prints_tables_and_the_figures_path(place: Path, capsys: pytest.
 
 
 def test_without_folders_the_recipes_and_the_largest_sweep_are_compared(
-    place: Path, capsys: pytest.CaptureFixture[str]
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert call("compare", "--json") == 0
     recipes, sweeps = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert (recipes["name"], recipes["of_recipes"]) == ("runs/demo", True)
+    assert len(recipes["one_change_at_a_time"]) == 2
     assert [s["label"] for s in sweeps["sides"]] == ["demo V2", "quick V2"]
-    assert sweeps["why_not_losses"].startswith("the texts differ")
     assert sweeps["sides"][1]["exponents"]["alpha of L(N)"]["value"] == pytest.approx(0.3, abs=0.05)
     assert Path(sweeps["figure"]).exists()
-
-
-def test_without_folders_and_records_it_says_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli_show, "RESULTS", tmp_path / "nowhere")
+    (place / "empty").mkdir()
+    monkeypatch.chdir(place / "empty")
     assert call("compare") == 2
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1
-    assert "run the demo first" in err
+    assert "run the demo first" in capsys.readouterr().err
 
 
 BAD = {
@@ -290,7 +237,6 @@ def test_bad_input_is_one_line_exit_2_and_draws_nothing(
 ) -> None:
     assert call("compare", *argv) == 2
     out, err = capsys.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1
+    assert (out, err.count("\n")) == ("", 1)
     assert says in err
     assert not (place / "figures").exists()

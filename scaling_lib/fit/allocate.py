@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scaling_lib.errors import InputError
 from scaling_lib.fit import published
 from scaling_lib.fit.check import check_level, check_seed, positive_flops
-from scaling_lib.fit.laws import DATA_CONSTRAINED, Law
+from scaling_lib.fit.laws import DATA_CONSTRAINED
 from scaling_lib.fit.optimum import optimum_interval, pooled_draws, pooled_optimum, search
 from scaling_lib.fit.published import PublishedLaw
 from scaling_lib.fit.result import FitResult, Verdict
@@ -117,8 +117,7 @@ def compute_optimal(
     if fit.law.variables != ("N", "D"):
         wanted = "data_constrained" if "U" in fit.law.variables else "a law of N and D, such as fit_joint gives"
         raise InputError(f"compute_optimal: law {fit.law.name!r} has {', '.join(fit.law.variables)}; use {wanted}")
-    sample = _sample(fit, draws, seed)
-    return _allocate(fit, fit.law, fit.values, sample, flops, None, flops_per, level, judge, draws, seed)
+    return _allocate(fit, (), flops, None, flops_per, level, judge, draws, seed)
 
 
 def data_constrained(
@@ -146,21 +145,14 @@ def data_constrained(
     -------
     Allocation, with ``epochs`` = D / U (1 where the data suffice).
     """
-    unique = _scalar("unique_tokens", unique_tokens)
-    sample = _sample(fit, draws, seed)
-    if fit.law.name == DATA_CONSTRAINED.name:
-        values = fit.values
-    elif fit.law.name == "chinchilla":
-        source = published.laws["muennighoff"].params
-        tail = np.array([source["R_N"], source["R_D"]])
-        values = np.concatenate([fit.values, tail])
-        if sample is not None:
-            sample = np.hstack([sample, np.broadcast_to(tail, (len(sample), 2))])
-    else:
+    unique, tail = _scalar("unique_tokens", unique_tokens), tuple[float, ...]()
+    if fit.law.name == "chinchilla":
+        tail = tuple(published.laws["muennighoff"].params[name] for name in ("R_N", "R_D"))
+    elif fit.law.name != DATA_CONSTRAINED.name:
         raise InputError(
             f"data_constrained: law {fit.law.name!r} is neither Chinchilla's nor the data-constrained form"
         )
-    return _allocate(fit, DATA_CONSTRAINED, values, sample, flops, unique, flops_per, level, False)
+    return _allocate(fit, tail, flops, unique, flops_per, level, False, draws, seed)
 
 
 def overtraining_cost(fit: Fit, flops: float, tokens_per_param: float, *, flops_per: float = 6.0) -> Detour:
@@ -168,7 +160,7 @@ def overtraining_cost(fit: Fit, flops: float, tokens_per_param: float, *, flops_
 
     The model has the same training FLOP: N = sqrt(C / (flops_per ratio)). See :class:`Detour`.
     """
-    fit = _alone(fit)
+    fit = replace(fit, pooled=False) if isinstance(fit, FitResult) else fit  # two losses of one curve
     c, ratio = _scalar("flops", flops), _scalar("tokens_per_param", tokens_per_param)
     n = float(np.sqrt(c / (flops_per * ratio)))
     return _detour(fit, n, c / (flops_per * n), compute_optimal(fit, c, flops_per=flops_per, judge=False), flops_per)
@@ -183,7 +175,7 @@ def same_loss_smaller_model(fit: Fit, flops: float, n_params: float, *, flops_pe
     ------
     InputError : where no amount of data suffices; it names the smallest size that can.
     """
-    fit = _alone(fit)
+    fit = replace(fit, pooled=False) if isinstance(fit, FitResult) else fit  # two losses of one curve
     best = compute_optimal(fit, _scalar("flops", flops), flops_per=flops_per, judge=False)
     n = _scalar("n_params", n_params)
     working = fit.law.to_working(fit.values)[None]
@@ -202,11 +194,6 @@ def same_loss_smaller_model(fit: Fit, flops: float, n_params: float, *, flops_pe
     return _detour(fit, n, d, best, flops_per)
 
 
-def _alone(fit: Fit) -> Fit:
-    """A pooled fit as one of its named form: two losses of one curve are compared."""
-    return replace(fit, pooled=False) if isinstance(fit, FitResult) else fit
-
-
 def _detour(fit: Fit, n: float, d: float, best: Allocation, flops_per: float) -> Detour:
     c = flops_per * n * d
     loss = float(fit.predict(n, d))
@@ -221,67 +208,64 @@ def _detour(fit: Fit, n: float, d: float, best: Allocation, flops_per: float) ->
 
 def _allocate(
     fit: Fit,
-    law: Law,
-    values: Floats,
-    sample: Floats | None,
+    tail: tuple[float, ...],
     flops: float | Floats,
     unique: float | None,
     flops_per: float,
     level: float,
     judge: bool,
-    draws: int = 0,
-    seed: int = 0,
+    draws: int,
+    seed: int,
 ) -> Allocation:
+    """The optimum of a fit's law, or, with a ``tail`` of two parameters more, of the data-constrained form."""
     check_level(level)
+    check_seed(seed)
     c = positive_flops(flops)
     if not np.all(c > 4 * flops_per):
         raise InputError(f"flops must exceed {4 * flops_per:g}: less trains nothing")
-    budget = np.log(c.ravel() / flops_per)
-    u, loss, edge = search(law, values[None], budget, unique)
-    mixed = fit.pool if isinstance(fit, FitResult) and fit.pooled and law is fit.law and unique is None else None
+    budget, law = np.log(c.ravel() / flops_per), DATA_CONSTRAINED if tail else fit.law
+    (u,), (loss,), (edge,) = search(law, np.append(fit.values, tail)[None], budget, unique)
+    own = fit if isinstance(fit, FitResult) and not tail else None  # whose runs say how far the optimum may move
+    mixed = own.pool if own is not None and own.pooled and unique is None else None
     if mixed is not None:
-        u[0], edge[0] = pooled_optimum(mixed, budget)
-    n = np.exp(u[0])
+        u, edge = pooled_optimum(mixed, budget)
+    n = np.exp(u)
     d = c.ravel() / (flops_per * n)
     if mixed is not None:
-        loss[0] = fit.predict(n, d)
+        loss = fit.predict(n, d)
+
+    bounds: list[tuple[Floats, Floats] | None] = [None, None, None]
+    tails = [0.5 - level / 2, 0.5 + level / 2]
+    if own is not None and draws > 0 and (own.draws is not None or np.all(np.isfinite(own.cov))):
+        if mixed is None:
+            low, high = optimum_interval(own, u, edge, budget, unique, level)
+        else:
+            drawn = pooled_draws(mixed, budget, draws, seed)
+            low, high = np.quantile(drawn, tails, axis=0, method="inverted_cdf")  # between infinities lies no number
+        bounds = [(np.exp(low), np.exp(high)), (np.exp(budget - high), np.exp(budget - low))]
+        bounds.append(own.interval(*((n, d) if unique is None else (n, d, np.full(n.size, unique))), level=level))
+    elif own is None and (sample := _sample(fit, tail, draws, seed)) is not None:
+        us, losses, _ = search(law, sample, budget, unique)
+        bounds = [tuple(np.quantile(v, tails, axis=0)) for v in (np.exp(us), np.exp(budget - us), losses)]
+    verdict = own.verdict(n, d) if own is not None and judge else None
+    good = np.ones(n.size)
+    if own is not None and verdict is not None and verdict.refused:  # the worst of several: which?
+        good = np.array([np.nan if own.verdict(*at).refused else 1.0 for at in zip(n, d, strict=True)])
 
     def shaped(a: Floats) -> Any:
         return float(a[0]) if c.ndim == 0 else a.reshape(c.shape)
 
-    bounds: dict[str, tuple[Floats, Floats]] = {}
-    tails = [0.5 - level / 2, 0.5 + level / 2]
-    if isinstance(fit, FitResult) and law is fit.law and sample is not None:
-        if mixed is None:
-            low, high = optimum_interval(fit, u[0], edge[0], budget, unique, level)
-        else:
-            drawn = pooled_draws(mixed, budget, draws, seed)
-            low, high = np.quantile(drawn, tails, axis=0, method="inverted_cdf")  # between infinities lies no number
-        bounds = {"n": (np.exp(low), np.exp(high)), "d": (np.exp(budget - high), np.exp(budget - low))}
-        bounds["loss"] = fit.interval(*((n, d) if unique is None else (n, d, np.full(n.size, unique))), level=level)
-    elif sample is not None:
-        us, losses, _ = search(law, sample, budget, unique)
-        for name, a in (("n", np.exp(us)), ("d", np.exp(budget - us)), ("loss", losses)):
-            low, high = np.quantile(a, tails, axis=0)
-            bounds[name] = (low, high)
-    verdict = fit.verdict(n, d) if judge and isinstance(fit, FitResult) else None
-    good = np.ones(n.size)
-    if verdict is not None and verdict.refused and isinstance(fit, FitResult):  # the worst of several: which?
-        good = np.array([np.nan if fit.verdict(*at).refused else 1.0 for at in zip(n, d, strict=True)])
-
-    def interval(name: str) -> tuple[Any, Any] | None:
-        return (shaped(bounds[name][0] * good), shaped(bounds[name][1] * good)) if name in bounds else None
-
+    intervals = [None if ends is None else (shaped(ends[0] * good), shaped(ends[1] * good)) for ends in bounds]
     return Allocation(
         flops=shaped(c.ravel()),
         n_params=shaped(n * good),
         n_tokens=shaped(d * good),
-        loss=shaped(loss[0] * good),
+        loss=shaped(loss * good),
         tokens_per_param=shaped(d / n * good),
         level=level,
-        n_interval=interval("n"),
-        d_interval=interval("d"),
-        loss_interval=interval("loss"),
+        n_interval=intervals[0],
+        d_interval=intervals[1],
+        loss_interval=intervals[2],
         epochs=1.0 if unique is None else shaped(np.maximum(d / unique, 1.0)),
         unique_tokens=unique,
         verdict=verdict,
@@ -289,32 +273,24 @@ def _allocate(
     )
 
 
-def _sample(fit: Fit, draws: int, seed: int) -> Floats | None:
-    """Return (R, k) natural parameters that stand for the law's uncertainty, or None where it has none.
-
-    Of a fit they serve only where another form borrows its parameters (`data_constrained`).
-    """
-    law = fit.law
-    check_seed(seed)
+def _sample(fit: Fit, tail: tuple[float, ...], draws: int, seed: int) -> Floats | None:
+    """(R, k) natural parameters that stand for the law's uncertainty, each with ``tail``; None where it has none."""
+    law, sample = fit.law, fit.draws if isinstance(fit, FitResult) else None
     if draws < 1:
         return None
-    if isinstance(fit, FitResult) and fit.draws is not None:
-        return np.asarray(fit.draws)
-    if isinstance(fit, PublishedLaw):
-        if fit.cov is None:
-            return None
+    if sample is None:
         cov = fit.cov
-    else:
-        scale = np.where(law.logged, np.maximum(fit.values, 1e-300), 1.0)
-        cov = fit.cov / np.outer(scale, scale)
-    if not np.all(np.isfinite(cov)):
-        return None
-    values, vectors = np.linalg.eigh(cov)
-    half = vectors * np.sqrt(np.maximum(values, 0.0))
-    normal = np.random.default_rng(seed).standard_normal((draws, len(cov)))
-    sample = law.to_natural(law.to_working(fit.values) + normal @ half.T)
-    low, high = np.array(law.bounds).T
-    return np.clip(sample, low, np.where(np.isfinite(high), high, 1e290))
+        if isinstance(fit, FitResult):
+            scale = np.where(law.logged, np.maximum(fit.values, 1e-300), 1.0)
+            cov = fit.cov / np.outer(scale, scale)
+        if cov is None or not np.all(np.isfinite(cov)):
+            return None
+        values, vectors = np.linalg.eigh(cov)
+        normal = np.random.default_rng(seed).standard_normal((draws, len(cov)))
+        working = law.to_working(fit.values) + normal @ (vectors * np.sqrt(np.maximum(values, 0.0))).T
+        low, high = np.array(law.bounds).T
+        sample = np.clip(law.to_natural(working), low, np.where(np.isfinite(high), high, 1e290))
+    return np.hstack([sample, np.broadcast_to(tail, (len(sample), len(tail)))])
 
 
 def _root(f: Any, low: float, high: float) -> float:

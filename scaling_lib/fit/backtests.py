@@ -1,30 +1,69 @@
 """Hide the largest runs, fit the rest, predict the hidden ones with intervals, then look.
 
-:func:`backtest` does it once; :func:`error_by_span` for several cuts, and tells how the error grows with
-the distance. :func:`cerebras`, :func:`pythia` and :func:`epoch` are the shipped ones on published models.
+:func:`backtest` does it once, :func:`error_by_span` for several cuts: how does the error grow with the distance? Beside
+every law stand the two answers anybody could give without one: a straight line in the logarithms, and the loss of the
+nearest trained run. :func:`cerebras`, :func:`pythia` and :func:`epoch` are back-tests of published models.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import cKDTree
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit import baselines, published
-from scaling_lib.fit._run_table import RunTable, check_variables
+from scaling_lib.fit import published
 from scaling_lib.fit.check import check_level
 from scaling_lib.fit.estimate import fit_law
+from scaling_lib.fit.forms import Array
+from scaling_lib.fit.headings import number
 from scaling_lib.fit.laws import Law, get_law
 from scaling_lib.fit.published import POWER_C
 from scaling_lib.fit.result import FitResult, Verdict
+from scaling_lib.fit.rows import ORDER, RunTable, check_variables, condition
 
-Floats: TypeAlias = NDArray[np.float64]
-_CONDITION = re.compile(r"\s*(N|D|C|loss)\s*(>=|<=|>|<)\s*([0-9.eE+-]+)\s*")
+Mask: TypeAlias = NDArray[np.bool_]
+
+
+# ---- what anybody could say without a law ----------------------------------------
+
+
+def line(x: tuple[Array, ...], loss: Array, to: tuple[Array, ...]) -> Array:
+    """Losses (m,) at ``to`` by least squares of ln L on the logarithms of ``x``, each (n,)."""
+    centre = [np.log(v).mean() for v in x]
+    design, there = (
+        np.column_stack([np.ones(len(v[0])), *[np.log(a) - c for a, c in zip(v, centre, strict=True)]]) for v in (x, to)
+    )
+    return np.exp(there @ np.linalg.lstsq(design, np.log(loss), rcond=None)[0])
+
+
+def nearest(x: tuple[Array, ...], loss: Array, to: tuple[Array, ...]) -> Array:
+    """Loss (m,) of the run whose variables are nearest in the logarithms."""
+    return loss[cKDTree(np.log(np.stack(x, axis=1))).query(np.log(np.stack(to, axis=1)))[1]]
+
+
+def spacing(x: tuple[Array, ...], loss: Array, level: float) -> float:
+    """Quantile ``level`` of how far a run's log loss lies from that of its own nearest neighbour."""
+    points = np.log(np.stack(x, axis=1))
+    neighbour = cKDTree(points).query(points, k=2)[1][:, 1]
+    return float(np.quantile(np.abs(np.log(loss / loss[neighbour])), level))
+
+
+def interval_score(observed: Any, low: Any, high: Any, level: float) -> Array:
+    """Width plus 2 / (1 - level) times the miss, as a share of the loss [Gneiting and Raftery 2007].
+
+    An interval that is narrow and wrong scores badly, and so does one that is wide for nothing.
+    """
+    miss = np.maximum(low - observed, 0.0) + np.maximum(observed - high, 0.0)
+    return np.asarray((high - low + 2.0 / (1.0 - level) * miss) / observed)
+
+
+# ---- one back-test ---------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -41,24 +80,29 @@ class BacktestResult:
     span : (h,) how far beyond: C of the hidden run over the largest fitted C (N or D where no C is known).
     line_error : (h,) error of a straight line of ln L in ln N (for a joint law in ln N and ln D).
     nearest_error : (h,) error of simply repeating the nearest fitted run's loss.
-    verdict : the fit's verdict on the hidden runs (the worst of them).
+    target : the hidden runs' variables, each (h,).
     """
 
     fit: FitResult
     source: str
-    hidden: NDArray[np.bool_]
+    hidden: Mask
     labels: tuple[str, ...]
-    observed: Floats
-    predicted: Floats
-    error: Floats
-    low: Floats
-    high: Floats
-    covered: NDArray[np.bool_]
+    observed: Array
+    predicted: Array
+    error: Array
+    low: Array
+    high: Array
+    covered: Mask
     level: float
-    span: Floats
-    line_error: Floats
-    nearest_error: Floats
-    verdict: Verdict
+    span: Array
+    line_error: Array
+    nearest_error: Array
+    target: tuple[Array, ...]
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """The fit's verdict on the hidden runs (the worst of them)."""
+        return self.fit.verdict(*self.target)
 
     @property
     def mean_abs_error(self) -> float:
@@ -67,79 +111,28 @@ class BacktestResult:
 
     def summary(self, rows: int = 12) -> str:
         """Return a text: what was fitted, the hidden runs (``rows`` of them, by distance), and the baselines."""
-        n = self.fit.n_points
+        hidden, order = self.error.size, np.argsort(self.span, kind="stable")
         lines = [
-            f"{self.source}: {self.fit.law.formula} fitted to {n} runs, {self.error.size} hidden",
+            f"{self.source}: {self.fit.law.formula} fitted to {self.fit.n_points} runs, {hidden} hidden",
             f"verdict: {self.verdict}",
             f"{'run':>10} {'beyond':>8} {'loss':>8} {'predicted':>9} {'error':>8}  "
             f"{self.level:.0%} interval of a new run",
         ]
-        order = np.argsort(self.span, kind="stable")
-        if order.size > rows:  # some of each distance, the farthest among them
-            order = order[np.linspace(0, order.size - 1, rows).round().astype(int)]
-        for i in order:
-            missed = "" if self.covered[i] else "  missed"
-            lines.append(
-                f"{self.labels[i][:10]:>10} {self.span[i]:7.3g}x {self.observed[i]:8.4f} "
-                f"{self.predicted[i]:9.4f} {100 * self.error[i]:+7.2f}%  "
-                f"{self.low[i]:.4f} to {self.high[i]:.4f}{missed}"
-            )
-        if self.error.size > rows:
-            lines.append(f"({rows} of {self.error.size} hidden runs, spread over their distance)")
-        line, near = np.mean(np.abs(self.line_error)), np.mean(np.abs(self.nearest_error))
-        lines.append(
-            f"mean absolute error {100 * self.mean_abs_error:.2f}% (straight line {100 * line:.2f}%, "
-            f"nearest fitted run {100 * near:.2f}%); {self.covered.mean():.0%} inside their interval"
-        )
-        return "\n".join(lines)
-
-
-@dataclass(frozen=True)
-class SpanCurve:
-    """Held-out error against span: ``m`` predictions from all cuts, and the same in ``b`` bins of span.
-
-    Attributes
-    ----------
-    cut : (m,) FLOP below which runs were fitted. span : (m,) hidden run's C over the largest fitted C.
-    error, line_error, nearest_error : (m,) relative errors of the law and of the baselines.
-    covered : (m,) bool, whether the interval of a new run held.
-    bin_low, bin_high : (b,) edges of span; bins without predictions are left out.
-    bin_count, bin_mean_abs, bin_max_abs, bin_bias, bin_line, bin_nearest, bin_covered : (b,) number of
-        predictions, mean and largest absolute error, mean signed error, mean absolute error of the
-        baselines, share covered.
-    results : cut -> the back-test.
-    """
-
-    cut: Floats
-    span: Floats
-    error: Floats
-    line_error: Floats
-    nearest_error: Floats
-    covered: NDArray[np.bool_]
-    bin_low: Floats
-    bin_high: Floats
-    bin_count: NDArray[np.intp]
-    bin_mean_abs: Floats
-    bin_max_abs: Floats
-    bin_bias: Floats
-    bin_line: Floats
-    bin_nearest: Floats
-    bin_covered: Floats
-    results: Mapping[float, BacktestResult]
-
-    def summary(self) -> str:
-        """Return a text of a line per bin, errors in percent."""
-        lines = [
-            f"{'beyond':>12} {'runs':>5} {'mean':>6} {'worst':>6} {'bias':>6} {'line':>6} {'nearest':>8} {'held':>5}"
+        if hidden > rows:  # some of each distance, the farthest among them
+            order = order[np.linspace(0, hidden - 1, rows).round().astype(int)]
+        lines += [
+            f"{self.labels[i][:10]:>10} {self.span[i]:7.3g}x {self.observed[i]:8.4f} {self.predicted[i]:9.4f} "
+            f"{100 * self.error[i]:+7.2f}%  {self.low[i]:.4f} to {self.high[i]:.4f}"
+            + ("" if self.covered[i] else "  missed")
+            for i in order
         ]
-        for i in range(self.bin_low.size):
-            errors = (self.bin_mean_abs[i], self.bin_max_abs[i], self.bin_bias[i], self.bin_line[i])
-            mean, worst, bias, line = (100 * e for e in errors)
-            lines.append(
-                f"{self.bin_low[i]:5.0f}-{self.bin_high[i]:.0f}x".rjust(12)
-                + f" {self.bin_count[i]:5d} {mean:6.2f} {worst:6.2f} {bias:+6.2f} {line:6.1f} "
-                f"{100 * self.bin_nearest[i]:8.1f} {self.bin_covered[i]:5.0%}"
-            )
+        if hidden > rows:
+            lines.append(f"({rows} of {hidden} hidden runs, spread over their distance)")
+        line, near = (100 * np.mean(np.abs(v)) for v in (self.line_error, self.nearest_error))
+        lines.append(
+            f"mean absolute error {100 * self.mean_abs_error:.2f}% (straight line {line:.2f}%, nearest fitted run "
+            f"{near:.2f}%); {self.covered.mean():.0%} inside their interval"
+        )
         return "\n".join(lines)
 
 
@@ -149,6 +142,7 @@ def backtest(
     hide: int | str | ArrayLike,
     law: str | Law = "auto",
     objective: str | None = None,
+    fixed: Mapping[str, float] | None = None,
     level: float = 0.9,
     bootstrap: int = 0,
     seed: int = 0,
@@ -164,7 +158,7 @@ def backtest(
     law : a form's name, for that form alone; "power_n", "power_d", "power_c" for one variable. "auto" pools forms
         (`scaling_lib.fit.pool`) round Chinchilla's where N and D vary independently, else round a power law in N
         (D the same in all runs, or not known), in D, or in C (D/N the same).
-    objective : default "huber" for joint laws, "log_mse" for one variable.
+    objective : default "huber" for joint laws, "log_mse" for one variable. fixed : parameters held.
     level : of the interval of a new run. bootstrap, seed : draws for it. method : as ``FitResult.interval``
         takes it.
 
@@ -177,28 +171,28 @@ def backtest(
     hidden = _hidden(table, hide)
     known = table.select(~hidden)
     x = tuple(table.get(v) for v in form.variables)
-    seen = tuple(v[~hidden] for v in x)
+    seen, target = tuple(v[~hidden] for v in x), tuple(v[hidden] for v in x)
     fit = fit_law(
         form,
         seen,
         known.loss,
         pool=law == "auto",
         objective=objective or ("huber" if len(form.variables) > 1 else "log_mse"),
+        fixed=fixed,
         groups=known.groups,
         bootstrap=bootstrap,
         labels=None if known.labels is None else known.labels.tolist(),
         seed=seed,
     )
-    target = tuple(v[hidden] for v in x)
-    observed = table.loss[hidden]
-    predicted = np.asarray(fit.predict(*target))
+    observed, predicted = table.loss[hidden], np.asarray(fit.predict(*target))
     low, high = (np.asarray(a) for a in fit.interval(*target, level=level, kind="new_run", method=method))
-    size = _size(table)
+    names = [f"row {i + 1}" for i in range(len(table))] if table.labels is None else table.labels
+    size = size_of(table)
     return BacktestResult(
         fit=fit,
         source=table.source,
         hidden=hidden,
-        labels=_labels(table, hidden),
+        labels=tuple(np.asarray(names)[hidden].tolist()),
         observed=observed,
         predicted=predicted,
         error=predicted / observed - 1,
@@ -207,58 +201,9 @@ def backtest(
         covered=(low <= observed) & (observed <= high),
         level=level,
         span=size[hidden] / size[~hidden].max(),
-        line_error=baselines.line(seen, known.loss, target) / observed - 1,
-        nearest_error=baselines.nearest(seen, known.loss, target) / observed - 1,
-        verdict=fit.verdict(*target),
-    )
-
-
-def error_by_span(
-    table: RunTable,
-    *,
-    cuts: Iterable[float] = (3e19, 1e20, 3e20, 1e21, 3e21),
-    bins: ArrayLike = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
-    **options: Any,
-) -> SpanCurve:
-    """Back-test a table at several cuts in C and pool the errors by how far the hidden runs lay beyond.
-
-    Parameters
-    ----------
-    cuts : FLOP; for each, runs of C below are fitted and the others predicted.
-    bins : edges of span, rising. options : further arguments of :func:`backtest`.
-    """
-    edges = np.asarray(bins, dtype=float)
-    if edges.ndim != 1 or edges.size < 2 or not np.all(np.diff(edges) > 0):
-        raise InputError("bins must be two or more rising edges of span, such as (1, 2, 4, 8)")
-    results = {float(cut): backtest(table, hide=f"C>={float(cut)!r}", **options) for cut in cuts}
-    if not results:
-        raise InputError("cuts is empty: give one budget in FLOP or more")
-    parts = list(results.values())
-    span = np.concatenate([r.span for r in parts])
-    error = np.concatenate([r.error for r in parts])
-    line = np.concatenate([r.line_error for r in parts])
-    nearest = np.concatenate([r.nearest_error for r in parts])
-    covered = np.concatenate([r.covered for r in parts])
-    which = np.digitize(span, edges) - 1
-    here = [which == i for i in range(edges.size - 1) if np.any(which == i)]
-    filled = [i for i in range(edges.size - 1) if np.any(which == i)]
-    return SpanCurve(
-        cut=np.concatenate([np.full(r.error.size, cut) for cut, r in results.items()]),
-        span=span,
-        error=error,
-        line_error=line,
-        nearest_error=nearest,
-        covered=covered,
-        bin_low=edges[filled],
-        bin_high=edges[1:][filled],
-        bin_count=np.array([m.sum() for m in here]),
-        bin_mean_abs=np.array([np.abs(error[m]).mean() for m in here]),
-        bin_max_abs=np.array([np.abs(error[m]).max() for m in here]),
-        bin_bias=np.array([error[m].mean() for m in here]),
-        bin_line=np.array([np.abs(line[m]).mean() for m in here]),
-        bin_nearest=np.array([np.abs(nearest[m]).mean() for m in here]),
-        bin_covered=np.array([covered[m].mean() for m in here]),
-        results=results,
+        line_error=line(seen, known.loss, target) / observed - 1,
+        nearest_error=nearest(seen, known.loss, target) / observed - 1,
+        target=target,
     )
 
 
@@ -291,47 +236,34 @@ def choose_law(table: RunTable, law: str | Law = "auto") -> Law:
 
     Raises InputError where a law of one variable would leave out what makes the losses at one value of it differ.
     """
-    form = _named_law(table, law)
+    n, d = table.n_params, table.n_tokens
+    if law == "auto":
+        law = "power_n" if n is not None else "power_d" if d is not None else "power_c"
+        if n is not None and d is not None:
+            u, v = np.log(n), np.log(d)
+            law = "power_n" if np.ptp(v) < 1e-6 else "power_d" if np.ptp(u) < 1e-6 else "chinchilla"
+            if law == "chinchilla" and abs(np.corrcoef(u, v)[0, 1]) > 0.999:
+                law = "power_c"
+    form = POWER_C if law == "power_c" else get_law(law)
     check_variables(table, form.variables)
     return form
 
 
-def _named_law(table: RunTable, law: str | Law) -> Law:
-    if law == "power_c":
-        return POWER_C
-    if law != "auto":
-        return get_law(law)
-    n, d = table.n_params, table.n_tokens
-    if n is None or d is None:
-        return get_law("power_n") if n is not None else get_law("power_d") if d is not None else POWER_C
-    u, v = np.log(n), np.log(d)
-    if np.ptp(v) < 1e-6:
-        return get_law("power_n")
-    if np.ptp(u) < 1e-6:
-        return get_law("power_d")
-    return POWER_C if abs(np.corrcoef(u, v)[0, 1]) > 0.999 else get_law("chinchilla")
-
-
-def _size(table: RunTable) -> Floats:
+def size_of(table: RunTable) -> Array:
     """Return what the runs are ordered by: C, else N, else D."""
     return next(v for v in (table.flops, table.n_params, table.n_tokens) if v is not None)
 
 
-def _hidden(table: RunTable, hide: int | str | ArrayLike) -> NDArray[np.bool_]:
+def _hidden(table: RunTable, hide: int | str | ArrayLike) -> Mask:
     n = len(table)
     if isinstance(hide, str):
-        match = _CONDITION.fullmatch(hide)
-        try:
-            bound = float(match[3]) if match else 0.0
-        except ValueError:
-            match = None
-        if match is None:
-            raise InputError(f"hide={hide!r} is no condition: write one such as C>1e21 or N>=2e9")
-        x = table.get(match[1])
-        mask = {">": x > bound, ">=": x >= bound, "<": x < bound, "<=": x <= bound}[match[2]]
+        name, sign, bound = condition(hide)
+        if sign not in ORDER:
+            raise InputError(f"hide={hide!r}: compare with >, >=, < or <=, as in C>1e21")
+        mask = ORDER[sign](table.get(name), number(bound, name, f"hide={hide!r}")[0])
     elif isinstance(hide, int | np.integer) and not isinstance(hide, bool):
         mask = np.zeros(n, dtype=bool)
-        mask[np.argsort(_size(table), kind="stable")[n - min(max(int(hide), 0), n) :]] = True
+        mask[np.argsort(size_of(table), kind="stable")[n - min(max(int(hide), 0), n) :]] = True
     else:
         mask = np.asarray(hide)
         if mask.dtype != bool or mask.shape != (n,):
@@ -342,7 +274,96 @@ def _hidden(table: RunTable, hide: int | str | ArrayLike) -> NDArray[np.bool_]:
     return mask
 
 
-def _labels(table: RunTable, hidden: NDArray[np.bool_]) -> tuple[str, ...]:
-    if table.labels is not None:
-        return tuple(table.labels[hidden].tolist())
-    return tuple(f"row {i + 1}" for i in np.flatnonzero(hidden))
+# ---- how the error grows with the distance ---------------------------------------
+
+
+@dataclass(frozen=True)
+class SpanCurve:
+    """Held-out error against span: ``m`` predictions from all cuts, and the same in ``b`` bins of span.
+
+    Attributes
+    ----------
+    cut : (m,) FLOP below which runs were fitted. span : (m,) hidden run's C over the largest fitted C.
+    error, line_error, nearest_error : (m,) relative errors of the law and of the baselines.
+    covered : (m,) bool, whether the interval of a new run held.
+    bin_low, bin_high : (b,) edges of span; bins without predictions are left out.
+    bin_count, bin_mean_abs, bin_max_abs, bin_bias, bin_line, bin_nearest, bin_covered : (b,) number of
+        predictions, mean and largest absolute error, mean signed error, mean absolute error of the
+        baselines, share covered.
+    results : cut -> the back-test.
+    """
+
+    cut: Array
+    span: Array
+    error: Array
+    line_error: Array
+    nearest_error: Array
+    covered: Mask
+    bin_low: Array
+    bin_high: Array
+    bin_count: NDArray[np.intp]
+    bin_mean_abs: Array
+    bin_max_abs: Array
+    bin_bias: Array
+    bin_line: Array
+    bin_nearest: Array
+    bin_covered: Array
+    results: Mapping[float, BacktestResult]
+
+    def summary(self) -> str:
+        """Return a text of a line per bin, errors in percent."""
+        head = f"{'beyond':>12} {'runs':>5} {'mean':>6} {'worst':>6} {'bias':>6} {'line':>6} {'nearest':>8} {'held':>5}"
+        rows = zip(
+            self.bin_low, self.bin_high, self.bin_count, 100 * self.bin_mean_abs, 100 * self.bin_max_abs,
+            100 * self.bin_bias, 100 * self.bin_line, 100 * self.bin_nearest, self.bin_covered, strict=True,
+        )  # fmt: skip
+        return "\n".join([head] + [
+            f"{f'{low:5.0f}-{high:.0f}x':>12} {count:5d} {mean:6.2f} {worst:6.2f} {bias:+6.2f} {line:6.1f} {near:8.1f} "
+            f"{held:5.0%}"
+            for low, high, count, mean, worst, bias, line, near, held in rows
+        ])  # fmt: skip
+
+
+def error_by_span(
+    table: RunTable,
+    *,
+    cuts: Iterable[float] = (3e19, 1e20, 3e20, 1e21, 3e21),
+    bins: ArrayLike = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
+    **options: Any,
+) -> SpanCurve:
+    """Back-test a table at several cuts in C and pool the errors by how far the hidden runs lay beyond.
+
+    Parameters
+    ----------
+    cuts : FLOP; for each, runs of C below are fitted and the others predicted.
+    bins : edges of span, rising. options : further arguments of :func:`backtest`.
+    """
+    edges = np.asarray(bins, dtype=float)
+    if edges.ndim != 1 or edges.size < 2 or not np.all(np.diff(edges) > 0):
+        raise InputError("bins must be two or more rising edges of span, such as (1, 2, 4, 8)")
+    results = {float(cut): backtest(table, hide=f"C>={float(cut)!r}", **options) for cut in cuts}
+    if not results:
+        raise InputError("cuts is empty: give one budget in FLOP or more")
+    names = ("span", "error", "line_error", "nearest_error", "covered")
+    every = {name: np.concatenate([getattr(r, name) for r in results.values()]) for name in names}
+    which = np.digitize(every["span"], edges) - 1
+    filled = np.unique(which[(which >= 0) & (which < edges.size - 1)])
+
+    def by_bin(values: Array, of: Callable[[Array], Any] = np.mean) -> Array:
+        return np.array([of(values[which == i]) for i in filled])
+
+    size = np.abs(every["error"])
+    return SpanCurve(
+        cut=np.concatenate([np.full(r.error.size, cut) for cut, r in results.items()]),
+        **every,
+        bin_low=edges[filled],
+        bin_high=edges[1:][filled],
+        bin_count=by_bin(size, len),
+        bin_mean_abs=by_bin(size),
+        bin_max_abs=by_bin(size, np.max),
+        bin_bias=by_bin(every["error"]),
+        bin_line=by_bin(np.abs(every["line_error"])),
+        bin_nearest=by_bin(np.abs(every["nearest_error"])),
+        bin_covered=by_bin(every["covered"]),
+        results=results,
+    )

@@ -1,135 +1,32 @@
-"""Compute-optimal sizes straight from runs: IsoFLOP parabolas (approach 2), envelope of curves (approach 1).
+"""Compute-optimal sizes by IsoFLOP parabolas (approach 2): for each budget the minimum of loss against ln N.
 
-Both give N*(C) ~ C^a and D*(C) = C / (6 N*) ~ C^b without a law for L(N, D) [Hoffmann et al. 2022, section
-3]. A parabola is only the loss's local shape: where alpha and beta differ, wide or off-centre grids of
+A parabola is only the loss's local shape: where alpha and beta differ, wide or off-centre grids of
 sizes bias D* by percents to tens of percents at 1e24 FLOP [arXiv 2603.22339]. So a test of lack of fit (do
 a cubic and a quartic term say more than noise would?) chooses how far from the minimum sizes may lie; where
 it rejects even the narrowest window, or rejected all sizes, the interval holds the difference to the minima
-of the quartics as well. Compare with the joint fit: `joint_optimum`.
+of the quartics as well. `report.compare_with_joint` sets a joint law beside them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special  # scipy.stats would add half a second to every command
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit._parabolas import (
-    EDGE,
-    FEW,
-    FLAT,
-    LACK_P,
-    OK,
-    bootstrap_lines,
-    choose_window,
-    of_one_noise,
-    parabola,
-    quartic_minimum,
-)
-from scaling_lib.fit.allocate import Allocation, compute_optimal
-from scaling_lib.fit.check import check_level, check_seed, positive_flops
-from scaling_lib.fit.estimate import fit_joint
-from scaling_lib.fit.result import FitResult
-from scaling_lib.fit.table import RunTable, table_from_arrays
+from scaling_lib.fit.check import check_level, check_seed, group_codes
+from scaling_lib.fit.envelopes import Floats, Line, Optimum, fit_line
+from scaling_lib.fit.table import table_from_arrays
 
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Line:
-    """ln N* = height + slope (ln C - centre), with the covariance of (height, slope)."""
-
-    slope: float
-    height: float
-    centre: float
-    cov: Floats  # (2, 2)
-    dof: int  # of Student's t; 0 where cov does not come from the line's own scatter: then the normal serves
-
-    def quantile(self, level: float) -> float:
-        """Return the two-sided quantile for ``level``, such as 1.645 for 0.9 and many degrees of freedom."""
-        p = 0.5 + level / 2
-        return float(special.stdtrit(self.dof, p) if self.dof else special.ndtri(p))
-
-    def at(self, ln_c: Floats) -> tuple[Floats, Floats]:
-        """Return (ln N*, its standard error) at ``ln_c`` of any shape."""
-        u = ln_c - self.centre
-        variance = self.cov[0, 0] + 2 * u * self.cov[0, 1] + u**2 * self.cov[1, 1]
-        return self.height + self.slope * u, np.sqrt(np.maximum(variance, 0.0))
-
-
-@dataclass(frozen=True)
-class Optimum:
-    """What both approaches know: the line, and how to read it."""
-
-    line: Line
-    level: float
-    flops_per: float
-
-    @property
-    def a(self) -> float:
-        """Exponent of N* ~ C^a."""
-        return self.line.slope
-
-    @property
-    def b(self) -> float:
-        """Exponent of D* ~ C^b; a + b = 1 because C = 6 N D."""
-        return 1.0 - self.line.slope
-
-    @property
-    def a_interval(self) -> tuple[float, float]:
-        """Interval of ``a`` at ``level``."""
-        half = self.line.quantile(self.level) * float(np.sqrt(self.line.cov[1, 1]))
-        return self.a - half, self.a + half
-
-    @property
-    def b_interval(self) -> tuple[float, float]:
-        """Interval of ``b`` at ``level``."""
-        low, high = self.a_interval
-        return 1.0 - high, 1.0 - low
-
-    def optimal(self, flops: ArrayLike) -> tuple[Any, Any]:
-        """Return (N*, D*) at a budget or an array of budgets in FLOP, floats or arrays of its shape."""
-        c = positive_flops(flops)
-        n = np.exp(self.line.at(np.log(c))[0])
-        d = c / (self.flops_per * n)
-        return (float(n), float(d)) if n.ndim == 0 else (n, d)
-
-    def interval(self, flops: ArrayLike, level: float | None = None) -> tuple[Any, Any]:
-        """Return (low, high) of N* at ``flops``; D*'s interval is C / (6 high), C / (6 low)."""
-        mid, se = self.line.at(np.log(positive_flops(flops)))
-        half = self.line.quantile(self.level if level is None else level) * se
-        low, high = np.exp(mid - half), np.exp(mid + half)
-        return (float(low), float(high)) if low.ndim == 0 else (low, high)
-
-
-def _exponent_lines(r: Optimum) -> list[str]:
-    (a0, a1), (b0, b1) = r.a_interval, r.b_interval
-    return [
-        f"N* ~ C^{r.a:.3f} ({r.level:.0%}: {a0:.3f} to {a1:.3f})",
-        f"D* ~ C^{r.b:.3f} ({r.level:.0%}: {b0:.3f} to {b1:.3f})",
-    ]
-
-
-def _fit_line(ln_c: Floats, ln_n: Floats, stderr: Floats) -> Line:
-    """Least-squares line; its covariance from the scatter, shared out as ``stderr`` (b,) are, or from these alone where
-    two points leave none. Zeros share it out evenly.
-    """
-    centre = float(ln_c.mean())
-    design = np.stack([np.ones_like(ln_c), ln_c - centre], axis=1)
-    hat = np.linalg.pinv(design)
-    height, slope = hat @ ln_n
-    dof = ln_c.size - 2
-    scatter = float(np.sum((ln_n - design @ [height, slope]) ** 2))
-    variance = stderr**2
-    if dof > 0:
-        share = variance if np.all(stderr > 0) else np.ones(ln_c.size)
-        variance = scatter * share / np.sum(share * (1.0 - np.einsum("bi,ib->b", design, hat)))
-    return Line(float(slope), float(height), centre, (hat * variance) @ hat.T, max(dof, 0))
+LACK_P = 0.05  # curves that noise alone bends so rarely are taken to be no parabolas
+LEAST_SIZES = 5  # in a window: a parabola's three, and two to test it by
+OK, EDGE, OUTSIDE, FLAT, FEW = "ok", "edge", "outside", "flat", "too few sizes"
+# Webb's six-point weights: mean 0, variance 1, and enough distinct draws with few clusters [Webb 2023].
+_WEBB = np.sqrt(np.array([0.5, 1.0, 1.5, 0.5, 1.0, 1.5])) * np.array([1, 1, 1, -1, -1, -1])
 
 
 @dataclass(frozen=True)
@@ -148,8 +45,6 @@ class IsoFlopResult(Optimum):
         minimum lies beyond the sizes tried); "flat" (no curvature beyond the noise); "too few sizes" (fewer
         than three).
     used : (b,) bool, the budgets whose minima enter the exponent.
-    a_with_edges : the exponent when "edge" minima count as well; equals ``a`` where there are none.
-    line, level, flops_per : the line ln N*(ln C), the level of intervals, FLOP per parameter and token.
     window : sizes from N* / window to window N* are fitted; inf where all are.
     lack_of_fit : chances, in noise alone, of curves that bend away from parabolas as these do: over all sizes, and
         over those fitted; 1.0 where there are too few sizes to tell.
@@ -166,7 +61,6 @@ class IsoFlopResult(Optimum):
     n_range: Floats
     flags: tuple[str, ...]
     used: NDArray[np.bool_]
-    a_with_edges: float
     window: float
     lack_of_fit: tuple[float, float]
     diagnostics: Mapping[str, Any]
@@ -174,42 +68,31 @@ class IsoFlopResult(Optimum):
     def summary(self) -> str:
         """Return a text of a line per budget and the exponents."""
         rows = [f"{'C, FLOP':>10} {'N*':>10} {'D*':>10} {'loss':>8}  minimum"]
-        for i, flag in enumerate(self.flags):
-            found = f"{self.n_opt[i]:10.3g} {self.d_opt[i]:10.3g} {self.loss_opt[i]:8.4f}"
-            rows.append(f"{self.budgets[i]:10.3g} {found if self.n_opt[i] else ' ' * 30}  {flag}")
+        for c, n, d, loss, flag in zip(self.budgets, self.n_opt, self.d_opt, self.loss_opt, self.flags, strict=True):
+            rows.append(f"{c:10.3g} {f'{n:10.3g} {d:10.3g} {loss:8.4f}' if n else '':>30}  {flag}")
         whole, left = self.lack_of_fit
         told = f"lack of fit of the parabolas: p = {whole:.2g} over all sizes"
         if np.isfinite(self.window):
             told += f", {left:.2g} over those within {self.window:.3g}x of N*, which are fitted"
         if whole < LACK_P:
             told += "; the intervals hold the difference to the minima of quartics"
-        return "\n".join([*rows, told, *_exponent_lines(self)])
+        return "\n".join([*rows, told, *self.exponents()])
 
 
-@dataclass(frozen=True)
-class EnvelopeResult(Optimum):
-    """Approach 1: for each FLOP the size whose training curve is lowest.
+class _Parabola(NamedTuple):
+    """``c`` (3,) : coefficients about ``centre``. ``hat`` (3, n) : gives those of any losses at these sizes.
 
-    Attributes
-    ----------
-    flops, n_best, loss_best : (m,) the envelope on a grid of FLOP.
-    sizes : (s,) the sizes that win somewhere strictly inside, one point of the line each.
-    centres : (s,) FLOP, geometric middle of the stretch where that size wins.
-    edge_sizes : the smallest and largest winners, left out because nothing bounds their stretch on one side.
-    line, level, flops_per : as in :class:`IsoFlopResult`.
+    ``residuals`` : (n,), widened by the root of n / (n - 3).
     """
 
-    flops: Floats
-    n_best: Floats
-    loss_best: Floats
-    sizes: Floats
-    centres: Floats
-    edge_sizes: tuple[float, ...]
-
-    def summary(self) -> str:
-        """Return a text of the exponents and of what was left out."""
-        left_out = ", ".join(f"{n:.3g}" for n in self.edge_sizes)
-        return "\n".join([f"{self.sizes.size} sizes on the envelope; at its ends: {left_out}", *_exponent_lines(self)])
+    flag: str
+    vertex: float
+    loss: float
+    stderr: float
+    c: Floats
+    centre: float
+    hat: Floats
+    residuals: Floats
 
 
 def isoflop(
@@ -253,202 +136,58 @@ def isoflop(
     check_seed(seed)
     n, c, y = np.log(table.get("N")), np.log(table.get("C")), table.loss
     which = _budgets(c, budgets, rtol)
-    size = int(which.max()) + 1
-    ln_c = np.array([c[which == i].mean() for i in range(size)])
-    kept, factor, lack = choose_window(n, y, which, window, groups is not None)
-    parabolas = [parabola(n[(which == i) & kept], y[(which == i) & kept]) for i in range(size)]
-    flags = tuple(p.flag for p in parabolas)
-    ok = np.array([f == OK or (use_edges and f == EDGE) for f in flags])
+    kept, factor, lack = _window(n, y, which, window, groups is not None)
+    every = [which == i for i in range(int(which.max()) + 1)]
+    ln_c = np.array([c[own].mean() for own in every])
+    found = [_parabola(n[own & kept], y[own & kept]) for own in every]
+    flags, ln_n, best, se, coefficients, centre, *_ = (list(v) for v in zip(*found, strict=True))
+    ok = np.isin(flags, (OK, EDGE) if use_edges else OK)
     if ok.sum() < 2:
-        told = "; ".join(f"{np.exp(x):.3g} FLOP {f}" for x, f in zip(ln_c, flags, strict=True))
+        told = "; ".join(f"{np.exp(x):.3g} FLOP {flag}" for x, flag in zip(ln_c, flags, strict=True))
         raise InputError(
-            f"isoflop: {ok.sum()} of {size} budgets have a usable minimum, 2 are needed ({told}); "
+            f"isoflop: {ok.sum()} of {len(every)} budgets have a usable minimum, 2 are needed ({told}); "
             "widen the range of sizes"
         )
-    ln_n = np.array([p.vertex for p in parabolas])
-    se = np.array([p.stderr for p in parabolas])
-    line = _fit_line(ln_c[ok], ln_n[ok], of_one_noise(parabolas, se)[ok])
+    used = [i for i, good in enumerate(ok) if good]
+    line = fit_line(ln_c[ok], np.array(ln_n)[ok], _of_one_noise(found)[ok])
     kind = "Student's t of the minima's scatter" if line.dof else "the parabolas' residuals"
     if bootstrap:
-        used_groups = None if groups is None else np.asarray(groups)[kept] if np.shape(groups) == kept.shape else groups
-        draws = bootstrap_lines(parabolas, which[kept], ln_c, ok, used_groups, bootstrap, seed)
-        spare = int((np.isin(which, np.flatnonzero(ok)) & kept).sum() - 3 * ok.sum())
-        dof = max(1, spare if groups is None else np.unique(np.asarray(groups)).size - 1)
-        line = Line(line.slope, line.height, line.centre, np.cov(draws), dof)
+        cluster, dof = np.arange(n.size), sum(int((every[i] & kept).sum()) - 3 for i in used)
+        if groups is not None:
+            group_codes(groups, n.size)  # which refuses what is no list of labels
+            cluster, dof = np.unique(np.asarray(groups), return_inverse=True)[1], np.unique(np.asarray(groups)).size - 1
+        codes = np.unique(cluster[kept], return_inverse=True)[1]
+        weights = np.random.default_rng(seed).choice(_WEBB, size=(bootstrap, int(codes.max()) + 1))[:, codes]
+        cov = _bootstrapped([found[i] for i in used], [weights[:, every[i][kept]] for i in used], ln_c[ok])
+        line = replace(line, cov=cov, dof=max(1, dof))
         kind = f"wild bootstrap, {bootstrap} draws" + (" by group" if groups is not None else "")
     if lack[0] < LACK_P and window == "auto":
-        line = _with_bias(line, ln_c[ok], [quartic_minimum(n[which == i], y[which == i]) for i in np.flatnonzero(ok)])
-    bounded = np.array([f in (OK, EDGE) for f in flags])
-    found = np.array([f not in (FLAT, FEW) for f in flags])
-    n_opt = np.where(found, np.exp(np.clip(ln_n, -50, 150)), 0.0)
+        line = _with_bias(line, ln_c[ok], np.array([_quartic_minimum(n[every[i]], y[every[i]]) for i in used]))
+    there = ~np.isin(flags, (FLAT, FEW))
+    n_opt = np.where(there, np.exp(np.clip(ln_n, -50, 150)), 0.0)
     return IsoFlopResult(
         line=line,
         level=level,
         flops_per=flops_per,
         budgets=np.exp(ln_c),
         n_opt=n_opt,
-        d_opt=np.where(found, np.exp(ln_c) / (flops_per * np.where(found, n_opt, 1.0)), 0.0),
-        loss_opt=np.where(found, [p.loss for p in parabolas], 0.0),
-        n_stderr=se,
-        coefficients=np.array([p.coefficients for p in parabolas]),
-        centre=np.array([p.centre for p in parabolas]),
-        n_range=np.exp([[n[which == i].min(), n[which == i].max()] for i in range(size)]),
-        flags=flags,
+        d_opt=np.where(there, np.exp(ln_c) / (flops_per * np.where(there, n_opt, 1.0)), 0.0),
+        loss_opt=np.where(there, best, 0.0),
+        n_stderr=np.array(se),
+        coefficients=np.array(coefficients),
+        centre=np.array(centre),
+        n_range=np.exp([[n[own].min(), n[own].max()] for own in every]),
+        flags=tuple(flags),
         used=ok,
-        a_with_edges=_fit_line(ln_c[bounded], ln_n[bounded], se[bounded]).slope,
         window=factor,
         lack_of_fit=lack,
         diagnostics={
-            "n_runs": [int((which == i).sum()) for i in range(size)],
-            "n_fitted": [int(((which == i) & kept).sum()) for i in range(size)],
+            "n_runs": [int(own.sum()) for own in every],
+            "n_fitted": [int((own & kept).sum()) for own in every],
             "interval": kind,
-            "budget_spread": [float(np.exp(np.ptp(c[which == i]))) for i in range(size)],
+            "budget_spread": [float(np.exp(np.ptp(c[own]))) for own in every],
         },
     )
-
-
-def envelope(
-    n_params: ArrayLike,
-    flops: ArrayLike,
-    loss: ArrayLike,
-    *,
-    level: float = 0.9,
-    points: int = 1500,
-    flops_per: float = 6.0,
-) -> EnvelopeResult:
-    """Fit N*(C) to the lower envelope of training curves (Chinchilla's approach 1).
-
-    Points along a curve whose learning rate has not yet decayed lie too high; where that matters give only
-    annealed end points, at least two per size. Curves are joined by straight lines in (ln C, ln loss) and
-    never extrapolated.
-
-    Parameters
-    ----------
-    n_params, flops, loss : (n,) points of training curves; points of one size form one curve.
-    points : number of FLOP values at which the curves are compared; the paper's 1,500.
-
-    Raises
-    ------
-    InputError : for bad arrays, or fewer than two sizes that win strictly inside the envelope.
-    """
-    table = table_from_arrays(loss, n_params=n_params, flops=flops, source="envelope")
-    check_level(level)
-    n, c, y = np.log(table.get("N")), np.log(table.get("C")), np.log(table.loss)
-    sizes = np.unique(n)
-    grid = np.linspace(c.min(), c.max(), points)
-    curves = np.full((sizes.size, points), np.inf)
-    for i, size in enumerate(sizes):
-        order = np.flatnonzero(n == size)[np.argsort(c[n == size])]
-        inside = (grid >= c[order[0]]) & (grid <= c[order[-1]])
-        curves[i, inside] = np.interp(grid[inside], c[order], y[order])
-    covered = np.isfinite(curves).any(axis=0)
-    grid, curves = grid[covered], curves[:, covered]
-    best = curves.argmin(axis=0)
-    winners = np.unique(best)
-    inner = winners[(winners != best[0]) & (winners != best[-1])]
-    if inner.size < 2:
-        raise InputError(
-            f"envelope: {inner.size} sizes are best strictly inside the range of FLOP, 2 are needed; "
-            "give more sizes, or curves that overlap in FLOP"
-        )
-    centres = np.array([(grid[best == i].min() + grid[best == i].max()) / 2 for i in inner])
-    return EnvelopeResult(
-        line=_fit_line(centres, sizes[inner], np.zeros(inner.size)),
-        level=level,
-        flops_per=flops_per,
-        flops=np.exp(grid),
-        n_best=np.exp(sizes[best]),
-        loss_best=np.exp(curves[best, np.arange(grid.size)]),
-        sizes=np.exp(sizes[inner]),
-        centres=np.exp(centres),
-        edge_sizes=tuple(float(np.exp(sizes[i])) for i in np.setdiff1d(winners, inner)),
-    )
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Compute-optimal sizes by the parabolas and, beside them, by a joint law fitted to the same runs.
-
-    isoflop : the parabolas. joint : the fit of L(N, D). optima : at each budget asked for, the joint law's allocation.
-    """
-
-    isoflop: IsoFlopResult
-    joint: FitResult
-    optima: tuple[Allocation, ...]
-
-    def to_text(self) -> str:
-        """Return the parabolas' summary, and a line per budget with both answers."""
-        lines = [self.isoflop.summary(), f"beside it, the joint law {self.joint.law.formula}: {self.joint.verdict()}"]
-        for best in self.optima:
-            n, (low, high) = self.isoflop.optimal(best.flops)[0], self.isoflop.interval(best.flops)
-            lines.append(f"at C = {best.flops:.4g}: N* = {n:.4g} by the parabolas ({low:.4g} to {high:.4g}),")
-            if best.verdict is not None and best.verdict.refused:
-                lines.append(f"  no answer by the joint law: {best.verdict}")
-            else:
-                ends = best.n_interval or (0.0, np.inf)
-                lines.append(f"  {best.n_params:.4g} by the joint law ({ends[0]:.4g} to {ends[1]:.4g})")
-        return "\n".join(lines)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON: null where there is no number."""
-        r = self.isoflop
-        answers = []
-        for best in self.optima:
-            refused = best.verdict is not None and best.verdict.refused
-            answers.append(
-                {
-                    "flops": best.flops,
-                    "n_params": r.optimal(best.flops)[0],
-                    "n_interval": r.interval(best.flops),
-                    "joint_n_params": None if refused else best.n_params,
-                    "joint_n_interval": None if refused else best.n_interval,
-                    "joint_verdict": str(best.verdict),
-                }
-            )
-        return {
-            "approach": "isoflop",
-            "level": r.level,
-            "a": r.a,
-            "a_interval": r.a_interval,
-            "b": r.b,
-            "b_interval": r.b_interval,
-            "window": r.window if np.isfinite(r.window) else None,
-            "lack_of_fit": r.lack_of_fit,
-            "budgets": r.budgets.tolist(),
-            "n_opt": r.n_opt.tolist(),
-            "loss_opt": r.loss_opt.tolist(),
-            "minima": r.flags,
-            "joint_params": self.joint.params,
-            "predictions": answers,
-        }
-
-
-def compare_with_joint(table: RunTable, flops: Sequence[float] = (), **options: Any) -> Comparison:
-    """Fit the parabolas and a joint law to one table, and set their optima at budgets ``flops`` side by side.
-
-    Parameters
-    ----------
-    table : with N, D and C.
-    options : of `isoflop`; ``level`` and ``flops_per`` hold for both.
-
-    Raises
-    ------
-    InputError : for a table without N and C, or what either fit refuses.
-    """
-    found = isoflop(table.get("N"), table.get("C"), table.loss, groups=table.groups, **options)
-    joint = fit_joint(table.get("N"), table.get("D"), table.loss, groups=table.groups)
-    optima = [compute_optimal(joint, float(c), level=found.level, flops_per=found.flops_per) for c in flops]
-    return Comparison(found, joint, tuple(optima))
-
-
-def _with_bias(line: Line, ln_c: Floats, minima: list[float]) -> Line:
-    """The line with what it differs from the line of the quartics' ``minima`` added to its covariance."""
-    there = np.isfinite(minima)
-    if there.sum() < 2:
-        return line
-    other = _fit_line(ln_c[there], np.array(minima)[there], np.zeros(int(there.sum())))
-    bias = np.array([other.at(np.array([line.centre]))[0][0] - line.height, other.slope - line.slope])
-    return replace(line, cov=line.cov + np.outer(bias, bias))
 
 
 def _budgets(c: Floats, labels: ArrayLike | None, rtol: float) -> NDArray[np.intp]:
@@ -458,17 +197,123 @@ def _budgets(c: Floats, labels: ArrayLike | None, rtol: float) -> NDArray[np.int
         if given.shape != c.shape:
             raise InputError(f"isoflop: budgets has shape {given.shape}; give one label per run, ({c.size},)")
         first = np.unique(given, return_inverse=True)[1]
-        means = np.array([c[first == i].mean() for i in range(int(first.max()) + 1)])
+        means = np.bincount(first, c) / np.bincount(first)
         return np.argsort(np.argsort(means))[first]
     order = np.argsort(c)
-    steps = np.diff(c[order]) > np.log1p(rtol)
     which = np.empty(c.size, dtype=np.intp)
-    which[order] = np.concatenate([[0], np.cumsum(steps)])
+    which[order] = np.concatenate([[0], np.cumsum(np.diff(c[order]) > np.log1p(rtol))])
     for i in range(int(which.max()) + 1):
-        if np.ptp(c[which == i]) > 3 * np.log1p(rtol):
-            low, high = np.exp(c[which == i].min()), np.exp(c[which == i].max())
+        own = c[which == i]
+        if np.ptp(own) > 3 * np.log1p(rtol):
             raise InputError(
-                f"isoflop: budgets run into each other between {low:.3g} and {high:.3g} FLOP; "
-                "label them with budgets=, or lower rtol"
+                f"isoflop: budgets run into each other between {np.exp(own.min()):.3g} and {np.exp(own.max()):.3g} "
+                "FLOP; label them with budgets=, or lower rtol"
             )
     return which
+
+
+def _parabola(n: Floats, y: Floats) -> _Parabola:
+    """Fit loss ``y`` at log sizes ``n`` and judge the minimum."""
+    centre, few = float(n.mean()), np.unique(n).size < 3
+    u = n - centre
+    hat = np.linalg.pinv(np.stack([np.ones_like(u), u, u**2], axis=1))
+    c, spare = hat @ y, y.size - 3
+    residuals = (y - (c[0] + c[1] * u + c[2] * u**2)) * (np.sqrt(y.size / spare) if spare > 0 else 1.0)
+    cov = (float(np.mean(residuals**2)) if spare > 0 else 0.0) * hat @ hat.T
+    # Twice its standard error, and a trace above rounding: less curvature than that is no minimum.
+    if few or c[2] <= max(2 * np.sqrt(cov[2, 2]), 1e-12 * float(np.abs(y).max())):
+        c = np.array([y.mean(), 0.0, 0.0]) if few else c
+        return _Parabola(FEW if few else FLAT, centre, float(y.mean()), 0.0, c, centre, hat, residuals)
+    vertex, slope = float(-c[1] / (2 * c[2])), np.array([0.0, -1 / (2 * c[2]), c[1] / (2 * c[2] ** 2)])
+    flag = EDGE if n[np.argmin(y)] in (n.min(), n.max()) else OK
+    flag = flag if u.min() <= vertex <= u.max() else OUTSIDE
+    loss, stderr = float(c[0] - c[1] ** 2 / (4 * c[2])), float(np.sqrt(slope @ cov @ slope))
+    return _Parabola(flag, centre + vertex, loss, stderr, c, centre, hat, residuals)
+
+
+def _of_one_noise(found: Sequence[_Parabola]) -> Floats:
+    """The minima's standard errors (b,) with one noise for all budgets: one budget's few residuals say little."""
+    own = np.array([np.sqrt(np.mean(p.residuals**2)) if p.stderr else 1.0 for p in found])
+    stderr = np.array([p.stderr for p in found])
+    noise = np.sqrt(np.mean(own[stderr > 0] ** 2)) if np.any(stderr > 0) else 1.0
+    return np.asarray(stderr / np.maximum(own, 1e-300) * noise)
+
+
+def _bootstrapped(found: Sequence[_Parabola], weights: Sequence[Floats], ln_c: Floats) -> Floats:
+    """Covariance (2, 2) of lines through minima, from losses whose residuals are multiplied by weights (draws, n)."""
+    minima = []
+    for p, own in zip(found, weights, strict=True):
+        c = p.c + (p.residuals * own) @ p.hat.T  # (draws, 3)
+        # A draw whose curve opens downwards has no minimum: it counts as far off as the curvature allows.
+        minima.append(p.centre - c[:, 1] / (2 * np.maximum(c[:, 2], 0.05 * p.c[2])))
+    x = ln_c - ln_c.mean()
+    return np.cov(np.linalg.pinv(np.stack([np.ones_like(x), x], axis=1)) @ np.array(minima))
+
+
+def _with_bias(line: Line, ln_c: Floats, minima: Floats) -> Line:
+    """The line with what it differs from the line of the quartics' ``minima`` added to its covariance."""
+    there = np.isfinite(minima)
+    if there.sum() < 2:
+        return line
+    other = fit_line(ln_c[there], minima[there], np.zeros(int(there.sum())))
+    bias = np.array([other.at(np.array(line.centre))[0] - line.height, other.slope - line.slope])
+    return replace(line, cov=line.cov + np.outer(bias, bias))
+
+
+def _window(
+    n: Floats, y: Floats, which: NDArray[np.intp], window: str | float, grouped: bool
+) -> tuple[NDArray[np.bool_], float, tuple[float, float]]:
+    """Which runs (n,) are fitted, the window's factor, and the chances of the lack of fit of all and of these."""
+    whole = _lack_of_fit(n, y, which, grouped)
+    if window != "auto" and (isinstance(window, str) or not window > 1):
+        raise InputError(f"isoflop: window={window!r} must be 'auto' or a factor above 1")
+    away, least = np.empty(n.size), np.empty(n.size)  # the nearest few of each budget stay, whatever the window
+    for i in range(int(which.max()) + 1):
+        own = which == i
+        middle = _quartic_minimum(n[own], y[own])
+        away[own] = np.abs(n[own] - (n[own][np.argmin(y[own])] if np.isnan(middle) else middle))
+        least[own] = np.sort(away[own])[:LEAST_SIZES][-1] + 1e-9
+    kept, width, chance = np.ones(n.size, dtype=bool), np.inf, whole
+    widths = np.unique(np.round(away[away > least.min() - 1e-6], 6))[::-1]
+    tried = [np.log(float(window))] if window != "auto" else widths[1 :: max(1, widths.size // 40)] + 1e-6
+    for width in tried if window != "auto" or whole < LACK_P else ():
+        kept = away <= np.maximum(width, least)
+        chance = _lack_of_fit(n[kept], y[kept], which[kept], grouped)
+        if chance >= LACK_P:
+            break
+    return kept, float(window) if window != "auto" else float(np.exp(width - 1e-6)), (whole, chance)
+
+
+def _lack_of_fit(n: Floats, y: Floats, which: NDArray[np.intp], grouped: bool) -> float:
+    """Chance, in noise, of curves that a cubic and a quartic term improve as much: an F test over all budgets."""
+    gain = left = 0.0
+    added = spare = tested = 0
+    for i in np.unique(which):
+        u, loss = n[which == i] - n[which == i].mean(), y[which == i]
+        sizes = np.unique(u).size
+        if sizes < LEAST_SIZES:
+            continue
+        plain, bent = (_left_by(u, loss, degree) for degree in (2, min(4, sizes - 2)))
+        gain, left = gain + plain - bent, left + bent
+        added, spare, tested = added + min(2, sizes - 4), spare + loss.size - min(5, sizes - 1), tested + 1
+    if not tested or gain <= 1e-24 * float(np.sum(y**2)):
+        return 1.0
+    # Runs that share a trunk bend every budget's curve alike: they count as one.
+    share = tested if grouped else 1
+    return float(special.fdtrc(added / share, spare / share, (gain / added) / max(left / spare, 1e-300)))
+
+
+def _left_by(u: Floats, y: Floats, degree: int) -> float:
+    """Sum of the squares that a polynomial leaves."""
+    basis = np.linalg.qr(np.vander(u / np.abs(u).max(), degree + 1))[0]
+    return float(np.sum((y - basis @ (basis.T @ y)) ** 2))
+
+
+def _quartic_minimum(n: Floats, y: Floats) -> float:
+    """Log size of the lowest point of a quartic (of a cubic, for five sizes) inside the sizes; nan without one."""
+    sizes = np.unique(n).size
+    if sizes < LEAST_SIZES:
+        return np.nan
+    at = np.linspace(n.min(), n.max(), 2001)
+    i = int(np.argmin(np.polynomial.Polynomial.fit(n, y, min(4, sizes - 2))(at)))
+    return np.nan if i in (0, at.size - 1) else float(at[i])

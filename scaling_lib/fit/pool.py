@@ -5,11 +5,11 @@
 2. *Rolling hold-out.* Each form is fitted again without the largest 10, 20, 35 and 50% of the runs, and predicts them.
    The runs that the user wants predicted take no part.
 3. *Inflation.* Where the form is wrong, its parameters err by more than the runs' noise says: as if the noise in the
-   few directions that parameters can follow were k times wider. k^2 is a posterior mean on a grid of k >= 1. Prior: a
-   scaled inverse chi-square round 1 worth 8 observations. Evidence: the hidden runs' errors, rotated into the
-   directions in which the cut's prediction is uncertain: each has variance k^2 lambda + sigma^2. Cuts overlap, so they
-   count half. The variance of the form's prediction is multiplied by k^2. The degrees of freedom are those of the
-   posterior, or of the runs where these are fewer.
+   few directions that parameters can follow were k times wider. ln k^2 is a posterior mean, taken as 0 where it is
+   less. Prior: a scaled inverse chi-square round 1 worth 8 observations. Evidence: the hidden runs' errors, rotated
+   into the directions in which the cut's prediction is uncertain: each has variance k^2 lambda + sigma^2. Cuts
+   overlap, so they count half. The variance of the form's prediction is multiplied by k^2. The degrees of freedom are
+   those of the posterior, or of the runs where these are fewer.
 4. *Misfit.* Squares and products of the logarithms are fitted to a form's residuals. What they say of the target, less
    the share 1 / F that noise alone would give them, is how far the form is off there if the bend goes on. It may go
    on or die out, so a third of its square, the variance between nothing and that much either way, joins the
@@ -43,7 +43,7 @@ from scaling_lib.fit.rolling import Cut, FormFit
 PRIOR_WORTH = 8.0  # observations that speak for k = 1: with it intervals hold 90 to 95% where a form is right
 CUT_WORTH = 0.5  # of a cut's evidence on k: the cuts share runs
 SCORE_WORTH = 4.0  # observations that the hold-out counts for in the weights
-INFLATIONS = np.geomspace(1.0, 1e6, 80)  # grid of k^2
+INFLATIONS = np.geomspace(0.1, 1e6, 90)  # grid of k^2; from 1 on, its mean would be above 1 for a true form too
 LEAST_WEIGHT = 1e-3  # forms below it are left out of the mixture
 TOLERANCE = 1e-3  # of the loss: a hidden run missed by less is not held against a form
 HEAVY = 0.1  # forms from this weight on must agree where a prediction is to be believed
@@ -77,10 +77,16 @@ class Member:
 
 @dataclass(frozen=True)
 class Pool:
-    """Forms with weights, heaviest first. scatter : noise of a run by its size, relative to each form's sigma."""
+    """Forms with weights, heaviest first.
+
+    scatter : noise of a run by its size, relative to each form's sigma.
+    tried : how far the hold-out predicted: the largest run's ln of the product of its variables, less that of the
+    largest run that the widest cut kept; 0 where there was no cut.
+    """
 
     members: tuple[Member, ...]
     scatter: SizeNoise
+    tried: float
 
     @property
     def best(self) -> Member:
@@ -241,7 +247,9 @@ def build(
     score = np.array([m.score for m in members])
     weight = np.exp(SCORE_WORTH * (score - score.max())) if common else np.ones(len(members))
     weighted = [replace(m, weight=float(w)) for m, w in zip(members, weight / weight.sum(), strict=True)]
-    return Pool(tuple(sorted(weighted, key=lambda m: -m.weight)), scatter)
+    size = np.sum(log_x, axis=0)
+    tried = max((float(size.max() - size[keep[i]].max()) for i in common), default=0.0)
+    return Pool(tuple(sorted(weighted, key=lambda m: -m.weight)), scatter, tried)
 
 
 def _member(
@@ -258,7 +266,7 @@ def _member(
     chance /= chance.sum()
     mean = float(chance @ np.log(INFLATIONS))
     spread = float(chance @ np.log(INFLATIONS) ** 2) - mean**2
-    inflation = float(np.exp(mean))
+    inflation = max(1.0, float(np.exp(mean)))
     score, error, held = [], [], []
     for cut in parts:
         noise = (fit.sigma * scatter[cut.hidden]) ** 2

@@ -1,4 +1,4 @@
-"""Published laws and models, each with its source and a tag that says how it is known.
+"""Published laws, models and runs, each with its source and a tag that says how it is known.
 
 Tags: P read in the authors' own repository or data, T a verbatim transcription of the paper, S secondary, C
 computed from the others, ``rumour`` unconfirmed (GPT-4, and only GPT-4). The numbers live in
@@ -10,23 +10,37 @@ computed from the others, ``rumour`` unconfirmed (GPT-4, and only GPT-4). The nu
 
 from __future__ import annotations
 
+import csv
 import functools
+import hashlib
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from importlib import resources
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit._published_runs import EPOCH_SHA256, EPOCH_URL, cerebras_gpt, epoch_runs, pythia, read
+from scaling_lib.fit.check import check_level, choice, positive_flops
+from scaling_lib.fit.headings import show
 from scaling_lib.fit.laws import POWER_N, Law, get_law
+from scaling_lib.fit.table import RunTable, read_table, table_from_arrays
 
 Floats = NDArray[np.float64]
+T = TypeVar("T")
 PF_DAY = 8.64e19  # FLOP: 1e15 a second for a day
 FAR_DECADES = 1.5  # 30 times beyond the runs is where published back-tests end well
+EPOCH_FILE = "chinchilla_epoch.csv"
+EPOCH_URL = (
+    "https://raw.githubusercontent.com/epoch-research/analyzing-chinchilla/"
+    "92258837425e1b5f2851d624287f0120583a3d0e/data/svg_extracted_data.csv"
+)
+EPOCH_SHA256 = "193478df4e90f040016431996c45682659306840ecdadf83cfb9cd5ca0aa1b30"
 
 # The law of compute alone; `fit_law(POWER_C, (flops,), loss)` fits it.
 POWER_C: Law = replace(
@@ -37,24 +51,6 @@ POWER_C: Law = replace(
     units=("loss", "loss x FLOP^alpha", "1"),
     source="Kaplan et al. 2020, equation 1.3 (E = 0)",
 )
-
-__all__ = [
-    "EPOCH_SHA256",
-    "EPOCH_URL",
-    "PF_DAY",
-    "POWER_C",
-    "Model",
-    "PublishedLaw",
-    "PublishedPower",
-    "cerebras_gpt",
-    "epoch_runs",
-    "laws",
-    "models",
-    "optima",
-    "pythia",
-    "read",
-    "total_params",
-]
 
 laws: Mapping[str, PublishedLaw]  # made when first asked for: see __getattr__
 optima: Mapping[str, PublishedPower]
@@ -106,8 +102,7 @@ class PublishedLaw:
         """
         if self.cov is None:
             raise InputError(f"law {self.name!r} was published without a covariance: it has no interval")
-        if not 0 < level < 1:
-            raise InputError(f"level must lie between 0 and 1, got {level!r}")
+        check_level(level)
         points = [np.asarray(v, dtype=float) for v in x]
         value = self.law.value(self.values, *points)
         slope = self.law.gradient(self.values, *points, working=True) / value  # (k, ...)
@@ -155,9 +150,7 @@ class PublishedPower:
         """Return the quantity at a budget in FLOP; raises InputError where only the exponent is published."""
         if self.coefficient is None:
             raise InputError(f"{self.name!r} is published as an exponent only ({self.exponent:g})")
-        c = np.asarray(flops, dtype=float)
-        if not np.all(np.isfinite(c) & (c > 0)):
-            raise InputError("flops must be finite and above zero")
+        c = positive_flops(flops)
         value = self.coefficient * (c / PF_DAY if self.unit_of_c == "PF-days" else c) ** self.exponent
         return float(value) if value.ndim == 0 else value
 
@@ -177,37 +170,41 @@ class Model:
     note: str = ""
 
 
+# ---- the shipped tables ----------------------------------------------------------
+
+
+@functools.cache
+def read(name: str) -> tuple[Mapping[str, str], ...]:
+    """Return the rows of a shipped table such as "models", as text; each row has its source and tag."""
+    folder = resources.files("scaling_lib.fit") / "tables"
+    try:
+        text = (folder / f"{name}.csv").read_text(encoding="utf-8")
+    except OSError:
+        has = ", ".join(sorted(p.name.removesuffix(".csv") for p in folder.iterdir() if p.name.endswith(".csv")))
+        raise InputError(f"no published table {name!r}: choose one of {has}") from None
+    return tuple(MappingProxyType(row) for row in csv.DictReader(text.splitlines()))
+
+
+def _made(kind: type[T], row: Mapping[str, str], **others: Any) -> T:
+    """A record from a row with its fields by name; of numbers an empty cell is None."""
+    texts = {f.name: f.type for f in fields(kind) if f.name not in others and f.name in row}  # type: ignore[arg-type]
+    cells = {k: row[k] if t == "str" else float(row[k]) if row[k] else None for k, t in texts.items()}
+    return kind(**cells, **others)
+
+
 @functools.cache
 def models() -> tuple[Model, ...]:
     """Return every published model, from GPT-3 to the rumour about GPT-4."""
-    return tuple(
-        Model(
-            family=row["family"],
-            name=row["model"],
-            n_params=float(row["n_params"]),
-            n_params_active=_number(row["n_params_active"]),
-            n_tokens=float(row["n_tokens"]),
-            flops=_number(row["flops"]),
-            source=row["source"],
-            tag=row["tag"],
-            note=row["note"],
-        )
-        for row in read("models")
-    )
+    return tuple(_made(Model, row) for row in read("models"))
 
 
 def total_params(n_non_embedding: ArrayLike) -> Any:
     """Return total N for non-embedding N, vocabulary 32,000: N + 47491 N^(1/3) [Pearce & Song 2024]."""
-    row = read("conversions")[0]
     n = np.asarray(n_non_embedding, dtype=float)
     if not np.all(np.isfinite(n) & (n > 0)):
         raise InputError("n_non_embedding must be finite and above zero")
-    value = n + float(row["coefficient"]) * n ** float(row["exponent"])
+    value = n + 47491 * n ** (1 / 3)
     return float(value) if value.ndim == 0 else value
-
-
-def _number(text: str) -> float | None:
-    return float(text) if text else None
 
 
 def _law(row: Mapping[str, str]) -> PublishedLaw:
@@ -215,15 +212,10 @@ def _law(row: Mapping[str, str]) -> PublishedLaw:
     law = POWER_C if row["form"] == "power_c" else get_law(row["form"])
     given: dict[str, float] = {}
     stderr: dict[str, float] = {}
-    for p in read("law_parameters"):
-        if p["law"] != row["law"]:
-            continue
-        name, value = p["parameter"], float(p["value"])
-        if name.startswith("ln "):
-            name, value = name[3:], float(np.exp(value))
-        if p["unit"] == "PF-days":
-            value *= PF_DAY
-        given[name] = value
+    for p in (p for p in read("law_parameters") if p["law"] == row["name"]):
+        name, value = p["parameter"].removeprefix("ln "), float(p["value"])
+        given[name] = float(np.exp(value)) if p["parameter"] != name else value
+        given[name] *= PF_DAY if p["unit"] == "PF-days" else 1.0
         if p["stderr"]:
             stderr[name] = float(p["stderr"])
     if len(law.variables) == 1:
@@ -231,48 +223,100 @@ def _law(row: Mapping[str, str]) -> PublishedLaw:
         # Printed as (x_c / x)^exponent, or as a coefficient per PF-days^exponent.
         per = given["coefficient"] * PF_DAY**exponent if "coefficient" in given else given["x_c"] ** exponent
         given = {"E": given.get("E", 0.0), law.param_names[1]: per, law.param_names[2]: exponent}
-    cov = None
-    if row["law"] == "chinchilla-epoch":
-        cov = np.array([[float(r[name]) for name in law.param_names] for r in read("chinchilla_epoch_covariance")])
-    n_range, d_range = ((float(row[f"{v}_min"]), float(row[f"{v}_max"])) for v in ("n", "d"))
-    c_range = 6 * n_range[0] * d_range[0], 6 * n_range[1] * d_range[1]
-    return PublishedLaw(
-        name=row["law"],
-        title=row["title"],
+    cov = [r for r in read("chinchilla_epoch_covariance") if r["law"] == row["name"]]
+    n, d = ((float(row[f"{v}_min"]), float(row[f"{v}_max"])) for v in ("n", "d"))
+    return _made(
+        PublishedLaw,
+        row,
         law=law,
         params=MappingProxyType({name: given[name] for name in law.param_names}),
-        corpus=row["corpus"],
-        tokenizer=row["tokenizer"],
-        source=row["source"],
-        tag=row["tag"],
-        note=row["note"],
         stderr=MappingProxyType(stderr),
-        cov=cov,
-        fit_range=MappingProxyType({"N": n_range, "D": d_range, "C": c_range}),
-    )
-
-
-def _power(row: Mapping[str, str]) -> PublishedPower:
-    return PublishedPower(
-        name=row["name"],
-        quantity=row["quantity"],
-        coefficient=_number(row["coefficient"]),
-        exponent=float(row["exponent"]),
-        unit_of_c=row["unit_of_c"],
-        unit=row["unit"],
-        source=row["source"],
-        tag=row["tag"],
-        note=row["note"],
+        cov=np.array([[float(r[name]) for name in law.param_names] for r in cov]) if cov else None,
+        fit_range=MappingProxyType({"N": n, "D": d, "C": (6 * n[0] * d[0], 6 * n[1] * d[1])}),
     )
 
 
 def __getattr__(name: str) -> Any:
     made: Mapping[str, Any]
     if name == "laws":
-        made = MappingProxyType({row["law"]: _law(row) for row in read("laws")})
+        made = {row["name"]: _law(row) for row in read("laws")}
     elif name == "optima":
-        made = MappingProxyType({row["name"]: _power(row) for row in read("optima")})
+        made = {row["name"]: _made(PublishedPower, row) for row in read("optima")}
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = made
-    return made
+    globals()[name] = MappingProxyType(made)
+    return globals()[name]
+
+
+# ---- runs ------------------------------------------------------------------------
+
+
+def _family(name: str, source: str, **columns: str) -> RunTable:
+    """A shipped family of models as runs; ``columns`` : argument of `table_from_arrays` -> heading."""
+    rows = read(name)
+    numbers = {argument: [float(r[heading]) for r in rows] for argument, heading in columns.items()}
+    return table_from_arrays(numbers.pop("loss"), **numbers, labels=[r["name"] for r in rows], source=source)
+
+
+def cerebras_gpt(losses: str = "paper") -> RunTable:
+    """Return Cerebras-GPT's seven runs (Pile test loss, 20 tokens per parameter).
+
+    The paper's row and the model cards' disagree; ``losses`` is "paper" (the default everywhere) or
+    "model_card".
+    """
+    loss = f"loss_{choice('losses', losses, ('paper', 'model_card'))}"
+    source = f"Cerebras-GPT, {losses.replace('_', ' ')}"
+    return _family("cerebras_gpt", source, loss=loss, n_params="n_params", n_tokens="n_tokens", flops="flops")
+
+
+def pythia(convention: str = "non_embedding") -> RunTable:
+    """Return Pythia's eight runs (Pile loss, 300B tokens each) with N "non_embedding" or "total"."""
+    n_params = f"n_params_{choice('convention', convention, ('non_embedding', 'total'))}"
+    source = f"Pythia, {convention.replace('_', '-')} N"
+    return _family("pythia", source, loss="loss", n_params=n_params, n_tokens="n_tokens")
+
+
+def epoch_runs(path: str | os.PathLike[str] | None = None, *, all_runs: bool = False, url: str = EPOCH_URL) -> RunTable:
+    """Return Chinchilla's runs as Epoch read them off the paper's figure 4 [Besiroglu et al. 2024].
+
+    The file is not part of this package. Looked for in turn: ``path``; the folder named by the environment
+    variable SCALING_LIB_DATA; the user's cache; ``url``, fetched once. Its SHA-256 is checked in each case.
+
+    Parameters
+    ----------
+    path : the CSV file, if you have it.
+    all_runs : all 245; by default the 240 whose loss lies below the fifth largest, as in the study.
+
+    Raises
+    ------
+    InputError : where the file cannot be had, or is another one.
+    """
+    at_hand = Path(os.environ.get("SCALING_LIB_DATA") or ".") / EPOCH_FILE
+    if path is None:
+        path = at_hand if os.environ.get("SCALING_LIB_DATA") and at_hand.is_file() else _fetch(url)
+    shown = show(os.fspath(path))
+    try:
+        found = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{shown}: cannot be read ({error.strerror}); give the path of the CSV file") from None
+    if found != EPOCH_SHA256:
+        raise InputError(f"{shown}: another file than expected, SHA-256 {found[:12]}, not {EPOCH_SHA256[:12]}")
+    table = replace(read_table(path), source="Chinchilla's runs by Epoch")
+    return table if all_runs else table.select(table.loss < np.sort(table.loss)[-5])
+
+
+def _fetch(url: str) -> Path:
+    """Return the cached copy of the Epoch file, fetched and checked if need be."""
+    import platformdirs
+    import pooch
+
+    chosen = os.environ.get("SCALING_LIB_CACHE")  # as for corpora
+    cache = Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("scaling_lib", appauthor=False)
+    try:
+        return Path(pooch.retrieve(url, known_hash=f"sha256:{EPOCH_SHA256}", fname=EPOCH_FILE, path=cache))
+    except Exception as error:  # no network, a proxy's page, a full disk: pooch raises whatever its downloader raised
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(
+            f"Epoch's table could not be fetched ({type(error).__name__}: {reason}); download {url} "
+            f"and pass its path, or put it as {EPOCH_FILE} into the folder that SCALING_LIB_DATA names"
+        ) from None

@@ -1,7 +1,7 @@
-"""Read a table of training runs (N, D or C, loss) from a CSV file that a person wrote.
+"""Read a table of training runs (N, D or C, loss) from a CSV file that a person wrote, or make one from arrays.
 
 Everything downstream trusts a :class:`RunTable`: finite, positive, in plain counts and in one loss unit, and of one
-experiment. What cannot be read with certainty is refused with one line that names the row, the column and the remedy.
+experiment. What cannot be read with certainty is refused with one line that names the line, the column and the remedy.
 """
 
 from __future__ import annotations
@@ -14,16 +14,50 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit._headings import COUNTS, LOSS_UNITS, NATS, assign, check, delimiter, number, plain, recognise, show
-from scaling_lib.fit._run_table import RunTable, make_table, one_training_per_row, rows_where
+from scaling_lib.fit.check import columns as checked
+from scaling_lib.fit.headings import COUNTS, LOSS_UNITS, NATS, assign, check, number, plain, recognise, show
+from scaling_lib.fit.rows import FIELDS, KEEP, Floats, RunTable, completed, one_training_per_row, rows_where
 
 __all__ = ["RunTable", "parse_table", "read_table", "table_from_arrays"]
-Floats = NDArray[np.float64]
 MAX_ROWS = 200_000
 HIGHEST = 20.0  # nats per token: to know nothing costs ln(vocabulary), which is at most 12.5
+
+
+def table_from_arrays(
+    loss: Any,
+    *,
+    n_params: Any = None,
+    n_tokens: Any = None,
+    flops: Any = None,
+    groups: Any = None,
+    labels: Any = None,
+    source: str = "table",
+) -> RunTable:
+    """Make a :class:`RunTable` from arrays of one length (n,), finite and above 0; raises InputError for others."""
+    given = {"loss": loss, "N": n_params, "D": n_tokens, "C": flops}
+    given = {role: values for role, values in given.items() if values is not None}
+    numbers = checked(list(given), list(given.values()))
+    words = {"groups": groups, "labels": labels}
+    for what, texts in words.items():
+        if texts is not None and np.shape(texts) != numbers["loss"].shape:
+            raise InputError(f"{source}: {what} has shape {np.shape(texts)}; give one per run")
+    return _table(numbers, words, source)
+
+
+def _table(numbers: Mapping[str, Floats], words: Mapping[str, Any], source: str, **about: Any) -> RunTable:
+    """The table of checked numbers by role and of texts by field, with the third of N, D and C."""
+    every = {"loss": numbers["loss"], **completed({r: numbers[r] for r in COUNTS if r in numbers})}
+    derived = tuple(r for r in every if r not in numbers)
+    for role in derived:
+        check(every[role], role, lambda i, role=role: f"{source}: row {i + 1}, {role} from C = 6 N D")  # type: ignore[misc]
+    texts = {field: np.asarray(text, dtype=str) for field, text in words.items() if text is not None}
+    arrays: dict[str, Any] = {FIELDS[r]: values for r, values in every.items()} | texts
+    return RunTable(**arrays, derived=derived, source=source, **about)
+
+
+# ---- a CSV file ------------------------------------------------------------------
 
 
 def read_table(
@@ -55,7 +89,7 @@ def read_table(
 
     Raises
     ------
-    InputError : one line: the file, the row (1 is the first under the headings), the column, the remedy.
+    InputError : one line: the file, the line, the column, the remedy.
     """
     options = (columns or {}, where, rows, max_rows)
     if not isinstance(source, str | os.PathLike):
@@ -78,125 +112,88 @@ def parse_table(text: str, **options: Any) -> RunTable:
     return read_table(io.StringIO(text.removeprefix("\ufeff"), newline=""), **options)
 
 
-def table_from_arrays(
-    loss: Any,
-    *,
-    n_params: Any = None,
-    n_tokens: Any = None,
-    flops: Any = None,
-    groups: Any = None,
-    labels: Any = None,
-    source: str = "table",
-) -> RunTable:
-    """Make a :class:`RunTable` from arrays of one length (n,), with the checks of :func:`read_table`."""
-    numbers: dict[str, Floats] = {}
-    for role, raw in {"loss": loss, "N": n_params, "D": n_tokens, "C": flops}.items():
-        if raw is None:
-            continue
-        if np.ma.is_masked(raw):
-            raise InputError(f"{source}: {role} has masked entries; drop those runs from every array")
-        try:
-            numbers[role] = np.asarray(raw, dtype=float)
-        except (TypeError, ValueError):
-            raise InputError(f"{source}: {role} must be numbers, one per run") from None
-        if numbers[role].shape != (n := numbers["loss"].size,) or n == 0:
-            raise InputError(f"{source}: {role} has shape {numbers[role].shape}; give one value per run, ({n or 'n'},)")
-        for row, x in enumerate(numbers[role].tolist(), start=1):
-            check(x, f"{x:g}", role, f"{source}: row {row}, column {role}")
-    for what, given in (("groups", groups), ("labels", labels)):
-        if given is not None and np.shape(given) != numbers["loss"].shape:
-            raise InputError(f"{source}: {what} has shape {np.shape(given)}; give one per run")
-    return make_table(numbers, {"group": groups, "label": labels}, source=source)
-
-
 def _read(
     stream: Iterable[str], name: str, columns: Mapping[str, str], where: Sequence[str], keep: str, max_rows: int
 ) -> RunTable:
-    """Read the headings, then every row; see :func:`read_table`."""
-    lines = enumerate(stream, start=1)
-    above, first = next(((i - 1, x) for i, x in lines if x.strip() and not x.startswith("#")), (0, ""))
-    if not first:
-        raise InputError(f"{name}: the file is empty; it needs a heading row such as N,D,loss and one row per run")
-    body = itertools.chain([first], (line for _, line in lines))
-    reader = csv.reader(body, delimiter=delimiter(first), strict=True, skipinitialspace=True)
-    rows: list[list[str]] = []
-    places: list[str] = []
-    try:
-        headings = [h.strip() for h in next(reader)]
-        for cells in reader:
-            if not any(cell.strip() for cell in cells):
-                continue
-            places.append(f"{name}: row {len(rows) + 1} (line {above + reader.line_num})")
-            if len(rows) == max_rows:
-                raise InputError(f"{places[-1]}: more than {max_rows:,} rows; keep one row per run, or raise max_rows")
-            while len(cells) > len(headings) and not cells[-1].strip():
-                cells.pop()
-            if len(cells) != len(headings):
-                hint = "put numbers with thousands separators in quotes" if len(cells) > len(headings) else "fill it up"
-                raise InputError(f"{places[-1]} has {len(cells)} cells under {len(headings)} headings; {hint}")
-            rows.append([cell.strip() for cell in cells])
-    except csv.Error as error:
-        raise InputError(
-            f"{name}: line {above + reader.line_num} is not valid CSV ({error}); mend its quotes"
-        ) from None
-    if not rows:
-        raise InputError(f"{name}: headings but no rows; add one row per run")
+    if keep not in KEEP:
+        raise InputError(f"rows={keep!r} is unknown: choose one of {', '.join(KEEP)}")
+    headings, rows, lines = _cells_of(stream, name, max_rows)
     roles = assign(headings, name, columns)
-    by_role = {role: i for role, (i, _) in roles.items()}
-    chosen = rows_where(headings, rows, by_role, where, name)
-    rows, places = [rows[i] for i in chosen], [places[i] for i in chosen]
+    places = {role: i for role, (i, _) in roles.items()}
+    chosen = rows_where(headings, rows, places, where, name)
+    texts = {i: [rows[j][i] for j in chosen] for i in range(len(headings))}
     numbers: dict[str, Floats] = {}
     units = {roles["loss"][1].unit: "the heading"} if roles["loss"][1].unit else {}  # unit -> where it was first seen
     for role, (i, heading) in roles.items():
-        at = [f"{place}, column {show(headings[i])}" for place in places]
+        at = [f"{name}: line {lines[j]}, column {show(headings[i])}" for j in chosen]
+        told: list[str] = []
         if role in (*COUNTS, "loss"):
-            found = [number(cells[i], role, a) for cells, a in zip(rows, at, strict=True)]
-            values = [x * heading.multiple for x, _ in found]
+            pairs = [number(cell, role, a) for cell, a in zip(texts[i], at, strict=True)]
+            found, told = heading.multiple * np.array([value for value, _ in pairs]), [unit for _, unit in pairs]
             if heading.perplexity:
-                check(min(values), f"{min(values):g}", "loss", f"{name}: the least perplexity")
-                values = np.log(values).tolist()
-            for x, cells, a in zip(values, rows, at, strict=True):
-                check(x, show(cells[i]), role, a)
-            if role == "loss" and role not in columns and max(values) > HIGHEST:
-                _ask_whether_perplexity(headings[i], values, at)
-            numbers[role] = np.array(values)
-            told = [unit for _, unit in found]
+                found = np.log(check(found, "loss", at.__getitem__))
+            numbers[role] = check(found, role, at.__getitem__)
+            if role == "loss" and role not in columns and found.max() > HIGHEST:
+                raise InputError(
+                    f"{at[int(found.argmax())]} is {found.max():g}: too much for nats per token. Of perplexities "
+                    f"take the logarithm, --columns 'loss=ln({headings[i]})'; if it is a loss, say so with "
+                    f"--columns loss={headings[i]}; a run that diverged is no run"
+                )
         elif role == "unit":
-            told = [_unit(cells[i], a) for cells, a in zip(rows, at, strict=True)]
-        else:
-            continue
-        for row, (unit, a) in enumerate(zip(told, at, strict=True), start=1):
+            told = [LOSS_UNITS.get(plain(cell), "?") for cell in texts[i]]
+            if "?" in told:
+                j = told.index("?")
+                raise InputError(f"{at[j]}: unknown loss unit {show(texts[i][j])}; write nats or bits per byte")
+        for unit, place in zip(told, at, strict=False):
             if unit:
-                units.setdefault(unit, f"row {row}")
-            if len(units) > 1:
-                mixed = " and ".join(f"{u} ({place})" for u, place in units.items())
-                raise InputError(f"{a}: losses in {mixed}; losses of different units cannot be pooled")
-    words: dict[str, list[str]] = {
-        role: [cells[roles[role][0]] for cells in rows] for role in ("group", "label") if role in roles
-    }
-    used = {i for i, _ in roles.values()}
-    unread = {h: [cells[i] for cells in rows] for i, h in enumerate(headings) if i not in used and h}
-    table = make_table(
+                units.setdefault(unit, place)
+        if len(units) > 1:
+            mixed = " and ".join(f"{u} ({place.removeprefix(f'{name}: ')})" for u, place in units.items())
+            raise InputError(f"{name}: losses in {mixed}; losses of different units cannot be pooled")
+    unread = {h: texts[i] for i, h in enumerate(headings) if i not in places.values() and h}
+    table = _table(
         numbers,
-        words,
+        {f"{role}s": texts[places[role]] for role in ("group", "label") if role in places},
+        name,
         loss_unit=next(iter(units), NATS),
-        columns={role: headings[i] for role, (i, _) in roles.items()},
+        columns={role: headings[i] for role, i in places.items()},
         ignored=tuple(unread),
-        source=name,
     )
-    counted = {h: texts for h, texts in unread.items() if recognise(h) is None}
-    return one_training_per_row(table, counted, keep)
+    return one_training_per_row(table, {h: v for h, v in unread.items() if recognise(h) is None}, keep)
 
 
-def _unit(cell: str, at: str) -> str:
-    if plain(cell) not in LOSS_UNITS:
-        raise InputError(f"{at}: unknown loss unit {show(cell)}; write nats or bits per byte")
-    return LOSS_UNITS[plain(cell)]
-
-
-def _ask_whether_perplexity(heading: str, values: list[float], at: list[str]) -> None:
-    i = int(np.argmax(values))
-    raise InputError(
-        f"{at[i]} is {values[i]:g}: too much for nats per token. Of perplexities take the logarithm, --columns "
-        f"'loss=ln({heading})'; if it is a loss, say so with --columns loss={heading}; a run that diverged is no run"
-    )
+def _cells_of(stream: Iterable[str], name: str, max_rows: int) -> tuple[list[str], list[list[str]], list[int]]:
+    """The headings, the cells of every row, and the line of the file on which each row ends."""
+    above, lines = [], iter(stream)
+    for head in lines:
+        if head.strip() and not head.startswith("#"):
+            break
+        above.append("\n")  # csv passes over it, and counts it
+    else:
+        raise InputError(f"{name}: the file is empty; it needs a heading row such as N,D,loss and one row per run")
+    reader = csv.reader(
+        itertools.chain(above, [head], lines), delimiter=max(",;\t|", key=head.count), strict=True,
+        skipinitialspace=True,
+    )  # fmt: skip
+    found: list[list[str]] = []
+    places: list[int] = []
+    try:
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            if not any(cells):
+                continue
+            at = f"{name}: line {reader.line_num}"
+            if len(found) > max_rows:
+                raise InputError(f"{at}: more than {max_rows:,} rows; keep one row per run, or raise max_rows")
+            while found and len(cells) > len(found[0]) and not cells[-1]:
+                cells.pop()
+            if found and len(cells) != len(found[0]):
+                hint = "put numbers with thousands separators in quotes" if len(cells) > len(found[0]) else "fill it up"
+                raise InputError(f"{at} has {len(cells)} cells under {len(found[0])} headings; {hint}")
+            found.append(cells)
+            places.append(reader.line_num)
+    except csv.Error as error:
+        raise InputError(f"{name}: line {reader.line_num} is not valid CSV ({error}); mend its quotes") from None
+    if len(found) < 2:
+        raise InputError(f"{name}: headings but no rows; add one row per run")
+    return found[0], found[1:], places[1:]

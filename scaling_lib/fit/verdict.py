@@ -33,6 +33,7 @@ NOISY = 0.10
 COLLINEAR = 0.9995  # correlation of ln N and ln D from which D/N is one number
 TOGETHER = 0.95  # and from which one cannot tell with which of the two the losses fall
 AGREE = 0.02  # of the loss: forms further apart at the target do not agree
+SLACK = 0.05  # of ln: a target this little beyond what was tried counts as tried
 HELD = 0.75  # share of the rolling hold-out inside its 90% intervals
 LIGHT = 0.1  # weight in the pool below which a form is taken to be outdone
 
@@ -41,8 +42,8 @@ LIGHT = 0.1  # weight in the pool below which a form is taken to be outdone
 class Verdict:
     """May this fit be believed at the target?
 
-    level : ``"supported"``, ``"weak"``, ``"not identifiable"`` or ``"no trend"``. reasons : plain
-        sentences with numbers.
+    level : ``"supported"``, ``"weak"``, ``"not identifiable"`` or ``"no trend"``; of a law whose runs are not at hand
+        ``"published"`` or ``"out of range"``. reasons : plain sentences with numbers.
     """
 
     level: str
@@ -51,7 +52,7 @@ class Verdict:
     @property
     def refused(self) -> bool:
         """True where no prediction should be quoted."""
-        return self.level in ("not identifiable", "no trend")
+        return self.level in ("not identifiable", "no trend", "out of range")
 
     def __str__(self) -> str:
         return self.level + (": " + "; ".join(self.reasons) if self.reasons else "")
@@ -94,7 +95,7 @@ def judge(fit: Fitted, forms: Callable[[], Pool | None], stands: Standing, *targ
     if refusals:
         return Verdict("not identifiable", tuple(refusals))
     if pool is not None:
-        doubts += _apart(pool, points)
+        doubts += [*_untried(fit, pool, points), *_apart(pool, points)]
     doubts += stands.doubts
     return Verdict("weak" if doubts else "supported", tuple(doubts))
 
@@ -300,6 +301,18 @@ def _width(fit: Fitted, pool: Pool | None, points: tuple[Array, ...]) -> tuple[l
     if width[i] > HOPELESS:
         return [text], []
     return [], [f"{text}, {100 * width[i]:.0f}% of the loss"] if width[i] > WIDE else []
+
+
+def _untried(fit: Fitted, pool: Pool, points: tuple[Array, ...]) -> list[str]:
+    """Doubt where the target lies further beyond the runs than the hold-out predicted: a claim reaches as its test."""
+    runs = np.sum([np.log(fit.data[v]) for v in fit.law.variables], axis=0)
+    beyond = float(np.max(np.sum([np.log(v) for v in points], axis=0)) - runs.max())
+    if not pool.best.cuts or beyond <= max(pool.tried, 0.0) + SLACK:
+        return []
+    return [
+        f"the target lies {np.exp(beyond):.3g} times beyond the largest run in {' x '.join(fit.law.variables)}, and "
+        f"by hiding the largest runs the forms were tried over {np.exp(pool.tried):.3g} times only"
+    ]
 
 
 def _apart(pool: Pool, points: tuple[Array, ...]) -> list[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit.baselines import nearest, spacing
+from scaling_lib.fit.backtests import interval_score, nearest, spacing
 from scaling_lib.fit.design import next_runs
 from scaling_lib.fit.estimate import fit_joint
 from scaling_lib.fit.result import FitResult
@@ -68,9 +68,8 @@ class Score:
 
 def make_row(who: str, observed: float, loss: float, low: float, high: float) -> Row:
     """A prediction with its error and its score."""
-    miss = max(low - observed, 0.0) + max(observed - high, 0.0)
-    score = (high - low + 2.0 / (1.0 - LEVEL) * miss) / observed
-    return Row(who, loss, low, high, loss / observed - 1.0, miss == 0.0, score)
+    score = float(interval_score(observed, low, high, LEVEL))
+    return Row(who, loss, low, high, loss / observed - 1.0, low <= observed <= high, score)
 
 
 def rivals(table: RunTable | None, target: Item, observed: float) -> list[Row]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scaling_lib.fit.published import Model
-from scaling_lib.fit.result import FitResult
 from scaling_lib.show.ladders import short
 from scaling_lib.show.plot import FAINT, GREY, NO_PREDICTION, count_axis, look, new_axes
 from scaling_lib.show.published import known_models
@@ -35,7 +34,7 @@ def models_table(source: JointLaw, models: Sequence[Model] | None = None, level:
     ]
     for m in known_models() if models is None else models:
         row = f"{m.name:>16} {short(m.n_params):>6} {short(m.n_tokens):>6}   "
-        if _refused(source, m.n_params, m.n_tokens):
+        if source.verdict(m.n_params, m.n_tokens).refused:
             lines.append(f"{row}{NO_PREDICTION}")
             continue
         row += f"{source.law.predict(m.n_params, m.n_tokens):.2f}"
@@ -61,7 +60,7 @@ def plot_at_models(
         f(n, d / tokens_per_param) for f, n, d in zip((max, min), source.n_range, source.d_range, strict=True)
     )
     n = np.unique(np.append(np.logspace(np.log10(first) - 0.5, 13, 120), (first, last)))
-    n = n[[not _refused(source, x, tokens_per_param * x) for x in n]]
+    n = n[[not source.verdict(x, tokens_per_param * x).refused for x in n]]
     loss = source.predict(n, tokens_per_param * n)
     axes.axvspan(first, last, color="black", alpha=0.06, linewidth=0, label="range of the runs")
     axes.plot(n, np.where((n >= first) & (n <= last), loss, np.nan), color=blue, label="law within it")
@@ -70,7 +69,7 @@ def plot_at_models(
     if source.has_interval:
         band = axes.fill_between(n, *source.interval(n, tokens_per_param * n, 0.9), color=blue, alpha=0.25, linewidth=0)
         band.set_label("90% interval of the mean")
-    told = [m for m in models if not _refused(source, m.n_params, m.n_tokens)]
+    told = [m for m in models if not source.verdict(m.n_params, m.n_tokens).refused]
     if told:
         x = np.array([m.n_params for m in told])
         y = source.predict(x, np.array([m.n_tokens for m in told]))
@@ -96,7 +95,3 @@ def mark_models(axes: Axes, models: Sequence[Model], variable: str = "N") -> Non
         axes.text(at, 0.98, f" {name} ", rotation=90, fontsize="small", color=GREY, va="top",
                   ha="left" if crowded else "right", transform=axes.get_xaxis_transform())  # fmt: skip
         before = at
-
-
-def _refused(source: JointLaw, n: float, d: float) -> bool:
-    return isinstance(source.law, FitResult) and source.law.verdict(n, d).refused

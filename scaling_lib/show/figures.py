@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,18 +12,23 @@ from scaling_lib.errors import InputError
 from scaling_lib.fit import backtests
 from scaling_lib.fit.isoflops import IsoFlopResult, isoflop
 from scaling_lib.runs import Run
-from scaling_lib.show.ablation import ablation_steps, plot_recipe_curves, plot_steps
+from scaling_lib.show.changes import of_recipe
 from scaling_lib.show.grids import Grid, find_grids, plot_grid, plot_held_out
-from scaling_lib.show.ladders import Ladder, find_ladders, short
+from scaling_lib.show.ladders import Ladder, at_shared_length, find_ladders, short
 from scaling_lib.show.plot import (
     AXIS,
     FAINT,
+    GREY,
     LOSS,
+    Row,
     bracket,
     count_axis,
     legend_above,
     look,
+    look_of,
+    plot_curves,
     plot_fit,
+    plot_intervals,
     plot_residuals,
     plot_training_curves,
     say_instead,
@@ -31,6 +36,7 @@ from scaling_lib.show.plot import (
     shades,
 )
 from scaling_lib.show.rates import is_rate_study, plot_rates, rate_report
+from scaling_lib.show.versus import compare_recipes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -232,44 +238,59 @@ def _extrapolation(ladder: Ladder) -> Named:
 
 
 def _recipes(runs: Sequence[Run]) -> list[Named]:
-    """V1 against V2, where the records have both at one size and with the same seeds."""
-    recipes = [name for name in WAY if any(r.config.train.recipe == name for r in runs)]
-    if not {"v1", "v2"} <= set(recipes):
+    """V1 against V2 at the largest size that the records have of every recipe on the way, with the same seeds."""
+    there = [name for name in WAY if of_recipe(runs, name)]
+    way = compare_recipes(runs, "", there).way if {"v1", "v2"} <= set(there) else []
+    if not way:
         return []
-    shared = [{r.config.model for r in runs if r.config.train.recipe == name and r.finished} for name in recipes]
-    models = sorted(set.intersection(*shared), key=lambda m: (m.n_layer * m.d_model**2, m.name))
-    if not models:
-        return []
-    model = models[-1]
+    model = way[0][2].cell
     own = [r for r in runs if r.config.model == model]
-    seeds = [{r.config.train.seed for r in own if r.config.train.recipe == name} for name in recipes]
-    both = sorted(set.intersection(*seeds))
-    if not both:
-        return []
     found = [
         Named(
             "v1-against-v2",
-            _one(lambda axes: plot_recipe_curves(runs, recipes, model, axes, seed=both[0])),
-            f"Training loss at {model.name}, by recipe; the dotted line is the loss of knowing nothing.",
-            f"Training curves of the recipes {', '.join(recipes)} at one model size, falling from ln of "
-            "the vocabulary.",
+            _one(lambda axes: plot_recipes({name.upper(): of_recipe(own, name) for name in there}, axes)),
+            f"Validation loss at {model.name}, along one run of each recipe; the dotted line is the loss of knowing "
+            "nothing.",
+            f"Curves of the recipes {', '.join(there)} at one model size, falling from ln of the vocabulary.",
         )
     ]
-    try:
-        way = ablation_steps(runs, recipes, model)
-    except InputError:  # one seed only: nothing to pair
+    if any(np.isnan(c.low) for *_, c in way):  # one seed only: nothing to pair
         return found
-    changes = "; ".join(f"{s.recipe} {s.change:+.3f} [{s.low:+.3f}, {s.high:+.3f}]" for s in way[1:])
+    rows = [Row(f"{a.label} to {b.label}", c.change, c.low, c.high) for a, b, c in way]
+    changes = "; ".join(f"{b.recipe} {c.change:+.3f} [{c.low:+.3f}, {c.high:+.3f}]" for _, b, c in way)
+
+    def draw(axes: Axes) -> None:
+        plot_intervals(rows, axes).axvline(0, color=FAINT, linestyle=":")
+        axes.set_xlabel("change of the final loss (nats)")
+
     found.append(
         Named(
             "one-change-at-a-time",
-            _one(lambda axes: plot_steps(way, [s.recipe for s in way], axes)),
-            f"Final losses at {model.name} with paired seeds, and the mean change from each recipe to the next "
-            f"with its 90% interval (nats): {changes}.",
-            f"A column of dots for each recipe; the mean changes are {changes}.",
+            _one(draw),
+            f"What each change of recipe does to the final loss at {model.name}, in the mean over {way[0][2].seeds} "
+            f"paired seeds, with its 90% interval (nats): {changes}.",
+            f"A row for each change with its interval: {changes}.",
         )
     )
     return found
+
+
+def plot_recipes(runs: Mapping[str, Sequence[Run]], axes: Axes) -> Axes:
+    """Draw the validation loss of the first run of each recipe, by name, and the loss of knowing nothing."""
+    lines = {name: at_shared_length(own)[0] for name, own in runs.items()}
+    curves = {
+        name: [(p.n_tokens, p.val_loss) for p in run.history if p.val_loss is not None] for name, run in lines.items()
+    }
+    plot_curves(curves, axes, colours=[look_of(run.config.train.recipe)[0] for run in lines.values()])
+    vocab_size = next(iter(lines.values())).config.model.vocab_size
+    nothing = np.log(vocab_size)
+    axes.axhline(nothing, color=FAINT, linestyle=":", linewidth=1.2)
+    axes.annotate(f"ln {vocab_size:,} = {nothing:.2f}: knowing nothing", (0.98, nothing), (0, 2), ha="right",
+                  xycoords=("axes fraction", "data"), textcoords="offset points", va="bottom", fontsize="small",
+                  color=GREY)  # fmt: skip
+    axes.set(xlabel="training tokens seen", ylabel=LOSS)
+    axes.xaxis.set_major_formatter(lambda value, _: short(value) if value else "0")
+    return axes
 
 
 def isoflop_points(grid: Grid, budgets: int = BUDGETS) -> np.ndarray:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -14,19 +13,19 @@ from scaling_lib.errors import InputError
 from scaling_lib.runs import Run, check_poolable
 from scaling_lib.show.ladders import short
 from scaling_lib.show.plot import LOSS, look, plot_curves
+from scaling_lib.words import aligned, counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+LEAST_RATES = 3
 
-@dataclass(frozen=True)
-class Scan:
+
+class Scan(NamedTuple):
     """One model at one number of tokens, trained at several peak rates.
 
     rates, losses : float (n_rates,), rates rising; nats per token, means over the seeds; infinite where a run
-        diverged.
-    rule : the rate of the width rule.
-    seeds : seeds a rate.
+        diverged. rule : the rate of the width rule. seeds : seeds a rate.
     """
 
     recipe: str
@@ -50,9 +49,9 @@ class Scan:
     @property
     def optimum(self) -> float:
         """The lowest point of the parabola in ln(rate) through the best rate and its neighbours; NaN at an edge."""
+        near = slice(self.best - 1, self.best + 2)
         if not self.interior:
             return math.nan
-        near = slice(self.best - 1, self.best + 2)
         if not np.isfinite(self.losses[near]).all():
             return float(self.rates[self.best])
         a, b, _ = np.polyfit(np.log(self.rates[near]), self.losses[near], 2)
@@ -69,15 +68,15 @@ class Scan:
 
 def is_rate_study(runs: Sequence[Run]) -> bool:
     """Whether some model was trained for one number of steps at three or more peak rates."""
-    return bool(_cells(runs, least=3))
+    return bool(_cells(runs))
 
 
-def _cells(runs: Sequence[Run], least: int) -> dict[tuple[str, ModelConfig, int], dict[float, list[Run]]]:
+def _cells(runs: Sequence[Run]) -> dict[tuple[str, ModelConfig, int], dict[float, list[Run]]]:
     found: dict[tuple[str, ModelConfig, int], dict[float, list[Run]]] = {}
     for run in runs:
         key = (run.config.train.recipe, run.config.model, run.config.n_tokens)
         found.setdefault(key, {}).setdefault(run.config.train.lr, []).append(run)
-    return {key: rates for key, rates in found.items() if len(rates) >= least}
+    return {key: rates for key, rates in found.items() if len(rates) >= LEAST_RATES}
 
 
 def rate_scans(runs: Sequence[Run], rule: Callable[[int], float]) -> list[Scan]:
@@ -90,13 +89,13 @@ def rate_scans(runs: Sequence[Run], rule: Callable[[int], float]) -> list[Scan]:
     """
     check_poolable(runs)
     scans = []
-    for (recipe, model, n_tokens), by_rate in _cells(runs, least=3).items():
+    for (recipe, model, n_tokens), by_rate in _cells(runs).items():
         rates = sorted(by_rate)
         losses = [
             np.mean([r.val_loss if r.finished and r.val_loss is not None else math.inf for r in by_rate[rate]])
             for rate in rates
         ]
-        seeds = min(len(members) for members in by_rate.values())
+        seeds = min(len(own) for own in by_rate.values())
         scans.append(Scan(recipe, model, n_tokens, np.array(rates), np.array(losses), rule(model.d_model), seeds))
     if not scans:
         raise InputError("no model among the records was trained at three or more peak rates; see --mode lr-study")
@@ -113,8 +112,7 @@ def width_power(scans: Sequence[Scan]) -> tuple[float, float]:
     tokens = sorted({s.n_tokens for s in good})
     if len({s.model.d_model for s in good}) < 2:
         return math.nan, math.nan
-    levels = np.array([[float(s.n_tokens == t) for t in tokens] for s in good])
-    design = np.column_stack([levels, [math.log(s.model.d_model) for s in good]])
+    design = np.array([[*(float(s.n_tokens == t) for t in tokens), math.log(s.model.d_model)] for s in good])
     target = np.log([s.optimum for s in good])
     solution, *_ = np.linalg.lstsq(design, target, rcond=None)
     dof = len(good) - design.shape[1]
@@ -124,47 +122,42 @@ def width_power(scans: Sequence[Scan]) -> tuple[float, float]:
     return -float(solution[-1]), float(np.sqrt(variance * np.linalg.inv(design.T @ design)[-1, -1]))
 
 
+def rate_numbers(runs: Sequence[Run], rule: Callable[[int], float]) -> dict[str, Any]:
+    """The study as plain data, not rounded."""
+    scans = rate_scans(runs, rule)
+    power, error = width_power(scans)
+    return {
+        "scans": len(scans),
+        "interior": sum(s.interior for s in scans),
+        "largest_excess_of_the_rule": float(np.max([s.rule_excess for s in scans])),
+        "width_power": power,
+        "width_power_stderr": error,
+    }
+
+
 def rate_report(runs: Sequence[Run], rule: Callable[[int], float]) -> str:
     """The study in words: loss by rate, where the optimum lies, and what the width rule loses. Plain text."""
-    scans = rate_scans(runs, rule)
+    scans, found = rate_scans(runs, rule), rate_numbers(runs, rule)
     factors = sorted({round(float(rate / s.rule), 3) for s in scans for rate in s.rates})
-    lines = [
-        "Learning-rate study: validation loss in nats per token, by peak rate as a multiple of the width rule's",
-        f"{'recipe':>8} {'model':>7} {'tokens':>8} {'rule':>8}"
-        + "".join(f" {f'x {factor:g}':>8}" for factor in factors)
-        + f" {'optimum':>9} {'rule loses':>10}",
-    ]
+    rows = [("recipe", "model", "tokens", "rule", *(f"x {f:g}" for f in factors), "optimum", "rule loses")]
     for s in scans:
-        by_factor = {round(float(r / s.rule), 3): loss for r, loss in zip(s.rates, s.losses, strict=True)}
-        cells = [_loss(by_factor.get(factor)) for factor in factors]
+        losses = {round(float(r / s.rule), 3): loss for r, loss in zip(s.rates, s.losses, strict=True)}
+        cells = [f"{losses[f]:.3f}".replace("inf", "diverged") if f in losses else "-" for f in factors]
         optimum = f"{s.optimum:.2g}" if s.interior else "at edge"
-        lines.append(
-            f"{s.recipe:>8} {s.model.name:>7} {short(s.n_tokens):>8} {s.rule:>8.3g}"
-            + "".join(f" {cell:>8}" for cell in cells)
-            + f" {optimum:>9} {100 * s.rule_excess:>9.2f}%"
-        )
-    power, error = width_power(scans)
-    seeds = min(s.seeds for s in scans)
-    excess = [100 * s.rule_excess for s in scans]
-    known = all(math.isfinite(e) for e in excess)
+        about = (s.recipe, s.model.name, short(s.n_tokens), f"{s.rule:.3g}")
+        rows.append((*about, *cells, optimum, f"{100 * s.rule_excess:.2f}%"))
+    power, error = found["width_power"], found["width_power_stderr"]
+    excess = 100 * found["largest_excess_of_the_rule"]
     fall = f"The optimum goes as d_model^{-power:.2f} (standard error {error:.2f}); the rule as d_model^-1. "
-    lines += [
+    lost = f"The rule's loss is at most {excess:.2f}% above the best of its scan."
+    return "\n".join([
+        "Learning-rate study: validation loss in nats per token, by peak rate as a multiple of the width rule's",
+        aligned(rows),
         "",
-        f"{fall if math.isfinite(power) else ''}{seeds} seed{'s' * (seeds > 1)} a rate.",
+        f"{fall if math.isfinite(power) else ''}{counted(min(s.seeds for s in scans), 'seed')} a rate.",
         f"At every size the optimum lies between the rates tried: {'yes' if all(s.interior for s in scans) else 'NO'}. "
-        + (
-            f"The rule's loss is at most {max(excess):.2f}% above the best of its scan."
-            if known
-            else "What the rule loses is unknown where its rate was not tried."
-        ),
-    ]
-    return "\n".join(lines)
-
-
-def _loss(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return "diverged" if math.isinf(value) else f"{value:.3f}"
+        + (lost if math.isfinite(excess) else "What the rule loses is unknown where its rate was not tried."),
+    ])  # fmt: skip
 
 
 def plot_rates(runs: Sequence[Run], rule: Callable[[int], float], figure: Figure | None = None) -> Figure:

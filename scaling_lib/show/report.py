@@ -11,8 +11,8 @@ from scaling_lib.fit import published
 from scaling_lib.runs import Run
 from scaling_lib.show.grids import find_grids, grid_report
 from scaling_lib.show.ladders import Ladder, find_ladders, short
-from scaling_lib.show.noise import noise_report
 from scaling_lib.show.studies import study_texts
+from scaling_lib.words import aligned
 
 # What people ask a scaling law: a name, the variable, where. Sizes and tokens come from the published table.
 QUESTIONS = (
@@ -33,7 +33,7 @@ def sweep_report(runs: Sequence[Run]) -> str:
         ]
     else:
         parts.append("No law: fewer than three sizes, or lengths of one size, have finished.")
-    parts += [noise_report(runs), *(grid_report(grid) for grid in find_grids(runs)), *study_texts(runs)]
+    parts += [*(grid_report(grid) for grid in find_grids(runs)), *study_texts(runs)]
     parts.append(_predictions(ladders))
     flagged = [r.run_id for r in runs if r.more_than_one_epoch]
     in_laws = {run_id for x in ladders for run_id in x.left_out}
@@ -49,77 +49,45 @@ def _sizes(runs: Sequence[Run], ladders: Sequence[Ladder]) -> str:
     """Size by size: first -> last loss of each recipe, and seconds."""
     by_n = [x for x in ladders if x.variable == "N"]
     if not by_n:
-        return _plain_list(runs)
-    recipes = [x.recipe for x in by_n]
-    lines = [
-        "Parameter scaling: validation loss in nats per token, first -> last",
-        f"{'model':>8} {'parameters':>12} {'in all':>12}"
-        + "".join(f" {name.upper():>15}" for name in recipes)
-        + f" {'seconds':>9}",
-    ]
+        return aligned([("run", "loss", "seconds"), *((r.run_id, _first_last(r), f"{r.seconds:.1f}") for r in runs)])
     members: dict[tuple[str, ModelConfig], list[Run]] = {}
     for ladder in by_n:
-        for run in _all_of(ladder, runs):
+        for run in [*ladder.runs, *(r for r in runs if r.run_id in ladder.left_out)]:
             members.setdefault((ladder.recipe, run.config.model), []).append(run)
+    rows = [("model", "parameters", "in all", *(x.recipe.upper() for x in by_n), "seconds")]
     for model in dict.fromkeys(r.config.model for r in runs):
-        row = [members.get((recipe, model), []) for recipe in recipes]
-        present = [r for cell in row for r in cell]
-        if not present:
-            continue
-        counts = present[0].counts
-        lines.append(
-            f"{model.name:>8} {counts['n_params_non_embedding']:>12,.0f} {counts['n_params']:>12,.0f}"
-            + "".join(f" {_mean_first_last(cell):>15}" for cell in row)
-            + f" {sum(r.seconds for r in present):>9.1f}"
-        )
+        cells = [members.get((x.recipe, model), []) for x in by_n]
+        if present := [r for cell in cells for r in cell]:
+            counts = [f"{present[0].counts[key]:,.0f}" for key in ("n_params_non_embedding", "n_params")]
+            rows.append((model.name, *counts, *map(_mean_first_last, cells), f"{sum(r.seconds for r in present):.1f}"))
     seeds = max(len(cell) for cell in members.values())
-    if seeds > 1:
-        lines.append(f"Means over up to {seeds} seeds.")
-    lines.append(
-        "Parameters without embeddings, and in all. A model that knows nothing has a loss of "
-        f"ln(vocabulary) = {_ln_vocab(runs):.2f}."
+    return (
+        f"Parameter scaling: validation loss in nats per token, first -> last\n{aligned(rows)}\n"
+        + (f"Means over up to {seeds} seeds.\n" if seeds > 1 else "")
+        + "Parameters without embeddings, and in all. A model that knows nothing has a loss of ln(vocabulary) = "
+        f"{math.log(runs[0].config.model.vocab_size):.2f}."
     )
-    return "\n".join(lines)
-
-
-def _all_of(ladder: Ladder, runs: Sequence[Run]) -> list[Run]:
-    return [*ladder.runs, *(r for r in runs if r.run_id in ladder.left_out)]
-
-
-def _plain_list(runs: Sequence[Run]) -> str:
-    lines = [f"{'run':<40} {'loss':>15} {'seconds':>9}"]
-    lines += [f"{r.run_id:<40} {_first_last(r):>15} {r.seconds:>9.1f}" for r in runs]
-    return "\n".join(lines)
 
 
 def _mean_first_last(cell: Sequence[Run]) -> str:
     """One cell of the table: the run's losses, or the means over its seeds; one that diverged is not averaged away."""
     diverged = next((r for r in cell if not r.finished), None)
     if len(cell) < 2 or diverged:
-        return _first_last(diverged or (cell[0] if cell else None))
+        return _first_last(diverged or cell[0]) if cell else "-"
     first = [r.first_loss for r in cell if r.first_loss is not None]
     last = [r.val_loss for r in cell if r.val_loss is not None]
     return f"{sum(first) / len(first):.2f} -> {sum(last) / len(last):.3f}"
 
 
-def _first_last(run: Run | None) -> str:
-    if run is None:
-        return "-"
+def _first_last(run: Run) -> str:
     first = f"{run.first_loss:.2f}" if run.first_loss is not None else "?"
     return f"{first} -> {run.val_loss:.3f}" if run.finished and run.val_loss is not None else f"{first} -> diverged"
 
 
-def _ln_vocab(runs: Sequence[Run]) -> float:
-    return math.log(runs[0].config.model.vocab_size)
-
-
 def _data_table(ladder: Ladder) -> str:
-    lines = [
-        f"Data scaling, {ladder.recipe.upper()}, {ladder.held}",
-        f"{'tokens':>12} {'loss':>15} {'seconds':>9}",
-    ]
-    lines += [f"{r.counts['n_tokens']:>12,.0f} {_first_last(r):>15} {r.seconds:>9.1f}" for r in ladder.runs]
-    return "\n".join(lines)
+    rows = [("tokens", "loss", "seconds")]
+    rows += [(f"{r.counts['n_tokens']:,.0f}", _first_last(r), f"{r.seconds:.1f}") for r in ladder.runs]
+    return f"Data scaling, {ladder.recipe.upper()}, {ladder.held}\n{aligned(rows, 0)}"
 
 
 def _law(ladder: Ladder) -> str:

@@ -18,16 +18,15 @@ from scaling_lib.files import atomic_file
 from scaling_lib.fit import published
 from scaling_lib.runs import Run
 from scaling_lib.show import plot
-from scaling_lib.show.ablation import say_nothing
+from scaling_lib.show.changes import of_recipe
 from scaling_lib.show.extrapolation import plot_at_models
-from scaling_lib.show.figures import WAY, back_tests
+from scaling_lib.show.figures import WAY, back_tests, plot_recipes
 from scaling_lib.show.grids import Grid, find_grids, plot_grid, plot_held_out
-from scaling_lib.show.known import known_floors, plot_floors
-from scaling_lib.show.ladders import Ladder, at_shared_length, find_ladders, short, text_of
-from scaling_lib.show.noise import of_recipe
+from scaling_lib.show.ladders import Ladder, find_ladders, short, text_of
 from scaling_lib.show.published import JOINT, known_models
 from scaling_lib.show.rates import is_rate_study, plot_rates, rate_scans
 from scaling_lib.show.sliders.sources import published_source
+from scaling_lib.show.studies import known_floors
 from scaling_lib.show.versus import compare_recipes, sides
 from scaling_lib.words import counted
 
@@ -156,21 +155,14 @@ def _recipes(runs: Sequence[Run]) -> Iterator[Slide]:
     if versus is None or not versus.changes:
         return
     whole = versus.changes[-1]
-    own = [r for r in runs if r.config.model.name == whole.model]
+    own = [r for r in runs if r.config.model == whole.cell]
     ends = "" if np.isnan(whole.low) else f" [{-whole.high:.2f}, {-whole.low:.2f}]"
-    rows = [
-        plot.Row(CHANGES.get(c.after.lower(), c.after) if versus.way else "V1 to V2", c.change, c.low, c.high)
-        for c in versus.way or [whole]
-    ]
+    names = CHANGES if len(there) > 2 else {"v2": "V1 to V2"}
+    rows = [plot.Row(names.get(b.recipe, b.label), c.change, c.low, c.high) for _, b, c in versus.way]
 
     def draw(figure: Figure) -> None:
         left, right = figure.subplots(1, 2, width_ratios=(1.3, 1))
-        lines = {x: at_shared_length(of_recipe(own, x))[0].history for x in there}
-        curves = {_name(x): [(p.n_tokens, p.val_loss) for p in h if p.val_loss is not None] for x, h in lines.items()}
-        plot.plot_curves(curves, left, colours=[plot.look_of(x)[0] for x in there])
-        say_nothing(left, own[0].config.model.vocab_size)
-        left.set(xlabel="training tokens seen", ylabel=plot.LOSS)
-        left.xaxis.set_major_formatter(lambda value, _: short(value) if value else "0")
+        plot_recipes({_name(x): of_recipe(own, x) for x in there}, left)
         plot.plot_intervals(rows, right).axvline(0, color=plot.FAINT, linestyle=":")
         right.set(xlabel="change of the final loss (nats)")
 
@@ -295,15 +287,26 @@ def _grid(grid: Grid) -> Iterator[Slide]:
 
 def _floors(runs: Sequence[Run]) -> Slide:
     floors = known_floors(runs)
-    joint = floors[-1]
-    e = f"{plot.bracket(joint.fit.params['E'], joint.low, joint.high)}, {'holds' if joint.holds else 'misses'} it"
+    joint, truth = floors[-1], floors[0].truth
+    verdict, ends = joint.fit.verdict(), plot.bracket(joint.fit.params["E"], joint.low, joint.high)
+    said = f"has no number ({verdict.level})"
+    if not verdict.refused:
+        said = f"{ends}, {'holds' if joint.holds else 'misses'} it"
+    rows = []
+    for f in floors:
+        at = f.fit.verdict()
+        rows.append(plot.Row(f.name, None if at.refused else f.fit.params["E"], f.low, f.high, at.level))
+
+    def draw(figure: Figure) -> None:
+        axes = plot.plot_intervals(rows, figure.add_subplot(), truth=truth)
+        axes.set_xlabel("floor E (nats per token), with its 90% interval")
+
     return Slide(
-        f"The text's entropy is {joint.truth:.3f}: the joint law's floor, "
-        + (f"has no number ({joint.verdict.level})" if joint.verdict.refused else e),
-        lambda figure: plot_floors(floors, figure.add_subplot()),
+        f"The text's entropy is {truth:.3f}: the joint law's floor, {said}",
+        draw,
         "Floors with 90% intervals. A ladder in N at one number of tokens has a floor of its own: what endless "
         "parameters reach with that much data. Only the joint law's floor means the language.",
-        f"Verdict on the joint law: {joint.verdict}.",
+        f"Verdict on the joint law: {verdict}.",
     )
 
 

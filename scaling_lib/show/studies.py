@@ -1,96 +1,294 @@
-"""What a sweep may answer beyond its laws, where its runs are made for it: retrained ladders, known floors, recipes.
+"""What a sweep may answer beyond its laws: noise between seeds, one recipe against another, floors, retrained ladders.
 
-One place decides which questions a folder of records can answer; the report prints the answers, and `sweep_numbers`
-gives them, and all else that the report prints, as plain data.
+One place decides which questions a folder of records can answer. Each study is plain data; the report prints it as a
+table, and `sweep_numbers` gives it, and all else that the report prints, as JSON.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import special
 
+from scaling_lib.config import ModelConfig, TrainConfig
+from scaling_lib.errors import InputError
+from scaling_lib.fit.estimate import fit_power_law
 from scaling_lib.fit.result import FitResult
-from scaling_lib.runs import Run
-from scaling_lib.show.effect import LEAST_CELLS, effect_report, recipe_effect
-from scaling_lib.show.grids import Grid, find_grids
-from scaling_lib.show.known import floor_report, known_floors
-from scaling_lib.show.ladders import Ladder, find_ladders
-from scaling_lib.show.noise import differences, pooled_relative, spreads
-from scaling_lib.show.rates import is_rate_study, rate_scans, width_power
-from scaling_lib.show.retrained import LEAST_FITTED, LEAST_LADDERS, coverage_report, retrained_coverage, whole_ladders
+from scaling_lib.runs import Run, check_poolable
+from scaling_lib.show.changes import (
+    LEAST_CELLS,
+    LEAST_SEEDS,
+    LEVEL,
+    cell_changes,
+    effect_numbers,
+    effect_text,
+    recipe_effect,
+)
+from scaling_lib.show.grids import Grid, find_grids, the_grid
+from scaling_lib.show.ladders import Ladder, find_ladders, short
+from scaling_lib.show.rates import is_rate_study, rate_numbers
+from scaling_lib.words import aligned
 
-# Reference and other: the whole way, then its steps.
-PAIRS = (("v1-long", "v2"), ("v1-long", "v1-warmup"), ("v1-warmup", "v1-cosine"), ("v1-cosine", "v2"))
+LEAST_LADDERS, LEAST_FITTED = 10, 5  # retrained ladders; sizes fitted: three parameters and two more
+# Reference and other: the whole way from V1's rate to V2, then its steps.
+WAYS = (("v1-long", "v2"), ("v1-long", "v1-warmup"), ("v1-warmup", "v1-cosine"), ("v1-cosine", "v2"))
+
+
+# ---- noise between seeds ---------------------------------------------------------
+
+
+class Spread(NamedTuple):
+    """The final losses (n_seeds,) of one recipe, model and length; ``relative`` : standard deviation over the mean."""
+
+    recipe: str
+    model: ModelConfig
+    n_tokens: int
+    losses: np.ndarray
+    relative: float
+
+
+def spreads(runs: Sequence[Run]) -> list[Spread]:
+    """Every recipe, model and length with at least three finished seeds, smallest first."""
+    cells: dict[tuple[ModelConfig, TrainConfig], list[Run]] = {}
+    for r in runs:
+        if r.finished:
+            cells.setdefault((r.config.model, replace(r.config.train, seed=0)), []).append(r)
+    found = []
+    for (model, train), own in cells.items():
+        losses = np.array([r.val_loss for r in own], dtype=float)
+        if len(own) >= LEAST_SEEDS:
+            relative = float(losses.std(ddof=1) / losses.mean())
+            found.append(Spread(train.recipe, model, own[0].config.n_tokens, losses, relative))
+    return sorted(found, key=lambda s: (s.recipe, s.model.d_model, s.n_tokens))
+
+
+def pooled_relative(found: Sequence[Spread]) -> tuple[float, float, float]:
+    """The relative standard deviation of the cells together, and its 90% interval (chi-squared).
+
+    Of each recipe and model only the longest runs count: shorter ones share a trunk with them. Recipes still
+    share first weights and data by seed, so the interval is a little too narrow where there are several.
+    """
+    longest = {(s.recipe, s.model): s for s in sorted(found, key=lambda s: s.n_tokens)}.values()
+    dof = sum(len(s.losses) - 1 for s in longest)
+    squares = sum((len(s.losses) - 1) * s.relative**2 for s in longest)
+    low, high = (math.sqrt(squares / special.chdtri(dof, q)) for q in (0.05, 0.95))
+    return math.sqrt(squares / dof), low, high
+
+
+def _noise_text(runs: Sequence[Run]) -> str:
+    """Seed noise cell by cell, pooled, and wsd against V2 where both are there; "" without three seeds anywhere."""
+    found = spreads(runs)
+    if not found:
+        return ""
+    rows = [("recipe", "model", "tokens", "seeds", "mean loss", "sd", "sd / mean")]
+    for s in found:
+        mean = float(s.losses.mean())
+        sd = f"{mean * s.relative:.4f}", f"{100 * s.relative:.2f}%"
+        rows.append((s.recipe, s.model.name, short(s.n_tokens), str(len(s.losses)), f"{mean:.3f}", *sd))
+    pooled, low, high = (100 * v for v in pooled_relative(found))
+    text = (
+        f"Seed noise: final losses of runs that differ in their seed alone\n{aligned(rows)}\n"
+        f"The longest runs together: {pooled:.2f}% of the loss (90% interval {low:.2f} to {high:.2f}%). The validation "
+        "text is the same for all, so this is the noise of training alone."
+    )
+    paired = [("model", "tokens", "nats", "90% interval", "share of the loss")]
+    for c in cell_changes(runs, "v2", "wsd"):
+        between = f"[{c.low:+.4f}, {c.high:+.4f}]", f"{100 * c.change / c.before:+.2f}%"
+        paired.append((c.cell[0].name, short(c.cell[1]), f"{c.change:+.4f}", *between))
+    return text + (f"\n\nwsd less V2's cosine, paired by seed\n{aligned(paired)}" if len(paired) > 1 else "")
+
+
+# ---- floors where the entropy is known -------------------------------------------
+
+
+class Floor(NamedTuple):
+    """One fit's floor E with its 90% interval, nats per token, beside the language's entropy.
+
+    n_tokens : of the slice L(N) that was fitted; None for the joint law. A ladder in N at one token count has a floor
+    of its own: what endless parameters would reach with *that much data*. Only the joint law's means the language.
+    """
+
+    n_tokens: float | None
+    truth: float
+    fit: FitResult
+    low: float
+    high: float
+
+    @property
+    def name(self) -> str:
+        return f"L(N) at {short(self.n_tokens)} tokens" if self.n_tokens else "joint law L(N, D)"
+
+    @property
+    def holds(self) -> bool:
+        """Whether the interval contains the truth."""
+        return self.low <= self.truth <= self.high
+
+
+def known_floors(runs: Sequence[Run]) -> list[Floor]:
+    """The floor of L(N) at every token count of a grid, shortest first, and last that of the joint law.
+
+    Raises InputError where the text has no known entropy, or the records hold no grid.
+    """
+    truth = runs[0].corpus.get("entropy_rate") if runs else None
+    if truth is None:
+        raise InputError(
+            "the entropy of this text is not known; train on random-walk or hierarchy (--mode known-entropy)"
+        )
+    grid = the_grid(runs)
+    n, d, loss = grid.table.get("N"), grid.table.get("D"), grid.table.loss
+    fits: list[tuple[float | None, FitResult]] = [
+        (x, fit_power_law(n[d == x], loss[d == x])) for x in np.unique(d).tolist()
+    ]
+    return [Floor(x, float(truth), fit, *fit.parameter_interval("E")) for x, fit in [*fits, (None, grid.fit)]]
+
+
+# ---- ladders that were trained again ---------------------------------------------
+
+
+class Retrained(NamedTuple):
+    """Trials with the ``hidden`` largest sizes left out and the largest predicted, ``span`` times beyond the fit.
+
+    observed, predicted, low, high : (trials,) losses in nats per token, and the 90% interval of a new run. refused :
+    trials whose verdict allowed no prediction; they are not among the arrays.
+    """
+
+    hidden: int
+    span: float
+    refused: int
+    observed: np.ndarray
+    predicted: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    @property
+    def held(self) -> int:
+        """How many intervals held."""
+        return int(np.sum((self.low <= self.observed) & (self.observed <= self.high)))
+
+    @property
+    def half_width(self) -> float:
+        """Median half-width of the intervals, as a share of the loss; NaN where every trial was refused."""
+        return float(np.median((self.high - self.low) / 2 / self.observed)) if len(self.observed) else math.nan
+
+
+def whole_ladders(runs: Sequence[Run]) -> tuple[list[float], np.ndarray]:
+    """Sizes (n,), and the losses at all of them (seeds, n) of every seed that finished them all."""
+    seeds: dict[int, dict[float, float]] = {}
+    for r in runs:
+        if r.val_loss is not None:
+            seeds.setdefault(r.config.train.seed, {})[r.counts["n_params_non_embedding"]] = r.val_loss
+    sizes = sorted({n for ladder in seeds.values() for n in ladder})
+    whole = [[seeds[s][n] for n in sizes] for s in sorted(seeds) if len(seeds[s]) == len(sizes)]
+    return sizes, np.array(whole).reshape(len(whole), len(sizes))
+
+
+def retrained_coverage(runs: Sequence[Run], hide: int = 1) -> Retrained:
+    """Do intervals hold on real models? Fit every seed's ladder without its ``hide`` largest sizes, predict the last.
+
+    Parameters
+    ----------
+    runs : one recipe, one length, the same five or more sizes (after hiding) with ten or more seeds.
+
+    Raises
+    ------
+    InputError
+        Fewer sizes or seeds than that, or more than one recipe or length.
+    """
+    check_poolable(runs)
+    kinds = {(r.config.train.recipe, r.config.n_tokens) for r in runs}
+    if len(kinds) != 1:
+        raise InputError(f"the runs are of {len(kinds)} recipes or lengths; retrained ladders must be of one")
+    sizes, ladders = whole_ladders(runs)
+    if hide < 1 or len(sizes) - hide < LEAST_FITTED or len(ladders) < LEAST_LADDERS:
+        raise InputError(
+            f"{len(ladders)} whole ladders of {len(sizes)} sizes with {hide} hidden: at least {LEAST_LADDERS} ladders "
+            f"and {LEAST_FITTED} fitted sizes are needed; --mode coverage trains such a sweep"
+        )
+    fitted, target = np.array(sizes[:-hide]), sizes[-1]
+    fits = [fit_power_law(fitted, losses[:-hide]) for losses in ladders]
+    rows = [
+        (losses[-1], fit.predict(target), *fit.interval(target, level=LEVEL, kind="new_run"))
+        for losses, fit in zip(ladders, fits, strict=True) if not fit.verdict(target).refused
+    ]  # fmt: skip
+    return Retrained(hide, target / fitted[-1], len(fits) - len(rows), *np.array(rows, dtype=float).reshape(-1, 4).T)
+
+
+def share_interval(held: int, total: int, level: float = LEVEL) -> tuple[float, float]:
+    """(low, high) of the chance behind ``held`` of ``total`` trials, by Clopper and Pearson: exact."""
+    tail, missed = (1.0 - level) / 2.0, total - held
+    low = float(special.betaincinv(held, missed + 1, tail)) if held else 0.0
+    high = float(special.betaincinv(held + 1, missed, 1.0 - tail)) if missed else 1.0
+    return low, high
+
+
+# ---- all of them -----------------------------------------------------------------
 
 
 def study_texts(runs: Sequence[Run]) -> list[str]:
-    """The answers in words and tables, one text for each question."""
-    found = [effect_report(runs, *pair) for pair in _pairs(runs)]
+    """The answers in words and tables, one text for each question that these runs can answer."""
+    found = [_noise_text(runs), *(effect_text(recipe_effect(runs, *way), *way) for way in _ways(runs))]
     if _has_floor(runs):
-        found.append("The floor, where the truth is known\n" + floor_report(known_floors(runs)))
-    hidden = _hidden(runs)
-    if hidden:
+        floors = known_floors(runs)
+        rows = [("fit", "E", "90% interval", "holds", "lowest loss", "verdict")]
+        for f in floors:
+            lowest, holds = f"{np.min(f.fit.data['loss']):.3f}", "yes" if f.holds else "no"
+            between = f"{f.low:.3f} to {f.high:.3f}"
+            rows.append((f.name, f"{f.fit.params['E']:.3f}", between, holds, lowest, f.fit.verdict().level))
+        title = f"The floor, where the truth is known: true E = {floors[0].truth:.3f} nats per token"
+        found.append(f"{title}\n{aligned(rows)}")
+    if trials := [retrained_coverage(runs, hide) for hide in _hidden(runs)]:
+        rows = [("hidden", "beyond", "held", "refused", "median half-width", "mean error")]
+        for t in trials:
+            told = ("none predicted", str(t.refused), "", "")
+            if total := len(t.observed):
+                low, high = share_interval(t.held, total)
+                held = f"{t.held} of {total}, {t.held / total:.0%} (90% interval {low:.0%} to {high:.0%})"
+                error = f"{100 * float(np.mean(t.predicted / t.observed - 1)):+.2f}%"
+                told = (held, str(t.refused), f"{100 * t.half_width:.2f}%", error)
+            rows.append((str(t.hidden), f"{t.span:.1f}x", *told))
         title = "Retrained ladders: does the 90% interval of a new run hold the hidden largest size?"
-        found.append(f"{title}\n" + coverage_report([retrained_coverage(runs, hide) for hide in hidden]))
-    return found
+        found.append(f"{title}\n{aligned(rows)}")
+    return [text for text in found if text]
 
 
 def study_numbers(runs: Sequence[Run]) -> dict[str, Any]:
     """The same answers as plain data, not rounded; without the questions that these runs cannot answer."""
     out: dict[str, Any] = {}
-    pairs = _pairs(runs)
-    if pairs:
-        out["effects"] = [_effect(runs, *pair) for pair in pairs]
+    if cells := spreads(runs):
+        out["seed_noise"] = {
+            "cells": len(cells),
+            **dict(zip(("relative", "low", "high"), pooled_relative(cells), strict=True)),
+        }
+    if paired := cell_changes(runs, "v2", "wsd"):
+        out["wsd_less_v2"] = [
+            {"model": c.cell[0].name, "n_tokens": c.cell[1], "mean": c.change, "low": c.low, "high": c.high}
+            for c in paired
+        ]  # fmt: skip
+    if ways := _ways(runs):
+        out["effects"] = [effect_numbers(recipe_effect(runs, *way), *way) for way in ways]
     if _has_floor(runs):
         floors = known_floors(runs)
         out["true_floor"] = floors[0].truth
         out["floors"] = [
-            {
-                "n_tokens": f.n_tokens or None, "E": f.fit.params["E"], "low": f.low, "high": f.high,
-                "holds": f.holds, "verdict": f.verdict.level,
-            }
+            {"n_tokens": f.n_tokens, "E": f.fit.params["E"], "low": f.low, "high": f.high, "holds": f.holds,
+             "verdict": f.fit.verdict().level}
             for f in floors
         ]  # fmt: skip
-    hidden = _hidden(runs)
-    if hidden:
-        trials = [retrained_coverage(runs, hide) for hide in hidden]
+    if trials := [retrained_coverage(runs, hide) for hide in _hidden(runs)]:
         out["retrained"] = [
-            {
-                "hidden": t.hidden, "span": t.span, "held": int(t.covered.sum()), "trials": len(t.covered),
-                "refused": t.refused, "half_width": t.half_width,
-            }
+            {"hidden": t.hidden, "span": t.span, "held": t.held, "trials": len(t.observed), "refused": t.refused,
+             "half_width": t.half_width}
             for t in trials
         ]  # fmt: skip
     return out
 
 
-def _effect(runs: Sequence[Run], reference: str, other: str) -> dict[str, Any]:
-    effect = recipe_effect(runs, reference, other)
-    return {
-        "reference": reference,
-        "other": other,
-        "noise": effect.noise,
-        "cells": [
-            {
-                "model": c.model.name, "n_tokens": c.n_tokens, "mean": c.mean, "low": c.low, "high": c.high,
-                "multiple": m.factor, "multiple_low": m.low, "multiple_high": m.high,
-            }
-            for c, m in zip(effect.cells, effect.multipliers, strict=True)
-        ],
-        "shifts": [
-            {
-                "what": s.what, "by": s.values.tolist(), "low": s.low.tolist(), "high": s.high.tolist(),
-                "left_over": s.scatter, "p": s.p,
-            }
-            for s in effect.shifts
-        ],
-    }  # fmt: skip
-
-
-def _pairs(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    return [pair for pair in PAIRS if len(differences(runs, pair[1], pair[0])) >= LEAST_CELLS]
+def _ways(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    return [way for way in WAYS if len(cell_changes(runs, *way)) >= LEAST_CELLS]
 
 
 def _has_floor(runs: Sequence[Run]) -> bool:
@@ -103,9 +301,6 @@ def _hidden(runs: Sequence[Run]) -> range:
     sizes, ladders = whole_ladders(runs)
     enough = len(ladders) >= LEAST_LADDERS and len(kinds) == 1
     return range(1, min(3, len(sizes) - LEAST_FITTED) + 1) if enough else range(0)
-
-
-# ---- all numbers of a sweep --------------------------------------------------------
 
 
 def sweep_numbers(runs: Sequence[Run], rule: Callable[[int], float]) -> dict[str, Any]:
@@ -121,84 +316,49 @@ def sweep_numbers(runs: Sequence[Run], rule: Callable[[int], float]) -> dict[str
         "corpus": first.corpus.get("name"),
         "fingerprint": str(first.corpus["fingerprint"])[:16],
         "vocab_size": first.config.model.vocab_size,
-        "training_hours": _round(sum(r.seconds for r in runs) / 3600),
-        "loss": {"first": _round(first.first_loss), "lowest": _round(min(losses, default=None))},
+        "training_hours": sum(r.seconds for r in runs) / 3600,
+        "loss": {"first": first.first_loss, "lowest": min(losses, default=None)},
     }
     if is_rate_study(runs):
-        scans = rate_scans(runs, rule)
-        power, error = width_power(scans)
-        out["rates"] = {
-            "scans": len(scans),
-            "interior": sum(s.interior for s in scans),
-            "largest_excess_of_the_rule": _round(float(np.max([s.rule_excess for s in scans]))),
-            "width_power": _round(power),
-            "width_power_stderr": _round(error),
-        }
-        return out
-    out["ladders"] = [_ladder(x) for x in find_ladders(runs)]
-    out["grids"] = [_grid(g) for g in find_grids(runs)]
-    cells = spreads(runs)
-    if cells:
-        pooled, low, high = pooled_relative(cells)
-        out["seed_noise"] = {"cells": len(cells), "relative": _round(pooled), "low": _round(low), "high": _round(high)}
-    paired = differences(runs, "wsd", "v2")
-    if paired:
-        out["wsd_less_v2"] = [
-            {
-                "model": d.model.name, "n_tokens": d.n_tokens, "mean": _round(d.mean),
-                "low": _round(d.low), "high": _round(d.high),
-            }
-            for d in paired
-        ]  # fmt: skip
-    return out | rounded(study_numbers(runs))
+        return rounded(out | {"rates": rate_numbers(runs, rule)})
+    ladders, grids = [_ladder(x) for x in find_ladders(runs)], [_grid(g) for g in find_grids(runs)]
+    return rounded(out | {"ladders": ladders, "grids": grids} | study_numbers(runs))
 
 
 def rounded(value: Any) -> Any:
-    """Every float inside, rounded; None for those that are not finite."""
+    """Every float inside, to five significant digits; None for those that are not finite: JSON has no word for it."""
     if isinstance(value, dict):
         return {key: rounded(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [rounded(inner) for inner in value]
-    return _round(value) if isinstance(value, float) else value
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.5g}") if math.isfinite(value) else None
 
 
 def _ladder(ladder: Ladder) -> dict[str, Any]:
-    out: dict[str, Any] = {"recipe": ladder.recipe, "variable": ladder.variable, "runs": len(ladder.runs)}
-    if ladder.fit is None:
-        return {**out, "no_fit": ladder.why_not}
-    return {**out, **_fit(ladder.fit)}
+    out = {"recipe": ladder.recipe, "variable": ladder.variable, "runs": len(ladder.runs)}
+    return {**out, "no_fit": ladder.why_not} if ladder.fit is None else {**out, **_fit(ladder.fit)}
 
 
 def _fit(fit: FitResult) -> dict[str, Any]:
     verdict = fit.verdict()
-    out: dict[str, Any] = {"law": fit.law.name, "verdict": verdict.level, "r2": _round(fit.r2)}
-    if verdict.level != "no trend":
-        out["params"] = {name: _round(value) for name, value in fit.params.items()}
-        out["intervals"] = {name: [_round(v) for v in fit.parameter_interval(name)] for name in fit.params}
-        out["sigma"] = _round(fit.sigma)
-    return out
+    out: dict[str, Any] = {"law": fit.law.name, "verdict": verdict.level, "r2": fit.r2}
+    if verdict.level == "no trend":
+        return out
+    intervals = {name: fit.parameter_interval(name) for name in fit.params}
+    return {**out, "params": dict(fit.params), "intervals": intervals, "sigma": fit.sigma}
 
 
 def _grid(grid: Grid) -> dict[str, Any]:
     b = grid.held_out
-    return {
-        "recipe": grid.recipe,
-        "runs": len(grid.runs),
-        **_fit(grid.fit),
-        "held_out": {
-            "cells": len(b.observed),
-            "mean_abs_error": _round(b.mean_abs_error),
-            "straight_line": _round(float(np.abs(b.line_error).mean())),
-            "nearest_run": _round(float(np.abs(b.nearest_error).mean())),
-            "interval_held": _round(float(b.covered.mean())),
-            "median_half_width": _round(float(np.median((b.high - b.low) / 2 / b.observed))),
-            "verdict": b.verdict.level,
-        },
+    held_out = {
+        "cells": len(b.observed),
+        "mean_abs_error": b.mean_abs_error,
+        "straight_line": float(np.abs(b.line_error).mean()),
+        "nearest_run": float(np.abs(b.nearest_error).mean()),
+        "interval_held": float(b.covered.mean()),
+        "median_half_width": float(np.median((b.high - b.low) / 2 / b.observed)),
+        "verdict": b.verdict.level,
     }
-
-
-def _round(value: float | None) -> float | None:
-    """Five significant digits; None for what is not finite, since JSON has no word for it."""
-    if value is None or not np.isfinite(value):
-        return None
-    return float(f"{value:.5g}")
+    return {"recipe": grid.recipe, "runs": len(grid.runs), **_fit(grid.fit), "held_out": held_out}

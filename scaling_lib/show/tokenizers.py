@@ -20,6 +20,7 @@ from scaling_lib.errors import InputError
 from scaling_lib.runs import Run
 from scaling_lib.show.ladders import short
 from scaling_lib.show.plot import FAINT, look, new_axes
+from scaling_lib.words import aligned
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,34 +86,24 @@ class Tokenizers:
             "uncertainty is in no interval here (--mode tokenizers measures on all of it)."
         )
 
-    @property
-    def largest(self) -> str:
-        """The largest shape that has a cell."""
-        return max(([c.shape for c in self.cells if c.equal == equal] for equal in EQUAL), key=len)[-1]
-
     def summary(self) -> str:
         """The three questions with their answers, a row for each shape. Plain text."""
-        (a, b), (x, y) = self.vocabularies, self.bytes_per_token
-        rows = [
-            f"One text under two vocabularies: {a:,} ({x:.2f} bytes per token) and {b:,} ({y:.2f})",
-            f"nats per token, {self.nats[0]:.3f} and {self.nats[1]:.3f} at the largest shape, may not be compared; "
-            "bits per byte may:",
-            f"{'model':>8} {'at equal':>15} {'':>15} {f'{a:,}':>8} {f'{b:,}':>8} {'change':>8} {'90% interval':>18}",
-        ]
+        (a, b), (x, y) = (f"{v:,}" for v in self.vocabularies), self.bytes_per_token
+        rows = [("model", "at equal", "", a, b, "change", "90% interval")]
         for c in self.cells:
             at = f"{short(c.at) if c.at < 1e10 else f'{c.at:.2g}'} {UNIT[c.equal]}"
             between = f"{100 * c.low:+.1f}% to {100 * c.high:+.1f}%" if math.isfinite(c.low) else "one seed: none"
-            rows.append(
-                f"{c.shape:>8} {c.equal:>15} {at:>15} {c.first:>8.3f} {c.second:>8.3f} {100 * c.change:>+7.1f}% "
-                f"{between:>18}"
-            )
-        rows.append(
+            bits = f"{c.first:.3f}", f"{c.second:.3f}", f"{100 * c.change:+.1f}%"
+            rows.append((c.shape, c.equal, at, *bits, between))
+        lines = [
+            f"One text under two vocabularies: {a} ({x:.2f} bytes per token) and {b} ({y:.2f})",
+            f"nats per token, {self.nats[0]:.3f} and {self.nats[1]:.3f} at the largest shape, may not be compared; "
+            "bits per byte may:",
+            aligned(rows),
             f"Embeddings are {100 * self.shares[0]:.0f}% and {100 * self.shares[1]:.0f}% of the largest shape's "
-            "parameters: only the count without them is the same."
-        )
-        if self.caveat:
-            rows.append(self.caveat)
-        return "\n".join(rows)
+            "parameters: only the count without them is the same.",
+        ]
+        return "\n".join([*lines, self.caveat] if self.caveat else lines)
 
 
 def compare_tokenizers(first: Sequence[Run], second: Sequence[Run]) -> Tokenizers:
@@ -127,34 +118,34 @@ def compare_tokenizers(first: Sequence[Run], second: Sequence[Run]) -> Tokenizer
     InputError
         Two texts or recipes, one vocabulary, no shape and seed in common.
     """
-    ladders = [_ladders(runs) for runs in (first, second)]
     _check(first, second)
+    ladders = [_ladders(runs) for runs in (first, second)]
     shared = sorted(set(ladders[0]) & set(ladders[1]))
     if not shared:
         raise InputError(
             "no layer shape, window and seed was trained under both vocabularies: train both with one mode"
         )
-    shapes = list(dict.fromkeys(key[:4] for key in shared))
-    made: list[tuple[str, str, float, np.ndarray]] = []
-    for shape in shapes:
-        pairs = [(ladders[0][key], ladders[1][key]) for key in shared if key[:4] == shape]
-        for equal, spent in EQUAL.items():
-            at = min(max(spent(r) for r in ladder) for pair in pairs for ladder in pair)
-            values = np.array([[_bits_at(ladder, spent, at) for ladder in pair] for pair in pairs])
+    cells = []
+    for equal, spent in EQUAL.items():
+        made: list[tuple[str, float, np.ndarray]] = []
+        for shape in dict.fromkeys(key[:4] for key in shared):
+            pairs = [[ladder[key] for ladder in ladders] for key in shared if key[:4] == shape]
+            at = min(max(spent(r) for r in runs) for pair in pairs for runs in pair)
+            values = np.array([[_bits_at(runs, spent, at) for runs in pair] for pair in pairs])
             if np.all(np.isfinite(values)):
-                made.append((pairs[0][0][0].config.model.name, equal, at, values))
-    if not made:
+                made.append((pairs[0][0][0].config.model.name, at, values))
+        cells += _with_intervals(equal, made)
+    if not cells:
         raise InputError("the one vocabulary begins where the other ends: train the other for longer")
-    cells = [c for equal in EQUAL for c in _with_intervals([m for m in made if m[1] == equal])]
-    longest = [ladders[side][shared[-1]][-1] for side in (0, 1)]
-    bits = [bytes_per_token(r) for r in longest]
-    nats = [float(r.val_loss or math.nan) for r in longest]
-    shares = [1 - r.counts["n_params_non_embedding"] / r.counts["n_params"] for r in longest]
-    names = [r.config.model.vocab_size for r in longest]
+    a, b = (ladder[shared[-1]][-1] for ladder in ladders)  # the largest shape's longest runs
     return Tokenizers(
-        (names[0], names[1]), (bits[0], bits[1]), (nats[0], nats[1]), (shares[0], shares[1]),
-        (_read(first), _read(second)), tuple(cells),
-    )  # fmt: skip
+        vocabularies=(a.config.model.vocab_size, b.config.model.vocab_size),
+        bytes_per_token=(bytes_per_token(a), bytes_per_token(b)),
+        nats=(float(a.val_loss or math.nan), float(b.val_loss or math.nan)),
+        shares=(_share(a), _share(b)),
+        read=(_read(first), _read(second)),
+        cells=tuple(cells),
+    )
 
 
 Key = tuple[int, int, int, int, int]  # width, layers, heads, window, seed
@@ -170,15 +161,19 @@ def _ladders(runs: Sequence[Run]) -> dict[Key, list[Run]]:
 
 
 def _check(first: Sequence[Run], second: Sequence[Run]) -> None:
-    texts = {str(r.corpus["fingerprint"]) for r in [*first, *second]}
-    if len(texts) > 1:
+    both = [*first, *second]
+    if len({str(r.corpus["fingerprint"]) for r in both}) > 1:
         raise InputError("bits per byte compare on one text, and these runs read two")
-    recipes = {r.config.train.recipe for r in [*first, *second]}
-    if len(recipes) > 1:
+    if len(recipes := {r.config.train.recipe for r in both}) > 1:
         raise InputError(f"one recipe is compared, not {', '.join(sorted(recipes))}: name it with --recipe")
     a, b = ({r.config.model.vocab_size for r in runs} for runs in (first, second))
     if len(a) != 1 or len(b) != 1 or a == b:
         raise InputError("two sweeps with one vocabulary each, and not the same, are compared")
+
+
+def _share(run: Run) -> float:
+    """The share of embeddings in a model's parameters."""
+    return 1 - run.counts["n_params_non_embedding"] / run.counts["n_params"]
 
 
 def _read(runs: Sequence[Run]) -> float:
@@ -192,25 +187,21 @@ def _bits_at(ladder: Sequence[Run], spent: Callable[[Run], float], at: float) ->
     """Bits per byte at ``at``; NaN where the ladder begins beyond it."""
     x = np.log([spent(r) for r in ladder])
     bits = np.log([float(r.bits_per_byte or math.nan) for r in ladder])
-    if math.log(at) < x[0] - 1e-9:
-        return math.nan
-    return float(np.exp(np.interp(math.log(at), x, bits)))
+    return float(np.exp(np.interp(math.log(at), x, bits))) if math.log(at) >= x[0] - 1e-9 else math.nan
 
 
-def _with_intervals(made: Sequence[tuple[str, str, float, np.ndarray]]) -> list[Cell]:
+def _with_intervals(equal: str, made: Sequence[tuple[str, float, np.ndarray]]) -> list[Cell]:
     """Few seeds at a shape say little about their noise; the shapes together say more."""
     logs = [np.log(values[:, 1] / values[:, 0]) for *_, values in made]
     dof = sum(len(x) - 1 for x in logs)
     squares = sum(float(np.sum((x - x.mean()) ** 2)) for x in logs)
+    wide = float(special.stdtrit(dof, 0.5 + LEVEL / 2)) * math.sqrt(squares / dof) if dof else math.nan
     cells = []
-    for (shape, equal, at, values), x in zip(made, logs, strict=True):
-        half = math.nan
-        if dof:
-            half = float(special.stdtrit(dof, 0.5 + LEVEL / 2)) * math.sqrt(squares / dof / len(x))
-        mid = float(x.mean())
-        first, second = values.mean(axis=0)
-        change, low, high = (math.expm1(mid + s) for s in (0.0, -half, half))
-        cells.append(Cell(shape, equal, at, len(x), float(first), float(second), change, low, high))
+    for (shape, at, values), x in zip(made, logs, strict=True):
+        half = wide / math.sqrt(len(x))
+        change, low, high = (math.expm1(float(x.mean()) + s) for s in (0.0, -half, half))
+        first, second = values.mean(axis=0).tolist()
+        cells.append(Cell(shape, equal, at, len(x), first, second, change, low, high))
     return cells
 
 

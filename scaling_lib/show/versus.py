@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scaling_lib.config import ModelConfig
 from scaling_lib.errors import InputError
 from scaling_lib.runs import Run
+from scaling_lib.show.changes import LEVEL, Change, changes, of_recipe
 from scaling_lib.show.grids import find_grids
 from scaling_lib.show.ladders import ORDER, Ladder, at_shared_length, find_ladders, short, text_of
-from scaling_lib.show.noise import half_width, of_recipe, pairs
-from scaling_lib.show.plot import GREEK, LEVEL, Row, legend_above, plot_fit, plot_intervals, say_instead
+from scaling_lib.show.plot import GREEK, Row, legend_above, plot_fit, plot_intervals, say_instead
 from scaling_lib.show.tokenizers import Tokenizers, compare_tokenizers, plot_tokenizers
-from scaling_lib.words import duration
+from scaling_lib.words import aligned, duration
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 VAGUE = 3.0  # an interval from x to 3x excludes little
 ENOUGH = 0.75  # of the losses inside their 90% intervals: of a handful, one may miss
 RIGHT = {True: "right", False: "wrong", None: "open"}
+COUNT = {"N": "n_params_non_embedding", "D": "n_tokens"}
 
 
 @dataclass(frozen=True)
@@ -65,28 +66,9 @@ class Side:
         """What its losses are of, in words."""
         return f"{text_of(self.runs[0])}, vocabulary {self.runs[0].config.model.vocab_size:,}"
 
-
-@dataclass(frozen=True)
-class Change:
-    """Loss of one recipe minus that of another at one model, paired by seed: nats per token, 90% interval.
-
-    low, high : NaN with fewer than two common seeds.
-    """
-
-    model: str
-    before: str
-    after: str
-    loss_before: float
-    loss_after: float
-    change: float
-    seeds: int
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        if np.isnan(self.low):
-            return f"{self.change:+.3f} nats (one seed, so without an interval)"
-        return f"{self.change:+.3f} [{self.low:+.3f}, {self.high:+.3f}] nats"
+    def largest(self, variable: str) -> float:
+        """The largest N or D that was trained."""
+        return max(r.counts[COUNT[variable]] for r in self.runs)
 
 
 @dataclass(frozen=True)
@@ -122,14 +104,12 @@ class Versus:
         return _changes(self.sides[0], self.sides[-1]) if self.of_recipes else []
 
     @cached_property
-    def way(self) -> list[Change]:
+    def way(self) -> list[tuple[Side, Side, Change]]:
         """From each recipe to the next, at the largest model that all have."""
-        if len(self.sides) < 3:
-            return []
-        steps = [_changes(a, b) for a, b in zip(self.sides, self.sides[1:], strict=False)]
-        common = set.intersection(*({c.model for c in found} for found in steps))
-        largest = next((c.model for c in reversed(self.changes) if c.model in common), None)
-        return [c for found in steps for c in found if c.model == largest]
+        steps = [(a, b, {c.cell: c for c in _changes(a, b)}) for a, b in pairwise(self.sides)]
+        common = set.intersection(*(set(found) for *_, found in steps)) if self.of_recipes else set()
+        largest = next((c.cell for c in reversed(self.changes) if c.cell in common), None)
+        return [(a, b, found[largest]) for a, b, found in steps if largest is not None]
 
     @cached_property
     def findings(self) -> list[tuple[bool | None, str]]:
@@ -147,38 +127,29 @@ class Versus:
 def compare_recipes(runs: Sequence[Run], name: str, recipes: Sequence[str] = ()) -> Versus:
     """The recipes of one folder, first against last; ``recipes`` names those wanted, by default all.
 
-    Raises
-    ------
-    InputError
-        When fewer than two recipes are there, or a wanted one is not.
+    Raises InputError where fewer than two recipes are there, or a wanted one is not.
     """
-    there_are = sides(runs)
-    there = [s.recipe for s in there_are]
+    there = {s.recipe: s for s in sides(runs)}
     _check_recipes(recipes, there, name)
-    chosen = [s for s in there_are if not recipes or s.recipe in recipes]
+    chosen = [s for s in there.values() if not recipes or s.recipe in recipes]
+    if len(there) == 1:
+        raise InputError(f"{name} holds one recipe ({', '.join(there)}): name a second folder to compare it with")
     if len(chosen) < 2:
-        if len(there) > 1:
-            raise InputError(f"{name}: one recipe has nothing beside it; name two of {', '.join(there)}")
-        raise InputError(f"{name} holds one recipe ({there[0]}): name a second folder to compare it with")
+        raise InputError(f"{name}: one recipe has nothing beside it; name two of {', '.join(there)}")
     return Versus(name, tuple(chosen), True)
 
 
 def compare_sweeps(first: Sequence[Run], second: Sequence[Run], names: tuple[str, str], recipe: str = "") -> Versus:
     """A quick look against a real sweep, the one that cost fewer FLOPs being the quick look.
 
-    By ``recipe``, or the last that both have, or else each one's last.
-
-    Raises
-    ------
-    InputError
-        When a folder lacks the wanted recipe.
+    By ``recipe``, or the last that both have, or else each one's last. Raises InputError where a folder lacks it.
     """
     a, b = ({s.recipe: s for s in sides(runs, name)} for runs, name in zip((first, second), names, strict=True))
-    for side, name in ((a, names[0]), (b, names[1])):
-        _check_recipes([recipe] if recipe else [], list(side), name)
-    common = [x for x in a if x in b]
-    pair = (recipe, recipe) if recipe else (common[-1],) * 2 if common else (list(a)[-1], list(b)[-1])
-    ordered = sorted((a[pair[0]], b[pair[1]]), key=lambda s: sum(r.counts["flops"] for r in s.runs))
+    for there, name in ((a, names[0]), (b, names[1])):
+        _check_recipes([recipe] if recipe else [], there, name)
+    common = [recipe] if recipe else [x for x in a if x in b]
+    pair = (a[common[-1]], b[common[-1]]) if common else ([*a.values()][-1], [*b.values()][-1])
+    ordered = sorted(pair, key=lambda s: sum(r.counts["flops"] for r in s.runs))
     return Versus(f"{names[0]} against {names[1]}", tuple(ordered), False)
 
 
@@ -189,21 +160,15 @@ def sides(runs: Sequence[Run], label: str = "") -> list[Side]:
     return [Side(f"{label} {x.upper()}".strip(), x, tuple(of_recipe(runs, x))) for x in order]
 
 
-def _check_recipes(wanted: Sequence[str], there: Sequence[str], name: str) -> None:
+def _check_recipes(wanted: Sequence[str], there: dict[str, Side], name: str) -> None:
     for recipe in wanted:
         if recipe not in there:
             raise InputError(f"{name}: no runs of recipe {recipe!r}; it holds {', '.join(there)}")
 
 
 def _changes(a: Side, b: Side) -> list[Change]:
-    both = pairs(at_shared_length(a.runs), at_shared_length(b.runs), lambda r: r.config.model)
-    found = []
-    for model in sorted(both, key=lambda m: (m.n_layer * m.d_model**2, m.name)):
-        d = both[model][:, 1] - both[model][:, 0]
-        (first, last), mean = both[model].mean(axis=0).tolist(), float(d.mean())
-        half = half_width(d, LEVEL) if len(d) > 1 else np.nan
-        found.append(Change(model.name, a.label, b.label, first, last, mean, len(d), mean - half, mean + half))
-    return found
+    found = changes(at_shared_length(a.runs), at_shared_length(b.runs), lambda r: r.config.model)
+    return sorted(found, key=lambda c: (c.cell.n_layer * c.cell.d_model**2, c.cell.name))
 
 
 def _judge(name: str, quick: Row, real: Row) -> tuple[bool | None, str]:
@@ -227,26 +192,25 @@ def _judge(name: str, quick: Row, real: Row) -> tuple[bool | None, str]:
 def _beyond(quick: Side, real: Side) -> list[tuple[bool | None, str]]:
     """The quick look's laws at real runs beyond its own, of the same recipe and the same tokens (or model)."""
     found: list[tuple[bool | None, str]] = []
-    for variable, ladder in quick.ladders.items():
+    for variable, ladder in quick.ladders.items() if quick.recipe == real.recipe else ():
         first = ladder.runs[0].config
-        column = "n_params_non_embedding" if variable == "N" else "n_tokens"
-        runs = [
-            r for r in real.runs
-            if r.finished and r.counts[column] > ladder.x.max() and r.config.model.seq_len == first.model.seq_len
-            and (r.config.n_tokens == first.n_tokens if variable == "N" else r.config.model == first.model)
-        ]  # fmt: skip
-        if ladder.fit is None or quick.recipe != real.recipe or not runs:
+        alike = [r for r in real.runs if r.finished and r.config.model.seq_len == first.model.seq_len]
+        if variable == "N":
+            alike = [r for r in alike if r.config.n_tokens == first.n_tokens]
+        else:
+            alike = [r for r in alike if r.config.model == first.model]
+        runs = [r for r in alike if r.counts[COUNT[variable]] > ladder.x.max()]
+        if ladder.fit is None or not runs:
             continue
-        x, y = np.array([r.counts[column] for r in runs]), np.array([r.val_loss for r in runs], dtype=float)
+        x, y = np.array([r.counts[COUNT[variable]] for r in runs]), np.array([r.val_loss for r in runs], dtype=float)
         what = f"L({variable}) at {len(runs)} larger runs, up to {x.max() / ladder.x.max():.3g} times"
         verdict = ladder.fit.verdict(x)
         if verdict.refused:
             found.append((None, f"{what}: no prediction ({verdict.level})"))
             continue
-        error = np.abs(ladder.fit.predict(x) / y - 1)
         low, high = ladder.fit.interval(x, level=LEVEL, kind="new_run")
-        held = int(np.sum((low <= y) & (y <= high)))
-        text = f"{what}: mean error {100 * error.mean():.1f}%, {held} of {len(y)} inside the {LEVEL:.0%} interval"
+        held, error = int(np.sum((low <= y) & (y <= high))), 100 * np.abs(ladder.fit.predict(x) / y - 1).mean()
+        text = f"{what}: mean error {error:.1f}%, {held} of {len(y)} inside the {LEVEL:.0%} interval"
         found.append((held >= ENOUGH * len(y), text))
     return found
 
@@ -256,82 +220,79 @@ def _beyond(quick: Side, real: Side) -> list[tuple[bool | None, str]]:
 
 def tables(versus: Versus) -> str:
     """What was trained with the exponents and their verdicts, and the losses where they may be compared."""
-    width = max(len(s.label) for s in versus.sides)
-    rows = []
-    for s in versus.sides:
-        n, d = _largest(s)
-        spent = duration(sum(r.seconds for r in s.runs))
-        rows.append(f"{s.label:<{width}}  {len(s.runs)} runs, up to {short(n)} parameters and {short(d)} tokens, "
-                    f"{spent} of training; {s.text}")  # fmt: skip
+    lines = [
+        f"{s.label}: {len(s.runs)} runs, up to {short(s.largest('N'))} parameters and {short(s.largest('D'))} tokens, "
+        f"{duration(sum(r.seconds for r in s.runs))} of training; {s.text}"
+        for s in versus.sides
+    ]
     lost = [r.run_id for s in versus.sides for r in s.runs if not r.finished]
-    rows += [f"Diverged, and in no fit: {', '.join(lost)}"] if lost else []
-    names = _names(versus)
-    rows += ["", f"{'exponent':<16} {'':<{width}} {'value':>7} {'90% interval':>16}  verdict"] if names else [
-        "", "No exponent: fewer than three sizes, or lengths of one size, have finished."
-    ]  # fmt: skip
-    for name in names:
-        for s in versus.sides:
-            if name in s.exponents:
-                e = s.exponents[name]
-                value, between = ("-", "-") if e.value is None else (f"{e.value:.3f}", f"{e.low:.3f} to {e.high:.3f}")
-                rows.append(f"{name:<16} {s.label:<{width}} {value:>7} {between:>16}  {e.note}")
-    rows += [f"{RIGHT[right]:<6} {text}" for right, text in versus.findings]
-    return "\n".join([*rows, "", *_losses(versus)])
+    lines += [f"Diverged, and in no fit: {', '.join(lost)}"] if lost else []
+    rows = [("exponent", "of", "value", "90% interval", "verdict")]
+    for name, s in _exponents(versus):
+        e = s.exponents[name]
+        told = ("-", "-") if e.value is None else (f"{e.value:.3f}", f"{e.low:.3f} to {e.high:.3f}")
+        rows.append((name, s.label, *told, e.note))
+    none = "No exponent: fewer than three sizes, or lengths of one size, have finished."
+    found = "\n".join(f"{RIGHT[right]:<6} {text}" for right, text in versus.findings)
+    parts = ["\n".join(lines), aligned(rows, 2) if len(rows) > 1 else none, found, _losses(versus)]
+    return "\n\n".join(part for part in parts if part)
 
 
-def _names(versus: Versus) -> list[str]:
-    return list(dict.fromkeys(name for s in versus.sides for name in s.exponents))
+def _exponents(versus: Versus) -> list[tuple[str, Side]]:
+    names = dict.fromkeys(name for s in versus.sides for name in s.exponents)
+    return [(name, s) for name in names for s in versus.sides if name in s.exponents]
 
 
-def _largest(side: Side) -> tuple[float, float]:
-    counts = [r.counts for r in side.runs]
-    return max(c["n_params_non_embedding"] for c in counts), max(c["n_tokens"] for c in counts)
-
-
-def _losses(versus: Versus) -> list[str]:
+def _losses(versus: Versus) -> str:
     if versus.why_not_losses:
-        rows = [f"Losses are not compared: {versus.why_not_losses}."]
-        return [*rows, "", versus.tokenizers.summary()] if versus.tokenizers else rows
+        text = f"Losses are not compared: {versus.why_not_losses}."
+        return f"{text}\n\n{versus.tokenizers.summary()}" if versus.tokenizers else text
     first, last = versus.sides[0], versus.sides[-1]
     if not versus.of_recipes:
-        cells: list[dict[Any, list[Any]]] = [{_cell(r): [] for r in s.runs if r.finished} for s in (first, last)]
-        for found, s in zip(cells, (first, last), strict=True):
-            for r in s.runs:
-                if r.finished:
-                    found[_cell(r)].append(r.val_loss)
-        common = [c for c in cells[0] if c in cells[1]]
-        if not common:
-            return ["No loss to compare: the two have no model and length of one recipe in common."]
-        rows = [f"{'loss (nats per token)':<22} {first.label:>18} {last.label:>18} {'differ by':>10}"]
-        for cell in common:
-            a, b = (float(np.mean(found[cell])) for found in cells)
-            rows.append(f"{f'{cell[1].name}, {short(cell[2])} tokens':<22} {a:>18.3f} {b:>18.3f} {b / a - 1:>+10.1%}")
-        return rows
+        cells: list[dict[Any, list[float]]] = [{}, {}]
+        for own, s in zip(cells, (first, last), strict=True):
+            for r in (r for r in s.runs if r.finished and r.val_loss is not None):
+                own.setdefault((r.config.train.recipe, r.config.model, r.config.n_tokens), []).append(r.val_loss or 0.0)
+        rows = [("loss (nats per token)", first.label, last.label, "differ by")]
+        for cell in (c for c in cells[0] if c in cells[1]):
+            a, b = (float(np.mean(own[cell])) for own in cells)
+            rows.append((f"{cell[1].name}, {short(cell[2])} tokens", f"{a:.3f}", f"{b:.3f}", f"{b / a - 1:+.1%}"))
+        none = "No loss to compare: the two have no model and length of one recipe in common."
+        return aligned(rows) if len(rows) > 1 else none
     if not versus.changes:
-        return ["No size was trained by the first recipe and the last with a common seed: no losses to compare."]
-    rows = [f"{'loss (nats per token)':<22} {first.label:>12} {last.label:>12}   change, 90% interval"]
-    rows += [f"{c.model:<22} {c.loss_before:>12.3f} {c.loss_after:>12.3f}   {c}" for c in versus.changes]
+        return "No size was trained by the first recipe and the last with a common seed: no losses to compare."
+    rows = [("loss (nats per token)", first.label, last.label, "change, 90% interval")]
+    rows += [(c.cell.name, f"{c.before:.3f}", f"{c.after:.3f}", _told(c)) for c in versus.changes]
+    text = aligned(rows)
     lengths = [s.ladders["N"].runs[0].counts["n_tokens"] for s in (first, last) if "N" in s.ladders]
     if len(lengths) == 2 and max(lengths) > 1.05 * min(lengths):
-        rows.append(
-            f"At each size {last.label} trains on {lengths[1] / lengths[0]:.3g} times the tokens of {first.label}."
-        )
-    if versus.way:
-        rows += ["", f"One change at a time, at {versus.way[0].model}, paired by seed"]
-        rows += [f"  {c.before} to {c.after}: {c}" for c in versus.way]
-    return rows
+        times = lengths[1] / lengths[0]
+        text += f"\nAt each size {last.label} trains on {times:.3g} times the tokens of {first.label}."
+    if len(versus.way) > 1:
+        text += f"\n\nOne change at a time, at {versus.way[0][2].cell.name}, paired by seed"
+        text += "".join(f"\n  {a.label} to {b.label}: {_told(c)}" for a, b, c in versus.way)
+    return text
 
 
-def _cell(run: Run) -> tuple[str, ModelConfig, int]:
-    return run.config.train.recipe, run.config.model, run.config.n_tokens
+def _told(c: Change) -> str:
+    if np.isnan(c.low):
+        return f"{c.change:+.3f} nats (one seed, so without an interval)"
+    return f"{c.change:+.3f} [{c.low:+.3f}, {c.high:+.3f}] nats"
 
 
 def to_dict(versus: Versus) -> dict[str, Any]:
     """Return the comparison as plain data."""
+
+    def plain(a: Side, b: Side, c: Change) -> dict[str, Any]:
+        return {
+            "model": c.cell.name, "before": a.label, "after": b.label, "loss_before": c.before, "loss_after": c.after,
+            "change": c.change, "seeds": c.seeds, "low": c.low, "high": c.high,
+        }  # fmt: skip
+
     told = [
         {
             "label": s.label, "recipe": s.recipe, "runs": len(s.runs), "text": s.text,
-            "seconds": sum(r.seconds for r in s.runs), "largest_n": _largest(s)[0], "largest_d": _largest(s)[1],
+            "seconds": sum(r.seconds for r in s.runs), "largest_n": s.largest("N"), "largest_d": s.largest("D"),
             "exponents": {
                 name: {"value": e.value, "low": e.low, "high": e.high, "verdict": e.note}
                 for name, e in s.exponents.items()
@@ -345,8 +306,8 @@ def to_dict(versus: Versus) -> dict[str, Any]:
         "sides": told,
         "why_not_losses": versus.why_not_losses or None,
         "tokenizers": asdict(versus.tokenizers) if versus.tokenizers else None,
-        "changes": [asdict(c) for c in versus.changes],
-        "one_change_at_a_time": [asdict(c) for c in versus.way],
+        "changes": [plain(versus.sides[0], versus.sides[-1], c) for c in versus.changes],
+        "one_change_at_a_time": [plain(*step) for step in versus.way if len(versus.way) > 1],
         "findings": [{"right": right, "text": text} for right, text in versus.findings],
     }
 
@@ -362,10 +323,8 @@ def plot_versus(versus: Versus, figure: Figure | None = None) -> Figure:
     columns = [versus.sides] if versus.of_recipes else [(s,) for s in versus.sides]
     grid = figure.add_gridspec(2, 1 + len(columns), width_ratios=[1.15, *[1] * len(columns)])
     axes = figure.add_subplot(grid[0 if versus.tokenizers else slice(None), 0])
-    rows = [
-        s.exponents[name]._replace(label=f"{GREEK[name.split(' of ')[0]]} of {name.split(' of ')[1]}\n{s.label}")
-        for name in _names(versus) for s in versus.sides if name in s.exponents
-    ]  # fmt: skip
+    labels = {name: "{} of {}".format(GREEK[name.split()[0]], name.split(" of ")[1]) for name, _ in _exponents(versus)}
+    rows = [s.exponents[name]._replace(label=f"{labels[name]}\n{s.label}") for name, s in _exponents(versus)]
     plot_intervals(rows, axes)
     axes.set_xlabel("exponent, with 90% interval")
     axes.set_title("Exponents")

@@ -46,6 +46,7 @@ STEPS = {1: 0.05, 2: 0.1}  # decades between a table's points, by the number of 
 UNIT = 1e5  # logarithms of losses are tabled as whole numbers of 1/UNIT
 LIMITS = {
     "far": verdict.FAR_DECADES, "wide": verdict.WIDE, "hopeless": verdict.HOPELESS, "agree": verdict.AGREE,
+    "slack": verdict.SLACK,
 }  # fmt: skip
 Json = dict[str, Any]
 
@@ -151,7 +152,7 @@ def _published(name: str) -> Json:
         "about": about, "range": ranges, "ends": ends, "farEnds": ends, "canZoom": False,
         "lossEnds": [0.9 * corners[1], 1.03 * corners[0]],
         "data": {"N": [], "D": []}, "loss": [], "form": _form(law), "grid": None, "hasBand": law.cov is not None,
-        "flat": "", "refusals": [], "doubts": doubts,
+        "flat": "", "refusals": [], "doubts": doubts, "tried": None,
     }  # fmt: skip
 
 
@@ -177,6 +178,8 @@ def _fitted(key: str, title: str, text: str, fit: FitResult, *, counting: str, h
         "data": {v: fit.data[v].tolist() for v in names}, "loss": loss.tolist(),
         "form": _form(fit) if len(names) == 2 else None, "grid": _grid(fit, reach) if speaks else None,
         "hasBand": speaks, "flat": stands.flat, "refusals": list(stands.refusals), "doubts": list(stands.doubts),
+        "tried": fit.pool.tried if speaks and fit.pool is not None and fit.pool.best.cuts else None,
+        "most": float(np.max(np.sum([np.log(fit.data[v]) for v in names], axis=0))),
     }  # fmt: skip
 
 

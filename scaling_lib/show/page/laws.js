@@ -109,6 +109,12 @@ function judge(law, at, limits, said) {
     else if (width > limits.wide) doubts.push(`${text}, ${(100 * width).toFixed(0)}% of the loss`);
   }
   if (refusals.length) return { level: "not identifiable", refused: true, reasons: refusals };
+  const size = sum(law.vars.map((v) => Math.log(at[v])));
+  if (law.tried !== null && size - law.most > law.tried + limits.slack) {
+    const along = law.vars.join(" x "), beyond = digits(Math.exp(size - law.most), 3);
+    const tried = `by hiding the largest runs the forms were tried over ${digits(Math.exp(law.tried), 3)} times only`;
+    doubts.push(`the target lies ${beyond} times beyond the largest run in ${along}, and ${tried}`);
+  }
   if (said.forms && said.forms.length > 1) {
     const losses = said.forms.map((f) => f.loss), apart = Math.max(...losses) / Math.min(...losses) - 1;
     if (apart > limits.agree) {

@@ -5,6 +5,7 @@ from scaling_lib._lazy import lazy_exports
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
+        "BudgetLab": "budget_lab",
         "BudgetPlanner": "planner",
         "Explorer": "explorer",
         "IsoFlopLab": "isoflop_lab",

@@ -11,11 +11,12 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from numpy.typing import ArrayLike
 
 from scaling_lib.fit.estimate import fit_power_law
+from scaling_lib.fit.laws import EXPONENT
 from scaling_lib.fit.result import FitResult
 from scaling_lib.show.ladders import short
 from scaling_lib.show.plot import count_axis
 from scaling_lib.show.sliders.canvas import Canvas
-from scaling_lib.show.sliders.panel import LogSlider, Panel, Slider, button, paragraph, row, slider
+from scaling_lib.show.sliders.panel import LogSlider, Panel, Slider, button, indented, paragraph, row, slider, stack
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#888888"
 FAR = 30.0  # how many times beyond the largest x the law is drawn and asked
@@ -42,22 +43,24 @@ class LawByHand(Panel):
         self.best: FitResult = fit_power_law(x, loss, variable=variable)
         self._x, self._loss = self.best.data[variable], self.best.data["loss"]
         self._variable = variable
-        self.canvas = Canvas(alt="The losses with a law set by hand, and the residuals of that law")
+        self.canvas = Canvas(alt="The losses with a law set by hand, and the residuals of that law", shares=(3, 2))
         least, greek = float(self._loss.min()), "alpha" if variable == "N" else "beta"
         # The loss above the floor at the middle of the data: unlike A it can be moved alone, whatever the exponent.
         self._middle = float(np.exp(np.log(self._x).mean()))
+        e, a, power = self.best.values
+        height = np.log10(max(a / self._middle**power, 1e-12))
         self.floor = slider(
             Slider, "floor E (nats per token)", "the loss that no size would go below", self._moved,
-            min=0.0, max=round(0.99 * least, 3), step=0.005,
+            min=0.0, max=max(0.99 * least, e), step=0.005,
         )  # fmt: skip
         self.height = slider(
             LogSlider, "height above it (nats per token)",
             "loss above the floor at the middle of the data", self._moved,
-            min=-2.5, max=1.0, step=0.005,
+            min=min(-2.5, height - 0.5), max=max(1.0, height + 0.5), step=0.005,
         )  # fmt: skip
         self.exponent = slider(
             Slider, f"exponent {greek} (no unit)", "how fast the loss falls", self._moved,
-            min=0.01, max=1.5, step=0.005,
+            min=0.001, max=EXPONENT[1], step=0.005,
         )  # fmt: skip
         self.show_best = button("show the best fit", "moves all three there", self._go_to_best)
         self.fit_rest = button(
@@ -65,13 +68,10 @@ class LawByHand(Panel):
         )
         self.reset = button("reset", "back to the beginning", self.home, icon="undo")
         self.text = ipywidgets.HTML()
-        three, indent = "{:.3f}".format, ipywidgets.Layout(margin="2px 2px 2px 236px")
-        self.widget = ipywidgets.VBox(
-            [
-                row(self.floor, three), row(self.height, three), row(self.exponent, three),
-                ipywidgets.HBox([self.show_best, self.fit_rest, self.reset], layout=indent),
-                self.canvas.widget, self.text,
-            ]
+        three = "{:.3f}".format
+        self.widget = stack(
+            row(self.floor, three), row(self.height, three), row(self.exponent, three),
+            indented(self.show_best, self.fit_rest, self.reset), self.canvas.widget, self.text,
         )  # fmt: skip
         with self.canvas.style():
             self._draw(name or ("parameters N" if variable == "N" else "training tokens D"))
@@ -81,7 +81,7 @@ class LawByHand(Panel):
     # ---- drawing
 
     def _draw(self, name: str) -> None:
-        left, right = self.canvas.figure.subplots(1, 2, width_ratios=[3, 2])
+        left, right = (part.subplots() for part in self.canvas.parts)
         ends = self._x.min() / 1.6, self._x.max() * 1.6
         self._draw_losses(left, name, (ends[0], self._x.max() * FAR))
         right.set_xlim(*ends)

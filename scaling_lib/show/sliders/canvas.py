@@ -8,6 +8,7 @@ import re
 import struct
 import textwrap
 import zlib
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
@@ -18,27 +19,45 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from PIL import Image
 
 A = TypeVar("A", bound=Artist)
 DPI = 100  # a pixel drawn for a pixel shown: the browser has nothing to resample
+ROOM = 8  # pixels of a box round its parts
 
 
 class Canvas:
-    """One figure and the image widget that shows it; ``widget`` holds that and a description for who cannot see it.
+    """One figure and the image widgets that show it; ``widget`` holds those and a description for who cannot see them.
 
     Axes, ticks, data and labels are drawn by ``freeze``; what ``moving`` was told of, by ``redraw``, in some
     20 ms. No ``Output`` widget and no ``pyplot``: a figure made later in the notebook cannot be drawn into.
+
+    Parameters
+    ----------
+    width, height : pixels.
+    alt : what the figure shows, in words.
+    shares : of the width, one for each of its ``parts``. A part is a (sub)figure with an image of its own, so that a
+        narrow page sets it below the part before.
     """
 
-    def __init__(self, width: int = 900, height: int = 430, alt: str = "") -> None:
+    def __init__(self, width: int = 900, height: int = 430, alt: str = "", shares: Sequence[float] = (1.0,)) -> None:
         self.figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, layout="constrained")
         self._agg = FigureCanvasAgg(self.figure)
-        # The height follows the width, so that a narrow page shrinks the picture and does not squeeze it.
-        layout = ipywidgets.Layout(width=f"{width}px", height="auto", max_width="100%")
-        self.image = ipywidgets.Image(format="png", layout=layout)
-        self.widget = ipywidgets.VBox([_for_screen_readers(alt), self.image])
+        self.parts: list[FigureBase] = [self.figure]
+        if len(shares) > 1:
+            self.parts = list(np.ravel(self.figure.subfigures(1, len(shares), width_ratios=shares)))
+        ends = np.round(width * np.cumsum(shares) / sum(shares)).astype(int)
+        self._columns = [slice(int(start), int(end)) for start, end in zip((0, *ends), ends, strict=False)]
+        # The height follows the width, so that a narrow page shrinks a picture and does not squeeze it.
+        self.images = [
+            ipywidgets.Image(
+                format="png", layout={"width": f"{c.stop - c.start}px", "height": "auto", "max_width": "100%"}
+            )
+            for c in self._columns
+        ]
+        row = ipywidgets.Box(self.images, layout={"flex_flow": "row wrap", "max_width": f"{width + ROOM}px"})
+        self.widget = ipywidgets.VBox([_for_screen_readers(alt), row])
         self._moving: list[Artist] = []
         self._background: Any = None
 
@@ -73,13 +92,18 @@ class Canvas:
             axes = artist.axes
             assert axes is not None
             axes.draw_artist(artist)
-        self.image.value = png(np.asarray(self._agg.buffer_rgba())[:, :, :3])
+        pixels = self._pixels()
+        for image, columns in zip(self.images, self._columns, strict=True):
+            image.value = png(pixels[:, columns])
+
+    def _pixels(self) -> np.ndarray:
+        return np.asarray(self._agg.buffer_rgba())[:, :, :3]
 
     def still(self, words: str = "") -> Picture:
         """What is shown now, as a plain picture, with words (HTML or plain) below it."""
+        picture = Image.fromarray(self._pixels())
         if not words:
-            return Picture(self.image.value)
-        picture = Image.open(io.BytesIO(self.image.value))
+            return Picture(png(self._pixels()))
         strip = _strip(plain(words), picture.width)
         both = Image.new("RGB", (picture.width, picture.height + strip.height), "white")
         both.paste(picture, (0, 0))

@@ -21,11 +21,13 @@ from scaling_lib.show.sliders.panel import (
     Panel,
     button,
     dropdown,
+    indented,
     paragraph,
     row,
     scientific,
     sentence,
     slider,
+    stack,
 )
 from scaling_lib.show.sliders.sources import JointLaw
 
@@ -50,10 +52,11 @@ class Explorer(Panel):
         if len(self._sources) < len(sources):
             raise InputError("two of the laws have one title; give one of them another")
         self._models = {m.name: m for m in published.models() if m.name in KNOWN}
-        self.canvas = Canvas(alt="Loss against parameters and against tokens, with the law, its band and the data")
+        alt = "Loss against parameters and against tokens, with the law, its band and the data"
+        self.canvas = Canvas(alt=alt, shares=(1, 1))
         self._build_controls(list(self._sources))
         with self.canvas.style():
-            self._axes = self.canvas.figure.subplots(1, 2, sharey=True)
+            self._axes = [part.subplots() for part in self.canvas.parts]
         self._panels: list[Law1D] = []
         self._budgets = (1.0, 1.0)
         self.show_law()
@@ -66,7 +69,7 @@ class Explorer(Panel):
         self.by = ipywidgets.ToggleButtons(
             options=[("N and D", "nd"), ("a budget, spent best", "budget")],
             tooltips=["set parameters and tokens", "set compute; N and D follow from the law"],
-            style={"button_width": "auto"}, layout=ipywidgets.Layout(margin="2px 2px 2px 236px"),
+            style={"button_width": "auto"},
         )  # fmt: skip
         self.by.observe(self._moved, names="value")
         self.n, self.d, self.c = (
@@ -89,12 +92,10 @@ class Explorer(Panel):
         self.jump.observe(self._jumped, names="value")
         self.reset = button("reset", "back to the largest run", self.home, icon="undo")
         self.text = ipywidgets.HTML()
-        self.widget = ipywidgets.VBox(
-            [
-                *([self.law] if len(titles) > 1 else []), self.by,
-                row(self.n, short), row(self.d, short), row(self.c, scientific),
-                ipywidgets.HBox([self.level, self.jump, self.reset]), self.canvas.widget, self.text,
-            ]
+        self.widget = stack(
+            *([self.law] if len(titles) > 1 else []), indented(self.by),
+            row(self.n, short), row(self.d, short), row(self.c, scientific),
+            ipywidgets.HBox([self.level, self.jump, self.reset]), self.canvas.widget, self.text,
         )  # fmt: skip
 
     @property
@@ -180,10 +181,9 @@ class Explorer(Panel):
         self.n.disabled = self.d.disabled = self.by.value == "budget"
         self.c.disabled = self.by.value != "budget"
         n, d, level = self.n.value, self.d.value, self.level.value
-        law = self.source.law
-        verdict = law.verdict(n, d) if isinstance(law, FitResult) else None
+        verdict = self.source.verdict(n, d)
         for panel in self._panels:
-            panel.move(n, d, level, refused=verdict is not None and verdict.refused)
+            panel.move(n, d, level, refused=verdict.refused)
         self.canvas.redraw()
         self.text.value = paragraph(
             f"<b>N = {short(n)}</b> parameters, <b>D = {short(d)}</b> tokens, {d / n:.3g} tokens per parameter, "
@@ -192,32 +192,18 @@ class Explorer(Panel):
             "This law's best split of a budget lies beyond the sliders." if self.by.disabled else "",
         )
 
-    def _say(self, n: float, d: float, level: float, verdict: Verdict | None) -> tuple[str, ...]:
+    def _say(self, n: float, d: float, level: float, verdict: Verdict) -> tuple[str, ...]:
         s = self.source
-        past = [
-            f"{np.log10(value / largest):.1f} decades beyond the largest {name}"
-            for name, value, largest in (("N", n, s.n_range[1]), ("D", d, s.d_range[1]))
-            if value > largest * 1.02
-        ]
-        where = f" ({' and '.join(past)})" if past else ""
-        loss = float(s.law.predict(n, d))
-        if isinstance(s.law, FitResult) and verdict is not None:
-            what = sentence(escape("; ".join(verdict.reasons)))
-            if verdict.refused:
-                return (f"<b>No prediction: {verdict.level}.</b> {what}",)
-            low, high = s.law.interval(n, d, level=level, kind="new_run")
-            said = (
-                f"<b>{loss:.3f} nats per token</b>, {level:.0%} interval of a new run {low:.3f} to {high:.3f}{where}."
-            )
-            return said, f"Verdict: <b>{verdict.level}</b>. {what}"
+        why = sentence(escape("; ".join(verdict.reasons)))
+        if verdict.refused:
+            return (f"<b>No prediction: {verdict.level}.</b> {why}",)
+        said = f"<b>{float(s.law.predict(n, d)):.3f} nats per token</b>"
         if not s.has_interval:
-            return (
-                f"<b>{loss:.3f} nats per token</b>{where}.",
-                "This law was published without a covariance: no interval can be given.",
-            )
-        low, high = s.law.interval(n, d, level=level)
-        caution = "The interval knows the scatter of the runs, not whether the form holds so far out." if past else ""
-        return (
-            f"<b>{loss:.3f} nats per token</b>, {level:.0%} interval of the law's mean {low:.3f} to {high:.3f}{where}.",
-            caution,
-        )
+            said += "; this law was published without a covariance: no interval can be given"
+        elif isinstance(s.law, FitResult):
+            low, high = s.law.interval(n, d, level=level, kind="new_run")
+            said += f", {level:.0%} interval of a new run {low:.3f} to {high:.3f}"
+        else:
+            low, high = s.law.interval(n, d, level=level)
+            said += f", {level:.0%} interval of the law's mean {low:.3f} to {high:.3f}"
+        return f"{said}.", f"Verdict: <b>{verdict.level}</b>. {why}"

@@ -25,13 +25,14 @@ def draw_panels(
     canvas: Canvas, axes: Sequence[Axes], source: JointLaw, ends: tuple[Ends, Ends], models: Sequence[Model]
 ) -> list[Law1D]:
     """Draw what stands still of both panels; returns what moves in each. ``ends``: log10 of the limits of N and D."""
-    for panel in axes:
+    made = []
+    for k, panel in enumerate(axes):
         panel.clear()
-    axes[0].set_ylim(*_loss_limits(source, ends))
-    canvas.figure.suptitle(f"Losses on {source.text}", fontsize=11)
-    made = [Law1D(canvas, axes[k], source, ends[k], models, along_n=k == 0) for k in (0, 1)]
-    axes[0].set_ylabel("loss (nats per token)")
-    _legend(axes[0], source)
+        panel.set_ylim(*_loss_limits(source, ends))
+        panel.set_title(f"Losses on {source.text}", fontsize=9.5)
+        panel.set_ylabel("loss (nats per token)")
+        made.append(Law1D(canvas, panel, source, ends[k], models, along_n=k == 0))
+    _legends(axes, source)
     return made
 
 
@@ -43,20 +44,23 @@ def _loss_limits(source: JointLaw, ends: tuple[Ends, Ends]) -> tuple[float, floa
     return 0.9 * float(source.law.predict(10.0 ** ends[0][1], 10.0 ** ends[1][1])), 1.03 * top
 
 
-def _legend(axes: Axes, source: JointLaw) -> None:
-    axes.fill_between([], [], [], color="#000000", alpha=0.08, linewidth=0, label="range of the runs")
-    axes.plot([], [], color=BLUE, label="law within it")
-    axes.plot([], [], color=BLUE, linestyle="--", label="and beyond")
-    if source.has_interval:
-        axes.fill_between([], [], [], color=BLUE, alpha=0.25, linewidth=0, label="interval of the mean")
-    if len(source.loss):
-        axes.plot([], [], "o", color="#000000", markersize=4.5, label="runs at this D (or N)")
-        axes.plot([], [], "o", color=GREY, markersize=3, alpha=0.5, label="other runs")
-    figure = axes.get_figure()
-    assert figure is not None
-    for old in figure.legends:
-        old.remove()
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8, columnspacing=1.5)
+def _legends(axes: Sequence[Axes], source: JointLaw) -> None:
+    """Half of the legend below each panel, so that both are of one height."""
+    for panel in axes:
+        panel.fill_between([], [], [], color="#000000", alpha=0.08, linewidth=0, label="range of the runs")
+        panel.plot([], [], color=BLUE, label="law within it")
+        panel.plot([], [], color=BLUE, linestyle="--", label="and beyond")
+        if source.has_interval:
+            panel.fill_between([], [], [], color=BLUE, alpha=0.25, linewidth=0, label="interval of the mean")
+        if len(source.loss):
+            panel.plot([], [], "o", color="#000000", markersize=4.5, label="runs here")
+            panel.plot([], [], "o", color=GREY, markersize=3, alpha=0.5, label="other runs")
+        figure = panel.get_figure(root=False)
+        assert figure is not None
+        for old in figure.legends:
+            old.remove()
+        handles = panel.get_legend_handles_labels()
+        figure.legend(*handles, loc="outside lower center", ncols=3, fontsize=8, columnspacing=1.5)
 
 
 class Law1D:
@@ -121,14 +125,10 @@ class Law1D:
 
     def _believed(self, held: float) -> Ends:
         """Where the law's verdict allows a prediction; (1, 0), which is nowhere, where the held value is refused."""
-        law = self._source.law
-        if not isinstance(law, FitResult):
-            return 0.0, np.inf
-        fit = law
 
         def refuses(ln_x: float) -> bool:
             at = (10.0**ln_x, held) if self._along_n else (held, 10.0**ln_x)
-            return fit.verdict(*at).refused
+            return self._source.verdict(*at).refused
 
         least, most = np.log10(self._range)
         if refuses(most):

@@ -17,12 +17,29 @@ from scaling_lib.fit.result import FitResult
 from scaling_lib.show.ladders import short
 from scaling_lib.show.plot import count_axis
 from scaling_lib.show.sliders.canvas import Canvas
-from scaling_lib.show.sliders.panel import LogSlider, Panel, Slider, button, paragraph, row, scientific, slider
+from scaling_lib.show.sliders.panel import (
+    LogSlider,
+    Panel,
+    Slider,
+    button,
+    indented,
+    paragraph,
+    row,
+    scientific,
+    slider,
+    stack,
+)
 
 BUDGETS = np.logspace(17, 21, 5)
 TARGET = 1e24
 POINTS = 15
 COLOURS = ("#56B4E9", "#009E73", "#0072B2", "#CC79A7", "#D55E00")
+WORDS = {  # what `isoflop` flags
+    "edge": "the lowest loss is that of the smallest or the largest size tried",
+    "outside": "the parabola's minimum lies beyond the sizes tried",
+    "flat": "no curvature beyond the noise",
+    "too few sizes": "fewer than three sizes",
+}
 MOST = 80.0  # per cent; larger errors are drawn at this edge
 
 
@@ -42,11 +59,13 @@ class IsoFlopLab(Panel):
     def __init__(self, law: FitResult | PublishedLaw) -> None:
         self._law = law
         self.found: IsoFlopResult | None = None
+        self._seed = 0
         self.error = float("nan")
         true = compute_optimal(law, np.append(BUDGETS, TARGET))
         self._true_n = np.asarray(true.n_params)
         self._true_a = float(np.polyfit(np.log(BUDGETS), np.log(self._true_n[:5]), 1)[0])
-        self.canvas = Canvas(alt="Parabolas of loss against size for five budgets; the error of the optimum they find")
+        alt = "Parabolas of loss against size for five budgets; the error of the optimum they find"
+        self.canvas = Canvas(alt=alt, shares=(1, 1))
         self.width = slider(
             LogSlider, "width of the grid (a factor)",
             "sizes from the centre over this factor to the centre times it", self._moved,
@@ -64,21 +83,15 @@ class IsoFlopLab(Panel):
             Slider, "noise of a loss (%)", "standard deviation of a run's loss", self._moved,
             min=0.0, max=1.0, step=0.02, value=0.0,
         )  # fmt: skip
+        self.redraw = button("new draw", "other noise of the same size", self._draw_again, icon="refresh")
         self.reset = button("reset", "a centred grid of 4x without noise", self.home, icon="undo")
-        self.text, indent = ipywidgets.HTML(), ipywidgets.Layout(margin="2px 2px 2px 236px")
-        self.widget = ipywidgets.VBox(
-            [
-                row(self.width, "{:.1f}".format),
-                row(self.offset, "{:+.2f}".format),
-                row(self.drift, "{:+.2f}".format),
-                row(self.noise, "{:.2f}%".format),
-                ipywidgets.HBox([self.reset], layout=indent),
-                self.canvas.widget,
-                self.text,
-            ]
-        )
+        self.text = ipywidgets.HTML()
+        self.widget = stack(
+            row(self.width, "{:.1f}".format), row(self.offset, "{:+.2f}".format), row(self.drift, "{:+.2f}".format),
+            row(self.noise, "{:.2f}%".format), indented(self.redraw, self.reset), self.canvas.widget, self.text,
+        )  # fmt: skip
         with self.canvas.style():
-            left, right = self.canvas.figure.subplots(1, 2)
+            left, right = (part.subplots() for part in self.canvas.parts)
             self._draw_parabolas(left)
             self._draw_errors(right)
             self.canvas.freeze()
@@ -129,6 +142,7 @@ class IsoFlopLab(Panel):
 
     def home(self) -> None:
         """A centred grid, four times each way, without noise."""
+        self._seed = 0
         with self.quietly():
             self.width.value, self.offset.value, self.drift.value, self.noise.value = 4.0, 0.0, 0.0, 0.0
         self.update()
@@ -137,13 +151,17 @@ class IsoFlopLab(Panel):
         if not self.busy:
             self.update()
 
+    def _draw_again(self) -> None:
+        self._seed += 1
+        self.update()
+
     def _grid(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """N, C and loss of the runs, each (budgets, sizes)."""
         shift = self.offset.value + self.drift.value * (np.log10(BUDGETS) - 19)
         centre = self._true_n[:5] * 2.0**shift
         n = centre[:, None] * np.geomspace(1 / self.width.value, self.width.value, POINTS)
         c = np.broadcast_to(BUDGETS[:, None], n.shape)
-        noise = np.random.default_rng(0).standard_normal(n.shape) * self.noise.value / 100
+        noise = np.random.default_rng(self._seed).standard_normal(n.shape) * self.noise.value / 100
         return n, c, np.asarray(self._law.predict(n, c / (6 * n))) * np.exp(noise)
 
     def update(self) -> None:
@@ -179,12 +197,14 @@ class IsoFlopLab(Panel):
         true_d = TARGET / (6 * self._true_n[5])
         self.error = float(100 * (d_far / true_d - 1))
         self._far.set_data([TARGET], _per_cent(np.array([d_far / true_d])))
-        doubtful = [f"{scientific(c)} FLOPs: {f}" for c, f in zip(BUDGETS, found.flags, strict=True) if f != "ok"]
+        doubtful = [
+            f"{scientific(c)} FLOPs: {WORDS[f]}" for c, f in zip(BUDGETS, found.flags, strict=True) if f != "ok"
+        ]
         return paragraph(
             f"The parabolas find N* ~ C<sup>{found.a:.3f}</sup>; the truth is C<sup>{self._true_a:.3f}</sup>.",
             f"At 1e24 FLOPs they say N* = {short(n_far)} ({100 * (n_far / self._true_n[5] - 1):+.1f}%) and "
             f"D* = {short(d_far)} (<b>{self.error:+.1f}%</b>).",
-            f"Minima left out or doubtful: {', '.join(doubtful)}."
+            f"Minima left out or doubtful. {'; '.join(doubtful)}."
             if doubtful
             else "All five minima lie inside their grids.",
         )

@@ -14,6 +14,17 @@ from scaling_lib.show.sliders.canvas import Canvas, Picture
 
 NAME_WIDTH = "230px"
 WIDTH = "640px"
+# On a phone a name stands above its slider, in the whole width, and what was indented below the sliders is not.
+STYLE = """<style>
+.scaling-lib-panel .scaling-lib-indent { margin: 2px 2px 2px 236px; }
+@media (max-width: 540px) {
+  .scaling-lib-panel .widget-inline-hbox, .scaling-lib-panel .widget-hbox { flex-wrap: wrap; height: auto; }
+  .scaling-lib-panel .widget-inline-hbox { width: 100% !important; max-width: 100% !important; }
+  .scaling-lib-panel .widget-inline-hbox > .widget-label { width: 100% !important; text-align: left; }
+  .scaling-lib-panel .widget-inline-hbox > select { flex: 1 1 100%; }
+  .scaling-lib-panel .scaling-lib-indent { margin-left: 2px; }
+}
+</style>"""
 
 
 class Panel:
@@ -99,10 +110,27 @@ def slider(kind: type, name: str, tip: str, moved: Callable[[Any], None], **opti
 
 
 def row(of: Any, say: Callable[[float], str]) -> ipywidgets.HBox:
-    """A slider and its value in words: all its digits, where the slider's own readout knows only whole steps."""
+    """A slider and its value in words: all its digits, where the slider's own readout knows only whole steps.
+
+    The words are of the value that is set, which need not be the one asked for: a callback may have moved it since.
+    """
     said = ipywidgets.Label(say(of.value))
-    of.observe(lambda change: setattr(said, "value", say(change["new"])), names="value")
+    of.observe(lambda _: setattr(said, "value", say(of.value)), names="value")
     return ipywidgets.HBox([of, said])
+
+
+def stack(*parts: ipywidgets.Widget) -> ipywidgets.VBox:
+    """The parts of a panel below each other, in a form that a phone can show."""
+    box = ipywidgets.VBox([ipywidgets.HTML(STYLE, layout=ipywidgets.Layout(display="none")), *parts])
+    box.add_class("scaling-lib-panel")
+    return box
+
+
+def indented(*parts: ipywidgets.Widget) -> ipywidgets.HBox:
+    """Parts in a row below the sliders, not below their names."""
+    box = ipywidgets.HBox(parts)
+    box.add_class("scaling-lib-indent")
+    return box
 
 
 def dropdown(name: str, tip: str, options: Any, width: str = WIDTH, **others: Any) -> ipywidgets.Dropdown:
@@ -128,6 +156,11 @@ def paragraph(*lines: str) -> str:
 def scientific(value: float) -> str:
     """FLOPs as people write them: 3.14e23."""
     return f"{value:.2e}".replace("e+", "e")
+
+
+def amount(value: float) -> str:
+    """Money or hours: two decimals, and two digits where those would say 0.00."""
+    return f"{value:,.2f}" if value >= 1 else f"{value:.2g}"
 
 
 def sentence(text: str) -> str:

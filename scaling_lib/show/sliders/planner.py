@@ -9,19 +9,21 @@ import ipywidgets
 import numpy as np
 
 from scaling_lib.fit.allocate import compute_optimal
-from scaling_lib.fit.result import FitResult
 from scaling_lib.show.ladders import short
 from scaling_lib.show.sliders.canvas import Canvas, band, set_band
 from scaling_lib.show.sliders.panel import (
     LogSlider,
     Panel,
+    amount,
     button,
     dropdown,
+    indented,
     paragraph,
     row,
     scientific,
     sentence,
     slider,
+    stack,
 )
 from scaling_lib.show.sliders.sources import JointLaw
 
@@ -78,13 +80,9 @@ class BudgetPlanner(Panel):
         )  # fmt: skip
         self.reset = button("reset", "back to the beginning", self.home, icon="undo")
         self.text = ipywidgets.HTML()
-        self.widget = ipywidgets.VBox(
-            [
-                self.machine, row(self.price, "{:,.2f}".format), row(self.hours, "{:,.2f}".format),
-                row(self.money, "{:,.2f}".format), row(self.compute, scientific),
-                ipywidgets.HBox([self.reset], layout=ipywidgets.Layout(margin="2px 2px 2px 236px")),
-                self.canvas.widget, self.text,
-            ]
+        self.widget = stack(
+            self.machine, row(self.price, amount), row(self.hours, amount), row(self.money, amount),
+            row(self.compute, scientific), indented(self.reset), self.canvas.widget, self.text,
         )  # fmt: skip
         with self.canvas.style():
             self._draw()
@@ -145,11 +143,9 @@ class BudgetPlanner(Panel):
         c = np.geomspace(*ends, 80)
         c = np.unique(np.append(c, (least, most)))  # the solid part and the dashed ones share their ends
         best = compute_optimal(source.law, c, judge=False)
-        everywhere = loss = np.asarray(best.loss)
-        if isinstance(source.law, FitResult):
-            fit = source.law
-            refused = [fit.verdict(n, d).refused for n, d in zip(best.n_params, best.n_tokens, strict=True)]
-            loss = np.where(refused, np.nan, loss)
+        everywhere = np.asarray(best.loss)
+        refused = [source.verdict(n, d).refused for n, d in zip(best.n_params, best.n_tokens, strict=True)]
+        loss = np.where(refused, np.nan, everywhere)
         axes.set_xscale("log")
         axes.set_xlabel("compute C = 6ND (FLOPs)")
         axes.set_ylabel("loss of the budget spent best (nats per token)")
@@ -175,27 +171,25 @@ class BudgetPlanner(Panel):
 
     def update(self) -> None:
         """Spend the budget, mark it, and say what it buys."""
-        best = compute_optimal(self._source.law, self.flops)
-        verdict = best.verdict
-        refused = verdict is not None and verdict.refused
-        self._here.set_data([] if refused else [self.flops], [] if refused else [best.loss])
-        self._drop.set_data([self.flops] * 2, [self._bottom, 99.0 if refused else best.loss])
+        best = compute_optimal(self._source.law, self.flops, judge=False)
+        verdict = self._source.verdict(best.n_params, best.n_tokens)
+        self._here.set_data([] if verdict.refused else [self.flops], [] if verdict.refused else [best.loss])
+        self._drop.set_data([self.flops] * 2, [self._bottom, 99.0 if verdict.refused else best.loss])
         self.canvas.redraw()
-        bought = (
-            f"{self.hours.value:,.2f} hours, {self.dollars:,.2f} dollars at that price, {scientific(self.flops)} FLOPs."
-        )
-        if refused and verdict is not None:
-            why = sentence("; ".join(verdict.reasons))
-            self.text.value = paragraph(bought, f"<b>No prediction: {verdict.level}.</b> {why}")
-            return
-        spread = ""
-        if best.loss_interval is not None:
-            low, high = best.loss_interval
-            spread = f", {best.level:.0%} interval of the law's mean {low:.3f} to {high:.3f}"
-        self.text.value = paragraph(
-            bought,
-            f"Spent best by this law: <b>N* = {short(best.n_params)}</b> parameters, "
-            f"<b>D* = {short(best.n_tokens)}</b> tokens ({best.tokens_per_param:.3g} tokens per parameter).",
-            f"<b>{best.loss:.3f} nats per token</b>{spread}.",
-            f"Verdict: <b>{verdict.level}</b>. {sentence('; '.join(verdict.reasons))}" if verdict is not None else "",
-        )
+        why = sentence("; ".join(verdict.reasons))
+        lines = [f"{amount(self.hours.value)} hours, {amount(self.dollars)} dollars at that price, "
+                 f"{scientific(self.flops)} FLOPs."]  # fmt: skip
+        if verdict.refused:
+            lines.append(f"<b>No prediction: {verdict.level}.</b> {why}")
+        else:
+            spread = ""
+            if best.loss_interval is not None:
+                low, high = best.loss_interval
+                spread = f", {best.level:.0%} interval of the law's mean {low:.3f} to {high:.3f}"
+            lines += [
+                f"Spent best by this law: <b>N* = {short(best.n_params)}</b> parameters, "
+                f"<b>D* = {short(best.n_tokens)}</b> tokens ({best.tokens_per_param:.3g} tokens per parameter).",
+                f"<b>{best.loss:.3f} nats per token</b>{spread}.",
+                f"Verdict: <b>{verdict.level}</b>. {why}",
+            ]
+        self.text.value = paragraph(*lines)

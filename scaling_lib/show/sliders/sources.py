@@ -11,7 +11,7 @@ from scaling_lib.errors import InputError
 from scaling_lib.fit import published
 from scaling_lib.fit.estimate import fit_joint
 from scaling_lib.fit.published import PublishedLaw
-from scaling_lib.fit.result import FitResult
+from scaling_lib.fit.result import FitResult, Verdict
 from scaling_lib.fit.table import RunTable
 from scaling_lib.runs import Run
 from scaling_lib.show.grids import the_grid
@@ -47,6 +47,19 @@ class JointLaw:
     def has_interval(self) -> bool:
         """Whether the law can say how far it may be wrong."""
         return isinstance(self.law, FitResult) or self.law.cov is not None
+
+    def verdict(self, n: float, d: float) -> Verdict:
+        """May the law be believed at N and D? Of a published law only the distance from its runs can be judged."""
+        if isinstance(self.law, FitResult):
+            return self.law.verdict(n, d)
+        if far := self.law.beyond({"N": n, "D": d}):
+            return Verdict("out of range", (far,))
+        ends = (("N", n, self.n_range[1]), ("D", d, self.d_range[1]))
+        beyond = [
+            f"{np.log10(x / most):.1f} decades beyond the largest {name}" for name, x, most in ends if x > 1.02 * most
+        ]
+        where = f"the target lies {' and '.join(beyond)}, and " if beyond else ""
+        return Verdict("published", (f"{where}the runs of this law are not at hand to judge its form by",))
 
     def predict(self, n: np.ndarray, d: np.ndarray) -> np.ndarray:
         """Loss at N and D, nats per token; arrays of one shape."""

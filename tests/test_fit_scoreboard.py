@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_fit_estimate import sweep
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit import compare_laws, fit_power_law
-from scaling_lib.fit.compare import LINE, NEAREST
+from scaling_lib.fit import compare_laws, fit_power_law, published
+from scaling_lib.fit.backtests import backtest, interval_score
 from scaling_lib.fit.laws import KAPLAN
+from scaling_lib.fit.scoreboard import LINE, NEAREST, as_markdown, pooled_scores, scoreboard
 
 X = np.geomspace(1e6, 1e9, 12)
 
@@ -63,19 +63,11 @@ def test_joint_forms_and_a_known_floor():
     assert kaplan.held_out < next(s for s in ranking.scores if s.name == "chinchilla, E = 0").held_out
 
 
-def test_table_for_people():
-    n, d, loss = sweep()
-    ranking = compare_laws(n, loss, n_tokens=d, forms=["chinchilla"])
-    assert ranking.spread is None
-    assert ranking.table()[0][0] == "form"
-    assert "could not be fitted" not in ranking.summary()
-    assert ranking._repr_html_().count("<tr>") == 5
-
-
 def test_a_form_with_more_parameters_than_runs_is_ranked_last():
     ranking = compare_laws(X[:6], 1.7 + 400 / X[:6] ** 0.34, forms=["power_n", "broken_n"], folds=2)
     assert ranking.scores[-1].name.startswith("broken_n")
     assert ranking.scores[-1].held_out == np.inf
+    assert ranking.spread is None
     assert "could not be fitted" in ranking.summary()
 
 
@@ -94,3 +86,26 @@ def test_a_form_with_more_parameters_than_runs_is_ranked_last():
 def test_refusals(options, says):
     with pytest.raises(InputError, match=says):
         compare_laws(X, 1.7 + 400 / X**0.34, **options)
+
+
+def test_the_scoreboard_counts_what_back_tests_say():
+    table = published.cerebras_gpt()
+    scores = scoreboard({"cerebras": table}, cuts=(10.0,))
+    by_form = {s.form: s for s in scores}
+    assert list(by_form) == ["pool", "power law", "line", "nearest run"]
+    test = backtest(table, hide=2, law="power_c")
+    own = by_form["power law"]
+    assert (own.hidden, own.held) == (2, test.covered.sum())
+    assert own.error == pytest.approx(test.mean_abs_error)
+    assert own.score == pytest.approx(np.mean(interval_score(test.observed, test.low, test.high, 0.9)))
+    near = by_form["nearest run"]
+    assert near.error == pytest.approx(np.abs(test.nearest_error).mean())
+    assert "| cerebras, 10x | 2 |" in as_markdown(scores)
+    quoted = by_form["pool"].level not in ("not identifiable", "no trend")
+    assert set(pooled_scores(scores)) == (set(by_form) if quoted else set())
+    with pytest.raises(InputError, match="no table has enough runs"):
+        scoreboard({"few": table.select(table.loss > 1.8)})
+
+
+def test_the_interval_score_pays_for_width_and_twenty_times_the_miss():
+    assert interval_score(2.0, np.array([1.9, 2.1]), np.array([2.1, 2.2]), 0.9) == pytest.approx([0.1, 1.05])

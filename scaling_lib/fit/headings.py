@@ -1,0 +1,179 @@
+"""The headings and the numbers that people write in a table of runs, and what they mean."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scaling_lib.errors import InputError
+
+NATS, BITS_PER_BYTE = "nats per token", "bits per byte"
+COUNTS = ("N", "D", "C")
+_HELD_OUT = "(val|validation|eval|test|valid) loss"
+# For each role the headings, as `plain` writes them. Of two patterns in one file the upper is wanted; two headings of
+# one pattern mean the same, so a file with both is ambiguous.
+_PATTERNS: Mapping[str, tuple[str, ...]] = {
+    "N": (
+        "(n )?params non embedding|non embedding (params|parameters)|n non embedding",
+        "n|nparams|((n|num|model|total) )?(params|parameters)|(param|parameter) count|(model )?size|(n )?params total",
+    ),
+    "D": ("d|ntokens|((n|num|train|training|total) )?tokens|tokens (seen|trained)|token count|dataset size",),
+    "C": ("c|((train|training|total) )?flops?|((train|training) )?compute|compute flops",),
+    "loss": (
+        _HELD_OUT,
+        "l|((final|lm|ce|cross entropy) )?loss|cross entropy|(loss )?nats|nats per token",
+        "((val|loss) )?bits per byte|((val|eval|loss) )?bpb",
+        "(final )?train loss|training loss",
+    ),
+    "unit": ("(loss )?unit|units",),
+    "group": ("groups?|cluster|trunk",),
+    "label": ("run( id| name)?|label|model( name)?|name",),
+}
+ROLES = tuple(_PATTERNS)
+_SIZES = {
+    1.0: ", params, parameters, tokens, flop, flops", 1e3: "k, thousand, thousands", 1e6: "m, million, millions",
+    1e9: "b, g, bn, billion, billions", 1e12: "t, trillion, trillions", 8.64e19: "pf days",
+}  # fmt: skip
+_MULTIPLES = {word: size for size, words in _SIZES.items() for word in words.split(", ")}
+LOSS_UNITS = dict.fromkeys(("nat", "nats", NATS, "nats token"), NATS)
+LOSS_UNITS |= dict.fromkeys(("bpb", BITS_PER_BYTE, "bits byte"), BITS_PER_BYTE)
+# What a heading that is not recognised may be about: where that count is missing, a person must say.
+_HINTS = {"N": "param|size|weights", "D": "token", "C": "flop|compute"}
+_RATES = re.compile("per|tokenizer|hyperparam|batch|vocab|ratio")  # "tokens per second" is no count of tokens
+_PERPLEXITY = re.compile(r"perplexit|\bppl\b")
+_NUMBER = re.compile(r"([+-]?(?:\d[\d_]*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4})?)\s*([A-Za-z/_ -]*)", re.ASCII)
+_THOUSANDS = re.compile("[+-]?[0-9]{1,3}(?:([,' \u00a0\u2009\u202f])[0-9]{3})(?:\\1[0-9]{3})*")
+# Wide enough for any run, or for N counted in billions; narrow enough that products and powers stay finite.
+_RANGE = {"N": (1e-9, 1e30), "D": (1e-9, 1e30), "C": (1e-18, 1e40), "loss": (1e-9, 1e9)}
+
+
+class Heading(NamedTuple):
+    """A recognised heading: role, rank (0 is wanted most), a count's multiple, a loss's unit, whether to take ln."""
+
+    role: str
+    rank: int = 0
+    multiple: float = 1.0
+    unit: str = ""
+    perplexity: bool = False
+
+
+def show(text: str) -> str:
+    """Return ``text`` quoted, on one line, at most 40 characters: fit for an error message."""
+    return ascii(text if len(text) <= 40 else text[:37] + "...")
+
+
+def plain(text: str) -> str:
+    """Return ``text`` in lower case, with anything but letters and digits as one blank."""
+    return " ".join(re.sub(r"[^0-9a-z]+", " ", text.lower()).split())
+
+
+def recognise(heading: str) -> Heading | None:
+    """Return what a heading such as "Tokens (B)", "params_m" or "loss [bits per byte]" holds; None if unknown."""
+    head, _, unit = heading.strip().rstrip(")]").replace("[", "(").partition("(")
+    words = plain(heading)
+    rest, _, last = words.removesuffix(" in").rpartition(" ")
+    for name, suffix in ((words, ""), (plain(head), plain(unit)), (rest.removesuffix(" in"), last)):
+        for role, rank in (
+            (r, i) for r, ranks in _PATTERNS.items() for i, p in enumerate(ranks) if re.fullmatch(p, name)
+        ):
+            if role == "loss" and (not suffix or suffix in LOSS_UNITS):
+                named = BITS_PER_BYTE if ("byte" in name or "bpb" in name) else NATS if "nats" in name else ""
+                return Heading(role, rank, unit=LOSS_UNITS.get(suffix, named))
+            if role in COUNTS and suffix in _MULTIPLES:
+                return Heading(role, rank, _MULTIPLES[suffix])
+            if not suffix:
+                return Heading(role, rank)
+    return Heading("loss", 1) if re.search(f"{_HELD_OUT}$", words) else None  # "C4 Eval Loss"
+
+
+def assign(headings: Sequence[str], source: str, columns: Mapping[str, str]) -> dict[str, tuple[int, Heading]]:
+    """Return role -> (column index, heading) for a heading row; ``columns`` (role -> heading) overrules.
+
+    Raises InputError where a needed column is missing (naming those there are), two columns mean the same, or a count
+    is missing and an unrecognised heading may hold it.
+    """
+    has = "the table has " + ", ".join(show(h) for h in headings[:12]) + ("" if len(headings) <= 12 else " ...")
+    known = [recognise(h) for h in headings]
+    chosen = {role: _named(role, name, headings, source, has) for role, name in columns.items()}
+    taken = {i for i, _ in chosen.values()}
+    for role in (r for r in ROLES if r not in columns):
+        own = [(h.rank, i, h) for i, h in enumerate(known) if h is not None and h.role == role and i not in taken]
+        same = [(i, h) for rank, i, h in own if rank == min(own)[0]]
+        if len(same) > 1:
+            both = " and ".join(show(headings[i]) for i, _ in same[:3])
+            raise InputError(f"{source}: the columns {both} both mean {role}; choose one: --columns {role}=...")
+        if same:
+            chosen[role] = same[0]
+    if "loss" not in chosen:
+        ppl = next((h for h in headings if _PERPLEXITY.search(plain(h))), None)
+        way = f"'loss=ln({ppl})' takes the logarithm of a perplexity" if ppl else "loss=... names one"
+        raise InputError(f"{source}: no loss column; {has}; --columns {way}")
+    given = [role for role in COUNTS if role in chosen]
+    for role in COUNTS if len(given) < 2 else ():  # any two of the three give the last
+        for i, (heading, words) in enumerate((h, plain(h)) for h in headings):
+            free = role not in given and known[i] is None and i not in taken
+            if free and re.search(_HINTS[role], words) and not _RATES.search(words):
+                raise InputError(
+                    f"{source}: no column for {role} is recognised, and {show(heading)} may be it: say so with "
+                    f"--columns {role}={heading} (columns= in Python), or rename or remove the column"
+                )
+    if not given:
+        raise InputError(f"{source}: no column for N, D or C; {has}; name one: --columns N=...,D=...")
+    return chosen
+
+
+def _named(role: str, wanted: str, headings: Sequence[str], source: str, has: str) -> tuple[int, Heading]:
+    """The one column of the heading ``wanted``, which for a loss may be "ln(perplexity)"."""
+    if role not in ROLES:
+        raise InputError(f"{source}: columns= names the unknown role {show(role)}; use {', '.join(ROLES)}")
+    log = re.fullmatch(r"(?:ln|log)\((.+)\)", wanted.strip()) if role == "loss" else None
+    name = (log[1] if log else wanted).strip()
+    places = [i for i, h in enumerate(headings) if h.lower() == name.lower()]
+    if len(places) != 1:
+        fault = "no column is" if not places else f"{len(places)} columns are"
+        raise InputError(f"{source}: {fault} named {show(name)} (wanted for {role}); {has}")
+    if role == "loss" and not log and _PERPLEXITY.search(plain(name)):
+        raise InputError(f"{source}: {show(name)} holds perplexities; their logarithms are losses: loss=ln({name})")
+    found = recognise(name)
+    own = found is not None and found.role == role and not log
+    return places[0], found if found is not None and own else Heading(role, perplexity=log is not None)
+
+
+def number(cell: str, role: str, at: str) -> tuple[float, str]:
+    """Return (value, loss unit or "") of one cell; ``at`` opens the message of the InputError."""
+    if not cell:
+        raise InputError(f"{at} is empty; fill it in or remove the row")
+    if role in COUNTS and _THOUSANDS.fullmatch(cell):
+        cell = re.sub("[^0-9+-]", "", cell)
+    match = _NUMBER.fullmatch(cell)
+    if match is None:
+        hint = "write the decimal point as '.'" if re.fullmatch(r"[+-]?\d+,\d+", cell) else "mend or remove it"
+        raise InputError(f"{at} is {show(cell)}, not a finite number; {hint}")
+    value, suffix = float(match[1].replace("_", "")), plain(match[2])
+    if role == "loss":
+        if suffix and suffix not in LOSS_UNITS:
+            raise InputError(f"{at}: unknown unit in {show(cell)}; a loss is in nats per token or bits per byte")
+        return value, LOSS_UNITS.get(suffix, "")
+    words = [suffix] if suffix in _MULTIPLES else suffix.split()  # "1.5B tokens" is a multiple and a word
+    if any(w not in _MULTIPLES for w in words):
+        raise InputError(f"{at}: unknown unit in {show(cell)}; write a plain number, or k, M, B or T behind it")
+    return value * math.prod(_MULTIPLES[w] for w in words), ""
+
+
+def check(values: NDArray[np.float64], role: str, at: Callable[[int], str]) -> NDArray[np.float64]:
+    """Return ``values`` (n,) if all are finite, positive and plausible for ``role``; ``at(i)`` names a place.
+
+    Raises InputError that names the first that is not.
+    """
+    low, high = _RANGE[role]
+    good = (low <= values) & (values <= high)
+    if not good.all():
+        i = int(np.argmin(good))
+        why = "not a finite number" if not np.isfinite(values[i]) else f"outside {low:g} to {high:g}; check its unit"
+        raise InputError(f"{at(i)} is {values[i]:g}, {'it must be above zero' if values[i] <= 0 else why}")
+    return values

@@ -1,0 +1,234 @@
+"""One recipe against another, paired by seed: in nats, as a multiple of compute, and as a shift of the law.
+
+Runs of two recipes with one seed share first weights, the order of the data and the validation text, so most of the
+noise cancels in their difference. What a change of recipe does to the law is found by letting one part of it shift at a
+time: its floor, a prefactor or an exponent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from scipy import optimize, special, stats
+
+from scaling_lib.errors import InputError
+from scaling_lib.fit.estimate import fit_joint
+from scaling_lib.fit.result import FitResult
+from scaling_lib.fit.seeds import half_width, length_for, pairs
+from scaling_lib.runs import Run, check_poolable
+from scaling_lib.show.ladders import short
+from scaling_lib.words import aligned
+
+LEVEL = 0.9
+LEAST_SEEDS = 3
+LEAST_CELLS = 8  # of two recipes, to ask which part of the law they differ in
+K = TypeVar("K", bound=Hashable)
+
+
+def of_recipe(runs: Sequence[Run], recipe: str) -> list[Run]:
+    """The runs of one recipe."""
+    return [r for r in runs if r.config.train.recipe == recipe]
+
+
+def by_seed(runs: Sequence[Run], cell: Callable[[Run], K]) -> dict[K, dict[int, float]]:
+    """Final losses of finished runs by what they have in common beside their seed, such as the model; then by seed."""
+    found: dict[K, dict[int, float]] = {}
+    for r in runs:
+        if r.finished and r.val_loss is not None:
+            found.setdefault(cell(r), {})[r.config.train.seed] = r.val_loss
+    return found
+
+
+class Change(NamedTuple):
+    """Loss of one recipe less that of another in one cell, paired by seed: nats, 90% interval; NaN for one seed."""
+
+    cell: Any
+    before: float
+    after: float
+    change: float
+    low: float
+    high: float
+    seeds: int
+
+
+def changes(first: Sequence[Run], second: Sequence[Run], cell: Callable[[Run], Any], least: int = 1) -> list[Change]:
+    """What ``second`` has over ``first`` in every cell with ``least`` shared seeds, by Student's t."""
+    found = []
+    for key, losses in pairs(by_seed(first, cell), by_seed(second, cell)).items():
+        if len(losses) >= least:
+            (before, after), d = losses.mean(axis=0).tolist(), losses[:, 1] - losses[:, 0]
+            mean, half = float(d.mean()), half_width(d, LEVEL) if len(d) > 1 else math.nan
+            found.append(Change(key, before, after, mean, mean - half, mean + half, len(d)))
+    return found
+
+
+def cell_changes(runs: Sequence[Run], reference: str, other: str) -> list[Change]:
+    """`changes` between two recipes at every model and length with three shared seeds, by size."""
+    a, b = of_recipe(runs, reference), of_recipe(runs, other)
+    found = changes(a, b, lambda r: (r.config.model, r.config.n_tokens), LEAST_SEEDS)
+    return sorted(found, key=lambda c: (c.cell[0].d_model, c.cell[1]))
+
+
+# ---- what it does to the law -----------------------------------------------------
+
+
+class Shift(NamedTuple):
+    """One part of the reference's law, moved so that it explains the paired differences as well as it can.
+
+    values, low, high : (k,) shifts and their 90% intervals. scatter : standard deviation of what is left, as a share of
+    the loss. p : of the lack of fit (F test against the noise between seeds); small where this is not the whole answer.
+    """
+
+    what: str
+    values: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    scatter: float
+    p: float
+
+
+class Effect(NamedTuple):
+    """What one recipe has over a reference.
+
+    multiples : (cells, 3), how many times the tokens the reference needs for the other's loss at the same size and
+    seed, with its 90% interval: a multiple of compute; NaN where its lengths do not reach that loss. noise : standard
+    deviation of a paired difference of log losses.
+    """
+
+    cells: list[Change]
+    multiples: np.ndarray
+    shifts: list[Shift]
+    noise: float
+
+
+def recipe_effect(runs: Sequence[Run], reference: str, other: str) -> Effect:
+    """Compare two recipes cell by cell, and ask which part of the law their difference belongs to.
+
+    A law is fitted to the reference; then each part of it may shift, one at a time, and has to explain the paired
+    differences. How well is judged against the noise between seeds of one cell, which no law can explain.
+
+    Raises InputError where fewer than eight cells (model, tokens) have three or more shared seeds.
+    """
+    check_poolable(runs)
+    cells = cell_changes(runs, reference, other)
+    if len(cells) < LEAST_CELLS:
+        raise InputError(
+            f"{len(cells)} cells have both {reference!r} and {other!r} with three shared seeds; "
+            f"{LEAST_CELLS} are needed: python -m scaling_lib run --mode paired"
+        )
+    a, b = (by_seed(of_recipe(runs, x), lambda r: (r.counts["n_params_non_embedding"], r.counts["n_tokens"]))
+            for x in (reference, other))  # fmt: skip
+    rows = [(*at, math.log(x), math.log(y / x)) for at, losses in pairs(a, b).items() for x, y in losses]
+    n, d, log_loss, change = np.array(sorted(rows)).T
+    fit = fit_joint(n, d, np.exp(log_loss))
+    cell = np.unique(np.stack([n, d]), axis=1, return_inverse=True)[1].ravel()
+    means = np.bincount(cell, weights=change) / np.bincount(cell)
+    pure, dof = float(np.sum((change - means[cell]) ** 2)), len(cell) - len(means)
+    shifts = [_shift(what, k, move, fit, (n, d, log_loss, change), pure, dof) for what, k, move in _moves(n, d)]
+    return Effect(cells, _multiples(runs, cells, reference, other), shifts, math.sqrt(pure / dof))
+
+
+Values = dict[str, float]
+Move = Callable[[Values, np.ndarray], Values]
+
+
+def _moves(n: np.ndarray, d: np.ndarray) -> list[tuple[str, int, Move]]:
+    """What may shift, by how many numbers, and how. An exponent turns its term about the middle of the data, or it
+    would move the prefactor too."""
+
+    def turned(p: Values, prefactor: str, exponent: str, by: float, x: np.ndarray) -> Values:
+        about = float(np.log(x).mean())
+        return {**p, prefactor: p[prefactor] * math.exp(by * about), exponent: p[exponent] + by}
+
+    def grown(p: Values, name: str, by: float) -> Values:
+        return {**p, name: p[name] * math.exp(by)}
+
+    return [
+        ("nothing", 0, lambda p, s: p),
+        ("floor E", 1, lambda p, s: {**p, "E": p["E"] + s[0]}),
+        ("prefactor A of size", 1, lambda p, s: grown(p, "A", s[0])),
+        ("prefactor B of data", 1, lambda p, s: grown(p, "B", s[0])),
+        ("exponent alpha of size", 1, lambda p, s: turned(p, "A", "alpha", s[0], n)),
+        ("exponent beta of data", 1, lambda p, s: turned(p, "B", "beta", s[0], d)),
+        ("B and beta of data", 2, lambda p, s: turned(grown(p, "B", s[0]), "B", "beta", s[1], d)),
+    ]
+
+
+def _shift(
+    what: str, k: int, move: Move, fit: FitResult, data: tuple[np.ndarray, ...], pure: float, pure_dof: int
+) -> Shift:
+    """Law and shift together, on the reference's losses and on the paired differences, each in units of its noise."""
+    n, d, log_loss, change = data
+    noise, names = math.sqrt(pure / pure_dof), fit.law.param_names
+    start = fit.law.to_working(fit.values)
+
+    def residuals(x: np.ndarray) -> np.ndarray:
+        natural = fit.law.to_natural(x[: len(start)])
+        before = np.log(fit.law.value(natural, n, d))
+        moved = move(dict(zip(names, natural.tolist(), strict=True)), x[len(start) :])
+        after = fit.law.value(np.array([moved[name] for name in names]), n, d)
+        shifted = np.log(np.maximum(after, 1e-9)) - before
+        return np.concatenate([(log_loss - before) / fit.sigma, (change - shifted) / noise])
+
+    low = np.full(len(start) + k, -np.inf)
+    low[names.index("E")] = -1e-9  # the floor may rest at 0
+    found = optimize.least_squares(residuals, np.append(start, np.zeros(k)), bounds=(low, np.inf), x_scale="jac")
+    left = found.fun[len(change) :] * noise  # of the differences
+    dof, cells = len(left) - k, len(left) - pure_dof
+    scatter = math.sqrt(float(left @ left) / dof)
+    # Where the shift does not explain the differences, what it leaves counts as noise and widens its interval.
+    cov = np.linalg.pinv(found.jac.T @ found.jac) * max(1.0, (scatter / noise) ** 2)
+    half = special.stdtrit(dof, 0.5 + LEVEL / 2) * np.sqrt(np.diag(cov)[len(start) :])
+    lack = max(float(left @ left) - pure, 0.0) / (cells - k) / (pure / pure_dof)
+    values, p = found.x[len(start) :], float(stats.f.sf(lack, cells - k, pure_dof))
+    return Shift(what, values, values - half, values + half, scatter, p)
+
+
+def _multiples(runs: Sequence[Run], cells: Sequence[Change], reference: str, other: str) -> np.ndarray:
+    ladders, goals = (
+        by_seed(of_recipe(runs, x), lambda r: (r.config.model, r.config.n_tokens)) for x in (reference, other)
+    )
+    rows = []
+    for model, tokens in (c.cell for c in cells):
+        logs = []
+        for seed, goal in goals[model, tokens].items():
+            ladder = sorted((d, own[seed]) for (m, d), own in ladders.items() if m == model and seed in own)
+            reached = float(length_for([d for d, _ in ladder], [x for _, x in ladder], np.array(goal))) / tokens
+            logs.append(math.log(reached) if 0.0 < reached < math.inf else math.nan)
+        half = half_width(np.array(logs), LEVEL)
+        rows.append(np.exp(np.mean(logs) + np.array([0.0, -half, half])))
+    return np.array(rows)
+
+
+def effect_text(effect: Effect, reference: str, other: str) -> str:
+    a, b = reference.upper(), other.upper()
+    rows = [("model", "tokens", "nats", "90% interval", "multiple of compute")]
+    for c, (value, low, high) in zip(effect.cells, effect.multiples, strict=True):
+        times = f"{value:.2f}x [{low:.2f}, {high:.2f}]" if math.isfinite(value) else "beyond its ladder"
+        between = f"[{c.low:+.3f}, {c.high:+.3f}]"
+        rows.append((c.cell[0].name, short(c.cell[1]), f"{c.change:+.3f}", between, times))
+    moved = [("what shifts", "by", "left over", "p")]
+    for s in effect.shifts:
+        by = ", ".join(f"{v:+.3f} [{x:+.3f}, {y:+.3f}]" for v, x, y in zip(s.values, s.low, s.high, strict=True))
+        moved.append((s.what, by, f"{100 * s.scatter:.2f}%", f"{s.p:.3f}" if s.p >= 0.001 else "<0.001"))
+    return (
+        f"{b} less {a}, paired by seed, and the tokens that {a} would need\n{aligned(rows)}\n\n{b} over {a}: "
+        f"{len(effect.cells)} cells, noise between seeds {100 * effect.noise:.2f}% of the loss\n{aligned(moved)}"
+    )
+
+
+def effect_numbers(effect: Effect, reference: str, other: str) -> dict[str, Any]:
+    cells = [
+        {"model": c.cell[0].name, "n_tokens": c.cell[1], "mean": c.change, "low": c.low, "high": c.high,
+         "multiple": value, "multiple_low": low, "multiple_high": high}
+        for c, (value, low, high) in zip(effect.cells, effect.multiples.tolist(), strict=True)
+    ]  # fmt: skip
+    shifts = [
+        {"what": s.what, "by": s.values.tolist(), "low": s.low.tolist(), "high": s.high.tolist(),
+         "left_over": s.scatter, "p": s.p}
+        for s in effect.shifts
+    ]  # fmt: skip
+    return {"reference": reference, "other": other, "noise": effect.noise, "cells": cells, "shifts": shifts}
