@@ -27,14 +27,9 @@ def choose(fit: Fitted, kind: str) -> str:
 
     Runs that come in groups: wild, by group, or for robust objectives whole groups of residuals. Many runs: whole
     runs. A few runs at chosen sizes, where leaving some out would change the design: noise round the fit, from its
-    normal model or, for robust objectives, its residuals.
-
-    Raises
-    ------
-    InputError
-        An unknown kind. Wild draws of a robust objective: it feels the density of the noise at 0, which the draws do
-        not keep, since the runs a near-LAD fit passes through have no residual to draw. Nominal 90% intervals then held
-        75%.
+    normal model or, for robust objectives, its residuals. Wild draws of a robust objective are refused: it feels the
+    density of the noise at 0, which the draws do not keep, since the runs a near-LAD fit passes through have no
+    residual to draw. Nominal 90% intervals then held 75%.
     """
     least_squares = bool(np.isinf(fit.delta))
     if check.choice("bootstrap_kind", kind, KINDS) == "wild" and not least_squares:
@@ -49,13 +44,7 @@ def choose(fit: Fitted, kind: str) -> str:
 
 
 def draw(fit: Fitted, kind: str, count: int, seed: int) -> Array:
-    """Natural parameters (count, k) of bootstrap draws; ``kind`` is not ``"auto"``.
-
-    Raises
-    ------
-    InputError
-        ``count`` is no whole number from 1 to 100,000, or no degree of freedom is left to estimate the noise by.
-    """
+    """Natural parameters (count, k) of bootstrap draws; ``kind`` is not ``"auto"``."""
     if not isinstance(count, int | np.integer) or not 1 <= count <= MOST_DRAWS:
         raise InputError(f"bootstrap={count!r} must be a whole number of draws from 1 to {MOST_DRAWS:,}")
     if fit.dof <= 0:

@@ -64,8 +64,9 @@ def interval(
     more = np.zeros(m)
     if fit.misfit.clear:  # the form is off by what its residuals show, carried on to the target
         more = fit.misfit.variance_at(at, gradient)
-    if kind == "new_run":
-        more = more + new_run_sigma(fit, level) ** 2
+    if kind == "new_run":  # robust fits may have outliers: the residuals' own quantile at that level
+        wide = 0.0 if np.isinf(fit.delta) else fit.noise.absorbed * tail_sigma(fit.residuals, fit.dof, level)
+        more = more + max(wide, fit.sigma) ** 2
     down, up = (np.sqrt(side**2 + quantile**2 * more) for side in (down, up))
     centre = centre + fit.work.log_l0
     low = np.where(np.isinf(down), 0.0, np.exp(centre - np.minimum(down, TOP)))
@@ -99,21 +100,8 @@ def is_exact(fit: Fitted) -> bool:
     return float(np.sum(fit.residuals**2)) <= 1e-24 * fit.n_points
 
 
-def new_run_sigma(fit: Fitted, level: float) -> float:
-    """Standard deviation of a new run's noise; for robust objectives by the residuals' own quantile at that level."""
-    if np.isinf(fit.delta):
-        return fit.sigma
-    return max(fit.noise.absorbed * tail_sigma(fit.residuals, fit.dof, level), fit.sigma)
-
-
 def parameter_interval(fit: Fitted, name: str, level: float = 0.9) -> tuple[float, float]:
-    """Profile interval (low, high) of a natural parameter; an end may be the parameter's bound.
-
-    Raises
-    ------
-    InputError
-        The law has no such parameter.
-    """
+    """Profile interval (low, high) of a natural parameter; an end may be the parameter's bound."""
     names = fit.law.param_names
     if name not in names:
         raise InputError(f"law {fit.law.name!r} has no parameter {name!r}: it has {', '.join(names)}")

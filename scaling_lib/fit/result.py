@@ -77,7 +77,7 @@ class FitResult(Fitted):
 
     def summary(self, *target: Any) -> str:
         """The checklist of "(Mis)fitting" (2025) as text; with a target, its prediction and verdict too."""
-        return summary.text(summary.rows(self, self.verdict(*target), target))
+        return "\n".join(": ".join(row) for row in summary.rows(self, self.verdict(*target), target))
 
     def _repr_html_(self) -> str:
         return summary.html(summary.rows(self, self.verdict(), ()))

@@ -56,13 +56,7 @@ class Setup(Problem):
 
 
 def make(law: Law, x: tuple[Array, ...], loss: Array, delta: float, fixed: Mapping[str, float]) -> Setup:
-    """Scale checked data. ``fixed`` holds floors, exponents and shape parameters at a natural value.
-
-    Raises
-    ------
-    InputError
-        ``fixed`` names no parameter of the law, an amplitude, or a value out of bounds.
-    """
+    """Scale checked data. ``fixed`` holds floors, exponents and shape parameters at a natural value."""
     for name in fixed:
         if name not in law.param_names:
             raise InputError(f"law {law.name!r} has no parameter {name!r}: it has {', '.join(law.param_names)}")

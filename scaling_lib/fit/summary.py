@@ -126,11 +126,6 @@ def _prediction(fit: Fitted, target: tuple[Any, ...]) -> str:
     )
 
 
-def text(listed: list[tuple[str, str]]) -> str:
-    """The checklist as lines of ``item: answer``."""
-    return "\n".join(f"{item}: {answer}" for item, answer in listed)
-
-
 def html(listed: list[tuple[str, str]]) -> str:
     """The checklist as an HTML table."""
     cell = "style='text-align:left'"
