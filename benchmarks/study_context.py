@@ -1,6 +1,6 @@
 """Where in a window does a model do well, and since when? The loss by position in the window, along the training.
 
-    python benchmarks/study_context.py     # half an hour on one core; writes scaling_lib/show/records/context.csv
+    python benchmarks/study_context.py     # half an hour on one core; writes benchmarks/context.csv
 
 Three models of the laptop sweep on their own trunks (seed 0, the same batches, a constant rate after the warm-up,
 without the decays that end a run). A model that only counts what follows what does as well at the start of a window as
@@ -30,7 +30,7 @@ from scaling_lib.lm.schedule import learning_rate
 from scaling_lib.lm.train import make_optimizer, update
 from scaling_lib.sweep.recipes import cells
 
-OUT = Path(__file__).parent.parent / "scaling_lib" / "show" / "records" / "context.csv"
+OUT = Path(__file__).parent / "context.csv"
 SIZES = ("2x32", "3x80", "4x112")
 BANDS = ((0, 16), (16, 32), (32, 64), (64, 128))  # positions in a window of 128 tokens
 EVERY = 244  # steps, half a million tokens

@@ -15,7 +15,7 @@ from scaling_lib.runs import has_records, read_runs
 from scaling_lib.show.plot import LOSS
 
 ROOT = Path(__file__).resolve().parents[1]
-STUDY = ROOT / "scaling_lib" / "show" / "records" / "context.csv"  # benchmarks/study_context.py measures it
+STUDY = ROOT / "benchmarks" / "context.csv"  # benchmarks/study_context.py measures it
 GRIDS = ("laptop-learned", "laptop", ".unfinished/laptop")
 MODEL = "4x96"
 
