@@ -2,7 +2,10 @@
 
 import sys
 
-from scaling_lib.cli import main
-
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        from scaling_lib.cli import main
+
+        sys.exit(main())
+    except KeyboardInterrupt:  # while the command was still being read
+        sys.exit(130)

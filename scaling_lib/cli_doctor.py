@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -12,13 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from scaling_lib import __version__
-from scaling_lib.cli_shared import say
+from scaling_lib.cli_shared import JSON, print_json, say
 from scaling_lib.words import duration
 
 PACKAGES = ("torch", "numpy", "scipy", "matplotlib", "tokenizers", "joblib", "ipywidgets", "jupyterlab", "nbval")
-OPTIONAL = {"hub": "datasets", "cluster": "distributed", "ray": "ray", "browser": "voila", "slides": "pptx"}
+OPTIONAL = {"hub": "datasets", "cluster": "distributed", "ray": "ray", "browser": "playwright", "slides": "pptx"}
 MODES = ("demo", "laptop", "quick")
 LEAST_DISK_GB = 2.0
+SECONDS_A_MODE = 3.0  # of measuring
+
+
+def doctor_options(parser: argparse.ArgumentParser) -> None:
+    """The options of ``doctor``."""
+    parser.add_argument("--json", **JSON)
 
 
 def doctor_command(args: argparse.Namespace) -> int:
@@ -26,7 +33,7 @@ def doctor_command(args: argparse.Namespace) -> int:
     say("looking at this machine for about 15 s")
     found = examine()
     if args.json:
-        print(json.dumps(found, indent=1, allow_nan=False))
+        print_json(found)
     else:
         print(in_words(found))
     return 1 if found["problems"] else 0
@@ -34,10 +41,8 @@ def doctor_command(args: argparse.Namespace) -> int:
 
 def examine() -> dict[str, Any]:
     """Everything as plain data: versions, device, rates in GFLOP/s, memory and disk in GB, seconds by mode."""
-    import psutil
-
     from scaling_lib.lm.cache import cache_folder
-    from scaling_lib.sweep.plan import cores
+    from scaling_lib.machine import cores, memory_bytes
 
     versions = {name: _version(name) for name in PACKAGES}
     missing = [name for name, version in versions.items() if version is None]
@@ -54,9 +59,9 @@ def examine() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "packages": versions,
-        "extras": {extra: _importable(package) for extra, package in OPTIONAL.items()},
+        "extras": {extra: importlib.util.find_spec(package) is not None for extra, package in OPTIONAL.items()},
         "cores": cores(),
-        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "memory_gb": round(memory_bytes() / 1e9, 1),
         "disk_free_gb": round(disk, 1),
         "cache": {"folder": str(cache), "gb": round(_size(cache) / 1e9, 2), "corpora": _corpora(cache)},
         "compiler": shutil.which(os.environ.get("CXX", "c++")),
@@ -78,7 +83,7 @@ def _speed() -> dict[str, Any]:
     seconds = {}
     for mode in MODES:
         plan = make_plan(cells(mode), Options(), on_gpu=device != "cpu")
-        seconds[mode] = round(expected_seconds(plan, calibrate(plan, 3.0)))
+        seconds[mode] = round(expected_seconds(plan, calibrate(plan, SECONDS_A_MODE)))
     return {
         "device": device,
         "device_name": device_name(device),
@@ -89,27 +94,21 @@ def _speed() -> dict[str, Any]:
 
 def in_words(found: dict[str, Any]) -> str:
     """The same for a person."""
-    p = found["packages"]
+    cache = found["cache"]
     lines = [
         f"scaling_lib {found['scaling_lib']}, Python {found['python']}, {found['system']}",
-        "packages: " + ", ".join(f"{name} {version or 'MISSING'}" for name, version in p.items()),
+        "packages: " + ", ".join(f"{name} {version or 'MISSING'}" for name, version in found["packages"].items()),
         "extras: " + ", ".join(f"{name} {'yes' if have else 'no'}" for name, have in found["extras"].items()),
         f"machine: {found['cores']} cores, {found['memory_gb']:.0f} GB of memory, {found['disk_free_gb']:.0f} GB of "
-        f"disk "
-        f"free, C++ compiler {found['compiler'] or 'none (no torch.compile on the processor)'}",
-        f"cache: {found['cache']['folder']}, {found['cache']['gb']:.2f} GB; "
-        f"corpora made: {', '.join(found['cache']['corpora']) or 'none yet'}",
+        f"disk free, C++ compiler {found['compiler'] or 'none (no torch.compile on the processor)'}",
+        f"cache: {cache['folder']}, {cache['gb']:.2f} GB; corpora made: {', '.join(cache['corpora']) or 'none yet'}",
     ]
     if "device" in found:
-        g = found["gflops"]
-        lines.append(
-            f"device: {found['device']} ({found['device_name']}); matrix products {g['float32']:,} GFLOP/s in float32, "
-            f"{g['bfloat16']:,} in bfloat16"
-        )
+        rates = ", ".join(f"{rate:,} GFLOP/s in {kind}" for kind, rate in found["gflops"].items())
+        lines.append(f"device: {found['device']} ({found['device_name']}); matrix products {rates}")
         lines.append("what would run here, and how long it would take from the beginning:")
         lines += [f"  --mode {mode}: about {duration(s)}" for mode, s in found["mode_seconds"].items()]
-    lines += [f"PROBLEM: {text}" for text in found["problems"]] or ["No problem was found."]
-    return "\n".join(lines)
+    return "\n".join(lines + ([f"PROBLEM: {text}" for text in found["problems"]] or ["No problem was found."]))
 
 
 def _version(name: str) -> str | None:
@@ -117,12 +116,6 @@ def _version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _importable(package: str) -> bool:
-    import importlib.util
-
-    return importlib.util.find_spec(package) is not None
 
 
 def _size(folder: Path) -> int:

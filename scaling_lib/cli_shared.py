@@ -1,20 +1,32 @@
-"""What the commands share: messages, numbers from words, records and their report. A part of the command line."""
+"""What the commands share: options, messages, JSON, records and their report. A part of the command line."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
+import math
+import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scaling_lib.errors import InputError
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from scaling_lib.runs import Run
+
+# Options of several commands: ``add("--json", **JSON)``.
+JSON: dict[str, Any] = {"action": "store_true", "help": "print JSON"}
+LEVEL: dict[str, Any] = {"type": float, "default": 0.9, "help": "confidence of the intervals (default: 0.9)"}
+FIGURES: dict[str, Any] = {
+    "type": Path, "default": Path("figures"), "metavar": "DIR", "help": "folder for the figure (default: figures)"
+}  # fmt: skip
 
 
 def say(text: str) -> None:
@@ -22,46 +34,43 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def print_json(value: Any) -> None:
+    """Print data as JSON knows it: a number without an end becomes null."""
+    print(json.dumps(_plain(value), indent=1, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def positive(kind: type) -> Any:
     """An argument's type: a whole number of at least 1, or a finite number above 0."""
 
     def convert(text: str) -> Any:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or not 0 < value < float("inf"):
-            what = "a whole number of at least 1" if kind is int else "a number above 0"
-            raise argparse.ArgumentTypeError(f"must be {what}, not {text!r}")
-        return value
+        with contextlib.suppress(ValueError):
+            if 0 < (value := kind(text)) < float("inf"):
+                return value
+        what = "a whole number of at least 1" if kind is int else "a number above 0"
+        raise argparse.ArgumentTypeError(f"must be {what}, not {text!r}")
 
     return convert
-
-
-def records(folder: Path, allow_none: bool = False) -> list[Run]:
-    """The run records of a folder."""
-    from scaling_lib.runs import has_records, read_runs
-
-    if allow_none and not has_records(folder):
-        return []
-    return read_runs(folder)
 
 
 def table_options(parser: argparse.ArgumentParser) -> None:
     """How a .csv file is read: which columns, which rows."""
     add = parser.add_argument
-    add(
-        "--columns", action="append", default=[], metavar="N=params,loss=final_loss",
-        help="headings of a .csv file by role: N, D, C, loss, unit, group, label; loss=ln(ppl) for perplexities",
-    )  # fmt: skip
-    add(
-        "--where", action="append", default=[], metavar="experiment=c4",
-        help="only the rows of a .csv file that meet it (=, !=, <, >, <=, >=); may be repeated",
-    )  # fmt: skip
-    add(
-        "--rows", metavar="best|last|all",
-        help="of a .csv file with several rows per size and length or per run: the lowest loss, the last row, or all",
-    )  # fmt: skip
+    add("--columns", action="append", default=[], metavar="N=params,loss=final_loss",
+        help="headings of a .csv file by role: N, D, C, loss, unit, group, label; loss=ln(ppl) for "
+        "perplexities")  # fmt: skip
+    add("--where", action="append", default=[], metavar="experiment=c4",
+        help="only the rows of a .csv file that meet it (=, !=, <, >, <=, >=); may be repeated")  # fmt: skip
+    add("--rows", metavar="best|last|all",
+        help="of a .csv file with several rows per size and length or per run: the lowest loss, the last row, or "
+        "all")  # fmt: skip
 
 
 def reading_of(args: argparse.Namespace) -> dict[str, Any]:
@@ -76,6 +85,37 @@ def reading_of(args: argparse.Namespace) -> dict[str, Any]:
     return {k: v for k, v in given.items() if v}
 
 
+def refuse(args: argparse.Namespace, why: str, *options: str) -> None:
+    """Raise InputError if one of the options was given."""
+    for option in options:
+        if getattr(args, option):
+            raise InputError(f"--{option.replace('_', '-')} {why}")
+
+
+def records(folder: Path) -> list[Run]:
+    """The run records of a folder."""
+    from scaling_lib.runs import read_runs
+
+    return read_runs(folder)
+
+
+def finished(folder: Path, recipe: str | None) -> list[Run]:
+    """The finished runs of one recipe in a folder; ``recipe`` may be None where it holds one only."""
+    from scaling_lib.runs import check_poolable
+
+    runs = [r for r in records(folder) if r.finished]
+    if not runs:
+        raise InputError(f"{folder}: no run in the folder has finished, so there is nothing to fit")
+    known = sorted({r.config.train.recipe for r in runs})
+    if recipe is None and len(known) > 1:
+        raise InputError(f"{folder} holds several recipes ({', '.join(known)}); choose one with --recipe")
+    own = [r for r in runs if recipe in (None, r.config.train.recipe)]
+    if not own:
+        raise InputError(f"no finished runs of recipe {recipe!r} in {folder}, which holds {', '.join(known)}")
+    check_poolable(own)
+    return own
+
+
 def print_report(runs: Sequence[Run]) -> None:
     """Tables, laws and verdicts of a sweep; of a study of learning rates, its scans."""
     from scaling_lib.show.rates import is_rate_study, rate_report
@@ -85,18 +125,45 @@ def print_report(runs: Sequence[Run]) -> None:
     print(rate_report(runs, peak_lr) if is_rate_study(runs) else sweep_report(runs))
 
 
+def save_figure(name: str, draw: Callable[[Figure], object], out: Path, tall: bool = False) -> Path:
+    """Draw the figure of a command as ``out/NAME.png``."""
+    from scaling_lib.show import export
+    from scaling_lib.show.figures import Named
+
+    def on(figure: Figure) -> None:
+        draw(figure)
+
+    return export.save_named(Named(name, on, "", "", tall=tall), out, ["png"], "blog")[0]
+
+
 @contextlib.contextmanager
 def ended_like_ctrl_c() -> Iterator[None]:
-    """SIGTERM (kill, a batch system's time limit) ends what is inside as Ctrl-C does: the workers with it."""
+    """What asks a process to end (kill, a time limit, a closed terminal) ends it as Ctrl-C does, its workers too.
 
-    def interrupt(signum: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
+    A second signal ends it at once. One that is ignored stays so, as nohup and a shell's background want it.
+    """
     if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
         yield
         return
-    before = signal.signal(signal.SIGTERM, interrupt)
+    known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]
+
+    def interrupt(signum: int, frame: object) -> None:
+        for number in numbers:
+            signal.signal(number, end_at_once)
+        raise KeyboardInterrupt
+
+    def end_at_once(signum: int, frame: object) -> None:
+        import psutil
+
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+        os._exit(130)
+
+    before = [signal.signal(number, interrupt) for number in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""The commands ``plan`` and ``run``. A part of the command line."""
+"""The commands about a sweep: plan, run, and pack, which puts its records into one file. A part of the command line."""
 
 from __future__ import annotations
 
@@ -10,63 +10,58 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scaling_lib.cli_shared import positive, print_report, records, say
+from scaling_lib.cli_shared import positive, print_report, records, refuse, say
 from scaling_lib.errors import InputError
 from scaling_lib.progress import Bar
 from scaling_lib.words import counted, duration
 
 if TYPE_CHECKING:
     from scaling_lib.config import ModelConfig, RunConfig
+    from scaling_lib.lm.corpus import Corpus
     from scaling_lib.lm.runtime import Runtime
     from scaling_lib.runs import Run
     from scaling_lib.sweep.execute import Outcome
-    from scaling_lib.sweep.plan import Plan
+    from scaling_lib.sweep.plan import Options, Plan
 
 
-def sweep_options(parser: argparse.ArgumentParser) -> None:
+def plan_options(parser: argparse.ArgumentParser) -> None:
     """The options that ``plan`` and ``run`` share."""
     add = parser.add_argument
-    add(
-        "--mode",
-        default="demo",
+    add("--mode", default="demo",
         help="demo, laptop, quick, standard or full, or a study: lr-study, seed-noise, paired, laptop-short, "
-        "coverage, known-entropy, tokenizers (default: demo)",
-    )
+        "coverage, known-entropy, tokenizers (default: demo)")  # fmt: skip
     add("--recipe", action="append", metavar="NAME", help="v1, v2, wsd, ...; may be repeated (default: the mode's)")
-    add(
-        "--max-steps",
-        type=positive(int),
-        metavar="N",
-        help="train for N steps instead of the mode's; a ladder in D spreads about it",
-    )
-    add(
-        "--corpus",
-        metavar="SPEC",
-        help="python-stdlib, python-env, text:PATH, hub:ID, random-walk, hierarchy or uniform",
-    )
+    add("--max-steps", type=positive(int), metavar="N",
+        help="train for N steps instead of the mode's; a ladder in D spreads about it")  # fmt: skip
+    add("--corpus", metavar="SPEC",
+        help="python-stdlib, python-env, text:PATH, hub:ID, random-walk, hierarchy or uniform")  # fmt: skip
     add("--vocab-size", type=positive(int), metavar="V", help="size of the vocabulary, 257 to 65535")
-    add(
-        "--seeds",
-        type=positive(int),
-        metavar="K",
-        help="repeat every run with K seeds (default: the mode's, mostly 1)",
-    )
+    add("--seeds", type=positive(int), metavar="K",
+        help="repeat every run with K seeds (default: the mode's, mostly 1)")  # fmt: skip
     add("--sizes", type=positive(int), metavar="K", help="only the K smallest sizes of the mode (default: all)")
     add("--lr", type=positive(float), help="peak learning rate instead of the width rule's")
     add("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     add("--dtype", default="auto", help="auto, float32 or bfloat16 (default: auto)")
     add("--compile", action=argparse.BooleanOptionalAction, help="torch.compile (default: where it pays)")
-    add(
-        "--workers",
-        type=positive(int),
-        metavar="K",
-        help="runs side by side (default: what suits their size)",
-    )
+    add("--workers", type=positive(int), metavar="K", help="runs side by side (default: what suits their size)")
     add("--engine", default="local", help="local, dask or ray: this machine or an existing cluster (default: local)")
     add("--address", help="of the cluster, such as tcp://HOST:8786 for dask; trusted networks only")
     add("--max-flops", type=positive(float), metavar="X", help="leave out the largest runs until X FLOPs do")
     add("--max-hours", type=positive(float), metavar="H", help="and until H hours on this machine do")
     add("--out", type=Path, metavar="DIR", help="folder for the records (default: runs/MODE)")
+
+
+def run_options(parser: argparse.ArgumentParser) -> None:
+    """The options of ``run``."""
+    plan_options(parser)
+    add = parser.add_argument
+    add("--dry-run", action="store_true", help="show the plan and stop (the command plan)")
+    add("--force", action="store_true", help="forget this mode's records in the folder and start over")
+    add("--checkpoint-seconds", type=positive(float), default=60.0, metavar="S",
+        help="how often a run saves its state (default 60)")  # fmt: skip
+
+
+# ---- what both need
 
 
 def _cells(args: argparse.Namespace) -> list[RunConfig]:
@@ -81,17 +76,18 @@ def _cells(args: argparse.Namespace) -> list[RunConfig]:
     return found
 
 
-def _check_options(args: argparse.Namespace) -> None:
-    """What can be found wrong before anything is written: the engine, and a device that is not the processor."""
+def _options(args: argparse.Namespace, cells: Sequence[RunConfig]) -> Options:
+    """How to compute; what can be found wrong in it is said before anything is written."""
     from scaling_lib.sweep.engines import check_engine
     from scaling_lib.sweep.plan import Options
 
-    check_engine(Options(engine=args.engine, address=args.address))
-    if args.engine != "local" and (args.workers or args.max_hours):
-        what = "--workers" if args.workers else "--max-hours"
-        raise InputError(f"{what} is for this machine; on a cluster its scheduler decides: leave it out")
+    options = Options(args.device, args.dtype, args.compile, args.workers, args.engine, args.address)
+    check_engine(options)
+    if args.engine != "local":
+        refuse(args, "is for this machine; on a cluster its scheduler decides: leave it out", "workers", "max_hours")
     if (args.device, args.dtype) != ("auto", "auto"):  # which takes torch to judge
-        _runtime(args, _cells(args)[-1])
+        _runtime(args, cells[-1])
+    return options
 
 
 def _runtime(args: argparse.Namespace, cell: RunConfig) -> Runtime:
@@ -100,41 +96,61 @@ def _runtime(args: argparse.Namespace, cell: RunConfig) -> Runtime:
     return choose_runtime(cell, device=args.device, dtype=args.dtype)
 
 
-def _make_plan(args: argparse.Namespace, cells: list[RunConfig]) -> Plan:
-    from scaling_lib.sweep.plan import Options, make_plan
+def _plan(
+    args: argparse.Namespace, cells: Sequence[RunConfig], options: Options, done: Sequence[RunConfig], budget: float
+) -> tuple[Plan, dict[ModelConfig, float]]:
+    """What fits the budget, and the seconds per token of its models, measured in about ``budget`` seconds."""
+    from scaling_lib.sweep.cost import calibrate, within_budget
+    from scaling_lib.sweep.plan import make_plan
 
-    _check_options(args)
-    options = Options(args.device, args.dtype, args.compile, args.workers, args.engine, args.address)
-    return make_plan(cells, options, on_gpu=_runtime(args, cells[-1]).device != "cpu")
-
-
-def _within_budget(
-    args: argparse.Namespace, plan: Plan, seconds: dict[ModelConfig, float], done: Sequence[RunConfig] = ()
-) -> Plan:
-    from scaling_lib.sweep.cost import describe_cut, within_budget
-
+    on_gpu = _runtime(args, cells[-1]).device != "cpu"
+    plan = make_plan(cells, options, on_gpu=on_gpu)
+    seconds = calibrate(plan, budget)
     if args.max_flops is None and args.max_hours is None:
-        return plan
-    on_gpu = _runtime(args, plan.cells[-1]).device != "cpu"
-    plan, cut = within_budget(
-        plan, seconds, done, max_flops=args.max_flops,
-        max_seconds=None if args.max_hours is None else 3600 * args.max_hours, on_gpu=on_gpu,
-    )  # fmt: skip
+        return plan, seconds
+    hours = None if args.max_hours is None else 3600 * args.max_hours
+    plan, cut = within_budget(plan, seconds, done, max_flops=args.max_flops, max_seconds=hours, on_gpu=on_gpu)
     if cut:
-        say(describe_cut(cut))
-    return plan
+        names = [f"{c.train.recipe} {c.model.name} {c.train.max_steps:,} steps" for c in cut]
+        more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+        say(f"left out to keep to the budget, {counted(len(cut), 'run')}: {', '.join(names[:6])}{more}")
+    return plan, seconds
+
+
+def _open_corpus(cells: Sequence[RunConfig], progress: bool) -> Corpus:
+    from scaling_lib.lm.batches import check_room
+    from scaling_lib.lm.corpus import load_corpus
+
+    first = cells[0]
+    corpus = load_corpus(first.corpus, first.model.vocab_size, progress=progress)
+    check_room(corpus, first.train.batch_size, first.model.seq_len)
+    return corpus
+
+
+def _folder(args: argparse.Namespace) -> Path:
+    """``--out``, or ``runs/MODE`` with the corpus in the name where it is not the mode's own: losses do not mix."""
+    name = args.mode
+    if args.corpus:
+        name += "-" + "".join(c if c.isalnum() else "-" for c in Path(args.corpus).name).strip("-").lower()
+    if args.vocab_size:
+        name += f"-v{args.vocab_size}"
+    return args.out or Path("runs") / name
+
+
+# ---- plan
 
 
 def plan_command(args: argparse.Namespace) -> int:
     """``plan``: what would be trained, and what it would cost here."""
     from scaling_lib.counting import count_parameters, training_flops
-    from scaling_lib.sweep.cost import calibrate, expected_seconds
+    from scaling_lib.machine import cores, memory_bytes
+    from scaling_lib.sweep.cost import expected_seconds
 
-    plan = _make_plan(args, _cells(args))
+    cells = _cells(args)
+    options = _options(args, cells)
     say("measuring the speed of this machine for about 10 s")
-    seconds = calibrate(plan)
-    done = _done(args, plan)
-    plan = _within_budget(args, plan, seconds, done)
+    done = [] if getattr(args, "force", False) else _recorded(_folder(args), cells)
+    plan, seconds = _plan(args, cells, options, done, 10.0)
     cells = sorted(plan.cells, key=lambda c: (training_flops(c.model, c.n_tokens), c.train.recipe))
     print(
         f"{'recipe':>10} {'model':>8} {'parameters':>12} {'in all':>12} {'rate':>8} {'steps':>7} {'tokens':>12} "
@@ -149,68 +165,63 @@ def plan_command(args: argparse.Namespace) -> int:
         )
     for phase in plan.phases:
         print(phase.why)
+    if args.engine == "local":
+        print(f"of {counted(cores(), 'core')} and {memory_bytes() / 1e9:.1f} GB of memory that this process may use")
 
     def computed(cell: RunConfig) -> tuple[int, int]:
         runtime = _runtime(args, cell)
         return runtime.micro_batch or cell.train.batch_size, 2 if runtime.dtype == "bfloat16" else 4
 
     where = "on this machine" if args.engine == "local" else "one after another on this machine; a cluster divides it"
+    finished = sum(c in plan.cells for c in done)
     print(
         f"{counted(len(cells), 'run')}, {plan.flops:.2g} FLOPs, trunks shared, "
         f"up to {plan.peak_bytes(computed) / 1e9:.1f} GB of memory, "
         f"about {duration(expected_seconds(plan, seconds, done))} {where}"
-        + (f"; {len(done)} are finished" if done else "")
+        + (f"; {finished} are finished" if finished else "")
     )
     return 0
 
 
-def _done(args: argparse.Namespace, plan: Plan) -> list[RunConfig]:
-    """The plan's runs that have records, as far as can be told by their names without loading the corpus."""
-    from scaling_lib.runs import has_records, read_runs
+def _recorded(folder: Path, cells: Sequence[RunConfig]) -> list[RunConfig]:
+    """The runs that have records, as far as can be told by their configuration without loading the corpus."""
+    from scaling_lib.runs import has_records
 
-    folder = args.out or _default_folder(args)
-    if getattr(args, "force", False) or not has_records(folder):
-        return []
-    found = {r.config for r in read_runs(folder)}
-    return [c for c in plan.cells if c in found]
+    found = {r.config for r in records(folder)} if has_records(folder) else set()
+    return [c for c in cells if c in found]
+
+
+# ---- run
 
 
 def run_command(args: argparse.Namespace) -> int:
     """``run``: train what is not there yet, then print and draw what the records say."""
     if args.dry_run:
         return plan_command(args)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "LOCAL_RANK" in os.environ:  # torchrun's
-        return _run_together(args)
+    if (size := _processes()) > 1:
+        return _run_together(args, size)
     from scaling_lib.config import run_id
-    from scaling_lib.lm.batches import check_room
-    from scaling_lib.lm.corpus import load_corpus
     from scaling_lib.runs import is_recorded
-    from scaling_lib.sweep.cost import Timing, calibrate, expected_seconds, largest_model, log_timing, plan_flops
+    from scaling_lib.sweep.cost import expected_seconds, log_timing
     from scaling_lib.sweep.execute import Outcome, check_writable, run_sweep
     from scaling_lib.sweep.recipes import find_mode
 
-    cells = _cells(args)
-    _check_options(args)
-    out = args.out or _default_folder(args)
+    cells, out = _cells(args), _folder(args)
+    options = _options(args, cells)
     check_writable(out)
-    corpus = load_corpus(cells[0].corpus, cells[0].model.vocab_size, progress=sys.stderr.isatty())
-    check_room(corpus, cells[0].train.batch_size, cells[0].model.seq_len)
+    corpus = _open_corpus(cells, sys.stderr.isatty())
     names = {c: run_id(c, corpus.fingerprint) for c in cells}
     done = [c for c in cells if not args.force and is_recorded(out, names[c])]
     if len(done) == len(cells):  # without loading torch
         every = "the one run was" if len(cells) == 1 else f"all {len(cells)} runs were"
         say(f"{every} finished before and kept (--force trains again)")
         return _conclude([Outcome(name, "skipped") for name in names.values()], out)
-    plan = _make_plan(args, cells)
-    seconds = calibrate(plan, 3.0)
-    plan = _within_budget(args, plan, seconds, done)
-    cells = plan.cells
-    done = [c for c in done if c in cells]
-    expected, flops, began = expected_seconds(plan, seconds, done), plan_flops(plan, done), time.monotonic()
+    plan, seconds = _plan(args, cells, options, done, 3.0)
+    done = [c for c in done if c in plan.cells]
+    expected, began = expected_seconds(plan, seconds, done), time.monotonic()
+    what = f"{counted(len(plan.cells) - len(done), 'run')} to train on {corpus.name}"
     how_long = f"about {duration(expected)}" if args.engine == "local" else f"on the {args.engine} cluster"
-    say(
-        f"{args.mode}: {counted(len(cells) - len(done), 'run')} to train on {corpus.name}, {how_long}; records in {out}"
-    )
+    say(f"{args.mode}: {what}, {how_long}; records in {out}")
     with Bar() as bar:
         outcomes = run_sweep(
             plan, out, corpus, force=args.force, checkpoint_seconds=args.checkpoint_seconds,
@@ -221,7 +232,7 @@ def run_command(args: argparse.Namespace) -> int:
     if trained and args.engine == "local":
         say(f"{counted(trained, 'run')} trained in {duration(took)}; {duration(expected)} were expected")
         try:
-            log_timing(out, Timing(trained, largest_model(cells), flops, expected, took))
+            log_timing(out, plan, done, runs=trained, expected=expected, seconds=took)
         except InputError as error:  # no reason to withhold the report
             say(str(error))
     skipped = sum(o.status == "skipped" for o in outcomes)
@@ -230,34 +241,38 @@ def run_command(args: argparse.Namespace) -> int:
     return _conclude(outcomes, out)
 
 
-def _run_together(args: argparse.Namespace) -> int:
+def _processes() -> int:
+    """How many processes torchrun has started, with this one; 1 without it."""
+    size = os.environ.get("WORLD_SIZE", "1") if "LOCAL_RANK" in os.environ else "1"
+    if not (size.isdecimal() and int(size) > 0):
+        raise InputError(f"WORLD_SIZE is {size!r}, not a number of processes: start them with torchrun, or unset it")
+    return int(size)
+
+
+def _run_together(args: argparse.Namespace, size: int) -> int:
     """``run`` under torchrun: every process trains its share of every batch, the first one writes and speaks."""
-    from scaling_lib.lm.batches import check_room
-    from scaling_lib.lm.corpus import load_corpus
     from scaling_lib.lm.group import join_group, leave_group
     from scaling_lib.sweep.execute import run_together
+    from scaling_lib.sweep.plan import make_plan
     from scaling_lib.sweep.recipes import find_mode
 
-    cells = _cells(args)
-    for option in ("force", "max_flops", "max_hours", "workers", "address"):
-        if getattr(args, option):
-            raise InputError(f"--{option.replace('_', '-')} is not for torchrun; leave it out")
-    size, batch_size = int(os.environ["WORLD_SIZE"]), cells[0].train.batch_size
+    refuse(args, "is not for torchrun; leave it out", "force", "max_flops", "max_hours", "workers", "address")
+    cells, out = _cells(args), _folder(args)
+    batch_size = cells[0].train.batch_size
     if batch_size % size:
         raise InputError(f"a batch of {batch_size} sequences does not divide among {size} processes")
-    plan = _make_plan(args, cells)
-    out = args.out or _default_folder(args)
-    group = join_group(_runtime(args, cells[-1]).device)
+    device = _runtime(args, cells[-1]).device
+    plan = make_plan(cells, _options(args, cells), on_gpu=device != "cpu")
+    group = join_group(device)
     try:
         if group.leads:
-            load_corpus(cells[0].corpus, cells[0].model.vocab_size, progress=sys.stderr.isatty())
+            _open_corpus(cells, sys.stderr.isatty())
         group.agree(None)  # the others wait until it is in the cache
-        corpus = load_corpus(cells[0].corpus, cells[0].model.vocab_size)
+        corpus = _open_corpus(cells, False)
         if not group.all_true(corpus.fingerprint == group.agree(corpus.fingerprint)):
             raise InputError(
                 f"{corpus.name} is not the same text on all machines: same packages everywhere, or text:PATH"
             )
-        check_room(corpus, batch_size, cells[0].model.seq_len)
         if group.leads:
             what = f"{counted(len(cells), 'run')} on {corpus.name}, each by {group.size} processes"
             say(f"{args.mode}: {what}; records in {out}")
@@ -272,10 +287,12 @@ def _run_together(args: argparse.Namespace) -> int:
 
 def _conclude(outcomes: Sequence[Outcome], out: Path) -> int:
     """Say what failed, print the report, draw the figure; the exit status."""
+    from scaling_lib.runs import has_records
+
     failed = [o for o in outcomes if o.status == "failed"]
     for outcome in failed:
         say(f"{outcome.run_id} failed: {outcome.message}")
-    runs = _this_sweep(records(out, allow_none=bool(failed)), {o.run_id for o in outcomes})
+    runs = _this_sweep(records(out), {o.run_id for o in outcomes}) if not failed or has_records(out) else []
     if runs:
         from scaling_lib.show import export
         from scaling_lib.sweep.recipes import peak_lr
@@ -286,24 +303,31 @@ def _conclude(outcomes: Sequence[Outcome], out: Path) -> int:
     return 1 if failed else 0
 
 
-def _default_folder(args: argparse.Namespace) -> Path:
-    """``runs/MODE``, with the corpus in the name where it is not the mode's own: losses of two texts do not mix."""
-    name = args.mode
-    if args.corpus:
-        name += "-" + "".join(c if c.isalnum() else "-" for c in Path(args.corpus).name).strip("-").lower()
-    if args.vocab_size:
-        name += f"-v{args.vocab_size}"
-    return Path("runs") / name
-
-
 def _this_sweep(runs: list[Run], names: set[str]) -> list[Run]:
     """The runs of this call, and beside them those of other recipes in the folder that compare with them."""
+
+    def text(run: Run) -> tuple[str, int]:
+        return run.corpus["fingerprint"], run.config.model.vocab_size
+
     own = [r for r in runs if r.run_id in names]
-    recipes = {r.config.train.recipe for r in own}
-    comparable = {(r.corpus["fingerprint"], r.config.model.vocab_size) for r in own}
-    return [
-        r
-        for r in runs
-        if r.run_id in names
-        or (r.config.train.recipe not in recipes and (r.corpus["fingerprint"], r.config.model.vocab_size) in comparable)
-    ]
+    recipes, comparable = {r.config.train.recipe for r in own}, {text(r) for r in own}
+    return [r for r in runs if r.run_id in names or (r.config.train.recipe not in recipes and text(r) in comparable)]
+
+
+# ---- pack
+
+
+def pack_options(parser: argparse.ArgumentParser) -> None:
+    """The options of ``pack``."""
+    add = parser.add_argument
+    add("folder", type=Path, nargs="+", help="such as results/laptop; a sweep may go on there later")
+
+
+def pack_command(args: argparse.Namespace) -> int:
+    """``pack``: the records of each folder into one file."""
+    from scaling_lib.runs import PACKED
+    from scaling_lib.sweep.pack import pack
+
+    for folder in args.folder:
+        print(f"{folder / PACKED}: {counted(pack(folder), 'record')}")
+    return 0

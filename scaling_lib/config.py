@@ -21,18 +21,14 @@ def _require(ok: bool, message: str) -> None:
         raise InputError(message)
 
 
-def _positive_int(owner: str, name: str, value: Any, least: int = 1) -> None:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    _require(whole and value >= least, f"{owner}: {name} must be a whole number of at least {least}, not {value!r}")
-
-
-def _number(owner: str, name: str, value: Any, *, zero: bool) -> None:
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    kind = "at least 0" if zero else "above 0"
-    _require(
-        good and (value > 0 or (zero and value == 0)),
-        f"{owner}: {name} must be a finite number {kind}, not {value!r}",
-    )
+def _check(owner: object, what: str, names: tuple[str, ...], *, whole: bool, zero: bool = False) -> None:
+    """Raise InputError unless every field named is a number above 0, or with ``zero`` at least 0."""
+    for name in names:
+        value = getattr(owner, name)
+        number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+        kind = ("whole" if whole else "finite") + (" number of at least 0" if zero else " number above 0")
+        good = number and math.isfinite(value) and (value > 0 or (zero and value == 0))
+        _require(good, f"{what}: {name} must be a {kind}, not {value!r}")
 
 
 @dataclass(frozen=True)
@@ -59,8 +55,7 @@ class ModelConfig:
     token_shift: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("n_layer", "n_head", "d_model", "vocab_size", "seq_len"):
-            _positive_int("model", name, getattr(self, name))
+        _check(self, "model", ("n_layer", "n_head", "d_model", "vocab_size", "seq_len"), whole=True)
         _require(
             self.positions in POSITIONS,
             f"model: unknown positions {self.positions!r}; choose from {', '.join(POSITIONS)}",
@@ -78,7 +73,6 @@ class ModelConfig:
             f"model: vocab_size {self.vocab_size:,} is outside {MIN_VOCAB}..{MAX_VOCAB:,} "
             "(256 bytes and one end-of-document token at least; ids must fit 16 bits)",
         )
-
         _require(
             self.positions == "learned" or self.d_model // self.n_head % 2 == 0,
             f"model: heads of width {self.d_model // self.n_head} cannot be rotated, since rotation pairs their "
@@ -119,17 +113,12 @@ class TrainConfig:
             bool(self.recipe) and self.recipe.replace("-", "").replace("_", "").isalnum(),
             f"training: recipe must be a word of letters, digits, - and _, not {self.recipe!r}",
         )
-        for name in ("max_steps", "batch_size", "eval_tokens"):
-            _positive_int("training", name, getattr(self, name))
-        for name in ("warmup_steps", "decay_steps", "seed"):
-            _positive_int("training", name, getattr(self, name), least=0)
-        _number("training", "lr", self.lr, zero=False)
-        _number("training", "weight_decay", self.weight_decay, zero=True)
-        _number("training", "grad_clip", self.grad_clip, zero=False)
+        _check(self, "training", ("max_steps", "batch_size", "eval_tokens"), whole=True)
+        _check(self, "training", ("warmup_steps", "decay_steps", "seed"), whole=True, zero=True)
+        _check(self, "training", ("lr", "grad_clip"), whole=False)
+        _check(self, "training", ("weight_decay", "beta1", "beta2"), whole=False, zero=True)
         for name in ("beta1", "beta2"):
-            value = getattr(self, name)
-            _number("training", name, value, zero=True)
-            _require(value < 1, f"training: {name} must be below 1, not {value!r}")
+            _require(getattr(self, name) < 1, f"training: {name} must be below 1, not {getattr(self, name)!r}")
         _require(
             self.schedule in SCHEDULES,
             f"training: unknown schedule {self.schedule!r}; choose from {', '.join(SCHEDULES)}",

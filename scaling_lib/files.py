@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from scaling_lib.errors import InputError
+
+DAY = 86_400.0  # seconds
 
 
 @contextlib.contextmanager
@@ -23,7 +27,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     InputError
         When the folder cannot be written or the disk is full; what stood at ``path`` is left as it was.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = temporary_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
@@ -44,3 +48,16 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path``, whole or not at all; raises as ``atomic_file`` does."""
     with atomic_file(path) as file:
         file.write(content)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A hidden name in the folder of ``path`` that nobody else uses, and that ``remove_leftovers`` knows."""
+    return path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+def remove_leftovers(*folders: Path) -> None:
+    """Remove what processes that were killed left under temporary names more than a day ago."""
+    for left in (path for folder in folders for path in folder.glob(".*.tmp")):
+        with contextlib.suppress(OSError):
+            if left.lstat().st_mtime < time.time() - DAY:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()

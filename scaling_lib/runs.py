@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
+import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -153,22 +155,10 @@ def write_run(run: Run, folder: Path) -> Path:
     """Write a record as ``folder/<run_id>.json``, whole or not at all. Returns the path."""
     path = folder / f"{run.run_id}.json"
     text = json.dumps(_to_json(run), indent=1, ensure_ascii=False, allow_nan=False)
-    # One history column per line: short files, and a diff that a person can read.
-    write_atomically(path, (_join_number_lists(text) + "\n").encode())
+    # One history column per line: short files, and a diff that a person can read. No string holds a line break.
+    text = re.sub(r"\[\n\s*([^][{}]*?)\n\s*\]", lambda found: "[" + re.sub(r"\n\s*", " ", found[1]) + "]", text)
+    write_atomically(path, f"{text}\n".encode())
     return path
-
-
-def _join_number_lists(text: str) -> str:
-    out: list[str] = []
-    inside = False
-    for line in text.split("\n"):
-        if inside:
-            out[-1] += line.strip() + (" " if line.rstrip().endswith(",") and line.strip() != "]," else "")
-            inside = line.strip() not in ("]", "],")
-        else:
-            out.append(line)
-            inside = line.endswith("[")
-    return "\n".join(out)
 
 
 class Record(NamedTuple):
@@ -253,7 +243,8 @@ def has_records(folder: Path) -> bool:
 def read_records(folder: Path) -> list[Record]:
     """Read every record of a folder as it stands in its file, in the order of ``read_runs``, which raises the same.
 
-    A record that stands there twice, alone and packed, is read once.
+    A record that stands there twice is read once. Of two files one is a copy, such as those that synchronising folders
+    makes, and a warning names it; one alone and one packed are what a packing leaves that was interrupted.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of run records; a sweep writes one, for example runs/demo")
@@ -268,6 +259,9 @@ def read_records(folder: Path) -> list[Record]:
                 f"{first.where} and {record.where} are two records of the run {record.run.run_id}, and they differ; "
                 "delete one of them"
             )
+        if first is not record and not record.where.startswith(f"{folder / PACKED}, "):
+            copy = max(first.where, record.where, key=len)
+            warnings.warn(f"{copy} is a copy of another record of its run and not counted; delete it", stacklevel=2)
     if not found:
         raise InputError(f"{folder}: holds no run records (*.json or {PACKED}); run a sweep first")
     return sorted(

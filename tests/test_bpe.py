@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -72,48 +73,30 @@ def test_long_and_many_texts_are_encoded_in_parts(tmp_path: Path, monkeypatch: p
     assert (tmp_path / "whole").read_bytes() == (tmp_path / "parts").read_bytes()
 
 
-@pytest.fixture
-def fresh_threads(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """As if this process had not used the library before."""
-    monkeypatch.setattr(bpe, "_threads_began_in", None)
-    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "")  # so that it is restored at the end
-    return monkeypatch
-
-
-def test_threads_do_not_change_the_result(fresh_threads: pytest.MonkeyPatch) -> None:
-    fresh_threads.setenv("TOKENIZERS_PARALLELISM", "false")
-    serial = bpe.train_tokenizer(TEXTS, 400).to_str()
-    assert os.environ["TOKENIZERS_PARALLELISM"] == "false"
-    fresh_threads.delenv("TOKENIZERS_PARALLELISM")
-    assert bpe.train_tokenizer(TEXTS, 400).to_str() == serial
-    assert os.environ["TOKENIZERS_PARALLELISM"] == "false"  # what a fork will find
-
-
-def test_a_users_setting_stays(fresh_threads: pytest.MonkeyPatch) -> None:
-    fresh_threads.setenv("TOKENIZERS_PARALLELISM", "true")
-    bpe.train_tokenizer(TEXTS[:3], 260)
-    assert os.environ["TOKENIZERS_PARALLELISM"] == "true"
-    assert bpe._threads_began_in is None
-
-
-def _encode_in_child(queue: multiprocessing.Queue[str]) -> None:
-    queue.put(bpe.train_tokenizer(TEXTS, 400).to_str())
+FORKS = """
+import multiprocessing, os, sys
+from scaling_lib.lm import bpe
+texts = [f"The {word} of number {i}, and {word}s again. " * 3 for i, word in enumerate(["cat", "dog", "house"] * 30)]
+def learn(queue):
+    queue.put(bpe.train_tokenizer(texts, 400).to_str())
+whole = bpe.train_tokenizer(texts, 400).to_str()  # with threads, unless the environment says otherwise
+context = multiprocessing.get_context("fork")
+queue = context.Queue()
+context.Process(target=learn, args=(queue,), daemon=True).start()
+print(queue.get(timeout=60) == whole, hash(whole), os.environ["TOKENIZERS_PARALLELISM"])
+"""
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork, so there is nothing to go wrong")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_child_neither_hangs_nor_warns(
-    fresh_threads: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    fresh_threads.delenv("TOKENIZERS_PARALLELISM")
-    expected = bpe.train_tokenizer(TEXTS, 400).to_str()  # the parent has used threads
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    child = context.Process(target=_encode_in_child, args=(queue,), daemon=True)
-    child.start()
-    try:
-        assert queue.get(timeout=60) == expected
-    finally:
-        child.kill()
-        child.join()
-    assert capfd.readouterr().err == ""
+def test_threads_change_nothing_and_a_fork_neither_hangs_nor_warns() -> None:
+    """In processes of their own, with threads and, as a user may wish, without."""
+    plain = {k: v for k, v in os.environ.items() if k != "TOKENIZERS_PARALLELISM"} | {"PYTHONHASHSEED": "0"}
+    said = []
+    for wish in ({}, {"TOKENIZERS_PARALLELISM": "false"}):
+        command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKS]
+        done = subprocess.run(command, capture_output=True, text=True, env=plain | wish, timeout=100)
+        assert (done.returncode, done.stderr) == (0, "")
+        said.append(done.stdout.split())
+    assert [words[0] for words in said] == ["True", "True"]
+    assert said[0][1] == said[1][1]
+    assert [words[2] for words in said] == ["true", "false"]

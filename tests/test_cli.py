@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -54,12 +54,9 @@ def files(folder: Path) -> set[Path]:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with texts of every bad kind."""
+    """A working folder with texts of bad kinds, a table and an empty folder."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "empty.txt").write_bytes(b"")
-    (tmp_path / "latin1.txt").write_bytes("größer\n".encode("latin-1") * 5000)
     (tmp_path / "late.txt").write_bytes(b"plain words, line after line\n" * 2000 + b"\xff\xfe\n")
-    (tmp_path / "binary.txt").write_bytes(b"\x7fELF\0\0\1" * 5000)
     (tmp_path / "tiny.txt").write_text("A few words only.\n")
     (tmp_path / "short.txt").write_text("\n\n".join(f"{i} " + "few words " * 420 for i in range(3)))
     (tmp_path / "folder").mkdir()
@@ -67,70 +64,73 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-BAD = {
-    "no command": ([], "COMMAND"),
-    "unknown command": (["train"], "train"),
-    "unknown option": (["run", "--sise", "3"], "--sise"),
-    "unknown mode": (["run", "--mode", "huge"], "choose from demo, laptop"),
-    "unknown recipe": (["run", "--recipe", "v3"], "choose from v1"),
-    "unknown corpus": (["run", "--corpus", "pile"], "there are python-stdlib"),
-    "unknown device": (["run", "--device", "tpu", "--corpus", UNIFORM], "choose from auto, cpu"),
-    "unknown dtype": (["run", "--dtype", "int4", "--corpus", UNIFORM], "choose from auto, float32"),
-    **{f"max-steps {v}": (["run", "--max-steps", v], "whole number") for v in ("0", "-3", "many", "1.5", "nan")},
-    **{f"vocabulary {v}": (["run", "--vocab-size", v], "25") for v in ("256", "65536", "1")},
-    **{f"vocabulary {v}": (["run", "--vocab-size", v], "whole number") for v in ("0", "x")},
-    **{f"rate {v}": (["run", "--lr", v], "above 0") for v in ("0", "-1", "nan", "inf", "fast")},
-    **{f"{o} 0": (["run", f"--{o}", "0"], o) for o in ("workers", "seeds", "sizes", "checkpoint-seconds")},
-    "too many sizes": (["run", "--sizes", "6"], "1 to 5"),
-    "missing text": (["run", "--corpus", "text:none.txt"], "does not exist"),
-    "empty text": (["run", "--corpus", "text:empty.txt"], "is empty"),
-    "empty folder": (["run", "--corpus", "text:folder"], "is empty"),
-    "latin-1 text": (["run", "--corpus", "text:latin1.txt"], "not UTF-8"),
-    "text that ends badly": (["run", "--corpus", "text:late.txt"], "not UTF-8"),
-    "binary file": (["run", "--corpus", "text:binary.txt"], "binary file"),
-    "text too small to split": (["run", "--corpus", "text:tiny.txt"], "too small"),
-    "text too small for a batch": (["run", "--corpus", "text:short.txt"], "too small for one batch of 16 x 64"),
-    "corpus option": (["run", "--corpus", "random-walk:degree=1000"], "degree"),
-    "out is a file": (["run", "--corpus", UNIFORM, "--out", "tiny.txt"], "--out"),
-    "out below a file": (["run", "--corpus", UNIFORM, "--out", "tiny.txt/runs"], "--out"),
-    "dry run of a missing text": (["run", "--dry-run", "--corpus", "text:none.txt"], "does not exist"),
-    "plan of an unknown mode": (["plan", "--mode", "huge"], "choose from"),
-    "summary of nothing": (["summary", "none"], "no such folder"),
-    "summary of no records": (["summary", "folder"], "holds no run records"),
-    "figures of nothing": (["figures", "none"], "no such folder"),
-    "empty corpus": (["run", "--corpus", ""], "there are python-stdlib"),
-    "name too long": (["summary", "x" * 5000], "too long"),
-    "text's name too long": (["run", "--corpus", "text:" + "x" * 5000], "too long"),
-    "figure format": (["figures", "folder", "--format", "png,gif"], "unknown figure format 'gif'"),
-    "no figure format": (["figures", "folder", "--format", ""], "unknown figure format"),
-    "unknown law": (["fit", "table.csv", "--law", "curve"], "choose one of"),
-    "law without its column": (["fit", "table.csv", "--law", "chinchilla"], "no D column"),
-    "fixed without a number": (["fit", "table.csv", "--fixed", "E"], "a parameter and a number"),
-    "fixed and unknown": (["fit", "table.csv", "--fixed", "F=1"], "no parameter 'F'"),
-    "delta 0": (["fit", "table.csv", "--delta", "0"], "above 0"),
-    "columns of a folder": (["backtest", "cerebras", "--columns", "N=x"], "leave it out"),
-    "rows": (["fit", "table.csv", "--rows", "few"], "choose one of"),
-    "recipe of a table": (["fit", "table.csv", "--recipe", "v2"], "chooses among the runs of a folder"),
-    "unknown objective": (["fit", "table.csv", "--objective", "mse"], "choose one of"),
-    **{f"level {v}": (["fit", "table.csv", "--level", v], "level") for v in ("0", "1", "2", "nan", "high")},
-    **{f"draws {v}": (["fit", "table.csv", "--bootstrap", v], "bootstrap") for v in ("-1", "1.5")},
-    **{f"target {v}": (["fit", "table.csv", "--predict", v], "target") for v in ("", "N", "N=-1", "N=nan", "D=1e9")},
-    **{f"hide {v}": (["backtest", "table.csv", "--hide", v], "hide") for v in ("0", "-1", "11", "few")},
-    "hide of a fixed test": (["backtest", "cerebras", "--hide", "2"], "leave --hide out"),
-    "fit of nothing": (["fit", "none.csv"], "cannot be read"),
-    "fit of a text": (["fit", "tiny.txt"], "tiny.txt"),
-    "backtest of nothing": (["backtest", "none"], "cannot be read"),
-    "line break": (["summary", "no\nne"], "no such folder"),
-    "line break in an option": (["run", "--no\nne"], "unrecognized"),
-}
+BAD = [
+    ("", "COMMAND"),
+    ("train", "train"),
+    ("run --sise 3", "--sise"),
+    ("run --mode huge", "choose from demo, laptop"),
+    ("plan --mode huge", "choose from"),
+    ("run --recipe v3", "choose from v1"),
+    ("run --corpus pile", "there are python-stdlib"),
+    ("run --corpus ''", "there are python-stdlib"),
+    (f"run --device tpu --corpus {UNIFORM}", "choose from auto, cpu"),
+    (f"run --dtype int4 --corpus {UNIFORM}", "choose from auto, float32"),
+    (f"run --engine slurm --corpus {UNIFORM}", "choose from local, dask"),
+    *[(f"run --max-steps {v}", "whole number") for v in ("0", "-3", "many", "1.5", "nan")],
+    *[(f"run --vocab-size {v}", says) for v, says in (("256", "257"), ("65536", "257"), ("0", "whole number"))],
+    *[(f"run --lr {v}", "above 0") for v in ("0", "-1", "nan", "inf", "fast")],
+    *[(f"run --{o} 0", o) for o in ("workers", "seeds", "sizes", "checkpoint-seconds")],
+    ("run --sizes 6", "1 to 5"),
+    ("run --corpus text:none.txt", "does not exist"),
+    ("run --dry-run --corpus text:none.txt", "does not exist"),
+    ("run --corpus text:late.txt", "not UTF-8"),
+    ("run --corpus text:tiny.txt", "too small"),
+    ("run --corpus text:short.txt", "too small for one batch of 16 x 64"),
+    ("run --corpus random-walk:degree=1000", "degree"),
+    (f"run --corpus text:{'x' * 5000}", "too long"),
+    (f"run --corpus {UNIFORM} --out tiny.txt", "--out"),
+    (f"run --corpus {UNIFORM} --out tiny.txt/runs", "--out"),
+    ("summary none", "no such folder"),
+    ("summary folder", "holds no run records"),
+    (f"summary {'x' * 5000}", "too long"),
+    ("summary 'no\nne'", "no such folder"),
+    ("run '--no\nne'", "unrecognized"),
+    ("figures none", "no such folder"),
+    ("figures folder --format png,gif", "unknown figure format 'gif'"),
+    ("figures folder --format ''", "unknown figure format"),
+    ("fit none.csv", "cannot be read"),
+    ("fit tiny.txt", "tiny.txt"),
+    ("fit table.csv --law curve", "choose one of"),
+    ("fit table.csv --law chinchilla", "no D column"),
+    ("fit table.csv --fixed E", "a parameter and a number"),
+    ("fit table.csv --fixed F=1", "no parameter 'F'"),
+    ("fit table.csv --delta 0", "above 0"),
+    ("fit table.csv --rows few", "choose one of"),
+    ("fit table.csv --recipe v2", "--recipe"),
+    ("fit table.csv --objective mse", "choose one of"),
+    *[(f"fit table.csv --level {v}", "level") for v in ("0", "1", "nan", "high")],
+    *[(f"fit table.csv --bootstrap {v}", "bootstrap") for v in ("-1", "1.5")],
+    *[(f"fit table.csv --predict '{v}'", "target") for v in ("", "N", "N=-1", "N=nan", "D=1e9")],
+    ("fit table.csv --approach isoflop --fixed E=1", "--fixed"),
+    *[(f"backtest table.csv --hide {v}", "hide") for v in ("0", "-1", "11", "few")],
+    ("backtest", "name what to back-test"),
+    ("backtest none", "cannot be read"),
+    ("backtest cerebras --columns N=x", "--columns"),
+    ("backtest cerebras --hide 2", "--hide"),
+    ("backtest --all --law kaplan", "--all"),
+    ("compare a b c", "one folder or two"),
+    ("lab status new", "lab"),
+    ("lab open new", "--shop"),
+    ("noise folder table.csv", "two .csv files"),
+]
 
 
-@pytest.mark.parametrize(("argv", "says"), BAD.values(), ids=BAD)
+@pytest.mark.parametrize(("words", "says"), BAD, ids=lambda text: text[:60])
 def test_bad_input_is_one_line_exit_2_and_nothing_written(
-    argv: Sequence[str], says: str, place: Path, capsys: pytest.CaptureFixture[str]
+    words: str, says: str, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = files(place)
-    assert call(*argv) == 2
+    assert call(*shlex.split(words)) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("\n") == 1
@@ -139,91 +139,41 @@ def test_bad_input_is_one_line_exit_2_and_nothing_written(
     assert files(place) == before
 
 
-@pytest.mark.parametrize("device", ["cuda", "mps"])
-def test_a_graphics_card_that_is_absent_is_said(device: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import torch
-
-    if torch.cuda.is_available() if device == "cuda" else torch.backends.mps.is_available():
-        pytest.skip("this machine has a graphics card: that one is missed is not tried")
-    assert call("run", "--corpus", UNIFORM, "--device", device) == 2
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1
-    assert "use --device cpu" in err
-
-
-DAMAGES = {
-    "truncated": (lambda b: b[:-40], "not a whole JSON file"),
-    "empty": (lambda b: b"", "not a whole JSON file"),
-    "not JSON": (lambda b: b"loss: 3.2\n", "not a whole JSON file"),
-    "not text": (lambda b: b"\xff\xfe" + b, "not a whole JSON file"),
-    "too deep": (lambda b: b"[" * 100_000, "not a whole JSON file"),
-    "too long a number": (lambda b: b"9" * 10_000, "not a whole JSON file"),
-    "no record": (lambda b: b"{}", "not a run record"),
-    "newer": (lambda b: b.replace(b'"schema": 1', b'"schema": 2'), "newer"),
-    "changed": (lambda b: b.replace(b'"seconds": 2.0', b'"seconds": 1.0'), "sha256"),
-}
-
-
 @pytest.mark.parametrize("command", ["summary", "figures", "fit"])
-@pytest.mark.parametrize(("change", "says"), DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_record_is_named_in_one_line(
-    change: Callable[[bytes], bytes],
-    says: str,
-    command: str,
-    place: Path,
-    make_run: Callable[..., Run],
-    capsys: pytest.CaptureFixture[str],
+    command: str, place: Path, make_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for d in (32, 48, 64):
-        path = write_run(make_run(d_model=d), place / "folder")
-    content = change(path.read_bytes())
-    assert content != path.read_bytes()
+    path = write_run(make_run(), place / "folder")
+    content = path.read_bytes().replace(b'"seconds": 2.0', b'"seconds": 1.0')
     path.write_bytes(content)
     before = files(place)
     assert call(command, "folder") == 2
     out, err = capsys.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1
+    assert (out, err.count("\n")) == ("", 1)
     assert path.name in err
-    assert says in err
-    assert files(place) == before
-    assert path.read_bytes() == content
+    assert (files(place), path.read_bytes()) == (before, content)
 
 
-def test_a_folder_of_two_texts_is_not_pooled(
+def test_folders_that_cannot_be_pooled_fitted_or_drawn_side_by_side(
     place: Path, make_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for d, text in ((32, "a"), (48, "a"), (64, "b")):
-        write_run(make_run(d_model=d, fingerprint=text * 64), place / "folder")
-    assert call("summary", "folder") == 2
-    assert capsys.readouterr().err.count("\n") == 1
-
-
-def test_nothing_finished_is_nothing_to_fit(
-    place: Path, make_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
-) -> None:
-    for d in (32, 48, 64):
-        write_run(make_run(d_model=d, loss=None), place / "folder")
-    assert call("summary", "folder") == 0
-    assert "Diverged, and in no fit: v2-2x32-s100-r0, " in capsys.readouterr().out
-    assert call("fit", "folder", "--json") == 2
-    assert "nothing to fit" in capsys.readouterr().err
-    assert call("fit", "folder") == 2
-    assert "nothing to fit" in capsys.readouterr().err
-
-
-def test_a_figure_that_cannot_be_written_is_one_line(
-    place: Path, make_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
-) -> None:
-    for d in (32, 48, 64):
-        write_run(make_run(d_model=d), place / "folder")
-    before = files(place)
-    assert call("figures", "folder", "--out", "tiny.txt") == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1
-    assert "--out" in err
-    assert files(place) == before
+    for d in (16, 32, 48):
+        write_run(make_run(d_model=d, loss=None), place / "lost")
+        write_run(make_run(d_model=d, loss=law(d)), place / "a" / "demo")
+        write_run(make_run(d_model=d, loss=law(d), fingerprint=str(d // 32) * 64), place / "b" / "demo")
+    assert call("summary", "lost") == 0
+    assert "v2-2x32-s100-r0" in capsys.readouterr().out
+    for words, says in [
+        ("fit lost", "nothing to fit"),
+        ("fit lost --json", "nothing to fit"),
+        ("summary b/demo", "fingerprint"),
+        ("figures a/demo b/demo --out o", "two folders are named demo"),
+    ]:
+        assert call(*shlex.split(words)) == 2
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        assert says in err
+    assert not (place / "o").exists()
 
 
 @pytest.fixture
@@ -259,9 +209,6 @@ def test_run_prints_tables_laws_and_reasons_and_draws(demo: tuple[Path, subproce
     assert "V2, L(N), 3 runs" in said
     assert "V2, L(D), 5 runs" in said
     assert said.count("no prediction; ") == 3  # GPT-3, GPT-4, Llama 3
-    assert "GPT-3, 175B parameters" in said
-    assert "GPT-4 (rumour), 1.8T parameters" in said
-    assert "cannot predict GPT-4" in " ".join(said.split())
     assert f"figure: {out / 'overview.png'}" in said
     assert (out / "overview.png").read_bytes().startswith(b"\x89PNG")
     runs = read_runs(out)
@@ -271,7 +218,7 @@ def test_run_prints_tables_laws_and_reasons_and_draws(demo: tuple[Path, subproce
     assert not list((out / ".locks").glob("*"))
 
 
-def test_run_again_trains_nothing_and_says_the_same(
+def test_run_again_and_summary_train_nothing_and_say_the_same(
     demo: tuple[Path, subprocess.CompletedProcess[str]], small_text: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     out, done = demo
@@ -283,26 +230,8 @@ def test_run_again_trains_nothing_and_says_the_same(
     assert said.out == done.stdout
     assert "all 10 runs were finished before" in said.err
     assert {p: p.stat().st_mtime_ns for p in out.glob("*.json")} == before
-
-
-def test_summary_says_what_run_said(
-    demo: tuple[Path, subprocess.CompletedProcess[str]], capsys: pytest.CaptureFixture[str]
-) -> None:
-    out, done = demo
     assert call("summary", out) == 0
-    summary = capsys.readouterr().out
-    assert done.stdout.startswith(summary.rstrip("\n"))
-
-
-def test_figures_in_every_format(
-    demo: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out, _ = demo
-    assert call("figures", out, "--out", tmp_path, "--format", "png,svg,pdf") == 0
-    printed = capsys.readouterr().out.split()
-    assert printed[:3] == [str(tmp_path / f"overview.{kind}") for kind in ("png", "svg", "pdf")]
-    for kind, magic in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
-        assert (tmp_path / f"overview.{kind}").read_bytes().startswith(magic)
+    assert done.stdout.startswith(capfd.readouterr().out.rstrip("\n"))
 
 
 def test_fit_gives_json_of_one_recipe(
@@ -333,17 +262,6 @@ def test_fit_of_a_folder_knows_which_runs_share_noise_and_pools_no_two_rates(
     write_run(make_run("wsd", d_model=16, steps=800, loss=3.0, lr=0.02), place / "folder")
     assert call("fit", "folder", "--law", "power_c") == 2
     assert "differ in their peak rate" in capsys.readouterr().err
-
-
-def test_figures_of_two_folders_of_one_name_do_not_replace_each_other(
-    place: Path, make_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
-) -> None:
-    for folder in ("a/demo", "b/demo"):
-        for d in (16, 32, 48):
-            write_run(make_run("v2", d_model=d, loss=law(24 * d**2 + 6 * d)), place / folder)
-    assert call("figures", "a/demo", "b/demo", "--out", "o") == 2
-    assert "two folders are named demo" in capsys.readouterr().err
-    assert not (place / "o").exists()
 
 
 def test_fit_of_a_folder_names_what_it_leaves_out_and_obeys_every_option(
@@ -389,12 +307,7 @@ def test_fit_of_a_table_finds_its_law_and_predicts(place: Path, capsys: pytest.C
     assert far["refused"]  # five decades beyond the table
     assert far["loss"] is None
     assert call("fit", "table.csv", *targets) == 0
-    text = capsys.readouterr().out
-    assert "at N = 3e+09 parameters: 1.5431 nats per token" in text
-    assert "verdict: supported" in text
-
-
-def test_fit_obeys_fixed_and_delta(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "1.5431 nats per token" in capsys.readouterr().out
     assert call("fit", "table.csv", "--json", "--fixed", "E=1.4", "--objective", "huber", "--delta", "0.01") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["params"]["E"] == pytest.approx(1.4)
@@ -414,8 +327,6 @@ def test_fit_by_isoflop_sets_the_joint_law_beside_it(place: Path, capsys: pytest
     (answer,) = found["predictions"]
     assert answer["joint_n_params"] == pytest.approx(answer["n_params"], rel=0.1)
     assert call("fit", "iso.csv", "--approach", "isoflop", "--predict", "N=1e9") == 2
-    assert "--predict C=1e21" in capsys.readouterr().err
-    assert call("fit", "iso.csv", "--approach", "isoflop", "--fixed", "E=1") == 2
 
 
 def test_backtest_hides_the_largest_and_compares(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -435,27 +346,23 @@ def test_backtest_hides_the_largest_and_compares(place: Path, capsys: pytest.Cap
 def test_backtest_of_a_published_family(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("backtest", "cerebras") == 0
     parts = capsys.readouterr().out.strip().split("\n\n")
-    assert [part.splitlines()[0] for part in parts] == [f"The smallest {n} models" for n in (4, 5, 6)]
     # Dey et al. 2023: the largest, 13B, has a loss of 1.572 on the Pile; hidden every time.
     hidden = [[line.split() for line in part.splitlines() if line.split()[0].endswith("B")] for part in parts]
     assert [[row[0] for row in rows] for rows in hidden] == [["2.7B", "6.7B", "13B"], ["6.7B", "13B"], ["13B"]]
     assert {rows[-1][2] for rows in hidden} == {"1.5720"}
 
 
-@pytest.mark.parametrize(
-    ("argv", "folder"),
-    [
-        ([], "runs/demo"),
-        (["--mode", "quick"], "runs/quick"),
-        (["--corpus", "text:/a/b/My book.txt"], "runs/demo-my-book-txt"),
-        (["--corpus", "random-walk:degree=16"], "runs/demo-random-walk-degree-16"),
-        (["--vocab-size", "1000", "--corpus", "uniform"], "runs/demo-uniform-v1000"),
-        (["--corpus", "text:.."], "runs/demo-text"),
-    ],
-)
-def test_records_of_each_text_have_a_folder_of_their_own(argv: list[str], folder: str) -> None:
-    # As a path, whatever the text is called: below runs/.
-    assert cli_sweep._default_folder(cli._parser().parse_args(["run", *argv])) == Path(folder)
+def test_records_of_each_text_have_a_folder_of_their_own_below_runs() -> None:
+    for words, folder in [
+        ("", "demo"),
+        ("--mode quick", "quick"),
+        ("--corpus 'text:/a/b/My book.txt'", "demo-my-book-txt"),
+        ("--corpus random-walk:degree=16", "demo-random-walk-degree-16"),
+        ("--vocab-size 1000 --corpus uniform", "demo-uniform-v1000"),
+        ("--corpus text:..", "demo-text"),
+    ]:
+        args = cli._parser().parse_args(["run", *shlex.split(words)])
+        assert cli_sweep._folder(args) == Path("runs", folder)
 
 
 def test_runs_that_diverge_end_in_records_a_report_and_exit_0(
@@ -475,15 +382,18 @@ def test_runs_that_diverge_end_in_records_a_report_and_exit_0(
 
 def test_tables_and_figures_need_no_torch(demo: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
     out, _ = demo
+    figures = ["figures", str(out), "--out", str(tmp_path), "--format", "png,svg"]
     code = f"""
 import sys
 from scaling_lib.cli import main
-for argv in (["summary", {str(out)!r}], ["figures", {str(out)!r}, "--out", {str(tmp_path)!r}], ["backtest", "pythia"],
-             ["fit", {str(out)!r}]):
+for argv in (["summary", {str(out)!r}], {figures}, ["backtest", "pythia"], ["fit", {str(out)!r}]):
     assert main(argv) == 0, argv
 assert "torch" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    for kind, magic in (("png", b"\x89PNG"), ("svg", b"<?xml")):
+        assert str(tmp_path / f"overview.{kind}") in printed
+        assert (tmp_path / f"overview.{kind}").read_bytes().startswith(magic)
 
 
 def test_help_imports_neither_torch_nor_numpy() -> None:
@@ -634,44 +544,83 @@ def test_an_interrupted_sweep_says_how_to_go_on_and_goes_on(
     assert read_run(record).history[-1].step == 60
 
 
+ENDING = """
+import sys, time
+from scaling_lib.cli_shared import ended_like_ctrl_c
+with ended_like_ctrl_c():
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print("first", flush=True)
+        time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them: they are not tried")
+def test_any_signal_is_like_ctrl_c_a_second_ends_at_once_and_nohup_is_obeyed() -> None:
+    for first in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        with subprocess.Popen([sys.executable, "-c", ENDING], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            process.send_signal(first)
+            assert process.stdout.readline() == "first\n"
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=10) == 130
+    ignoring = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n{ENDING}"
+    with subprocess.Popen([sys.executable, "-c", ignoring], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "first\n"  # by the second: the first did nothing
+        process.kill()
+
+
+def test_an_environment_that_torchrun_would_not_make_is_one_line(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    for size in ("x", "0", "2"):  # of two, one is alone
+        monkeypatch.setenv("WORLD_SIZE", size)
+        assert call("run", "--sizes", 1, "--max-steps", 2, "--corpus", UNIFORM, "--device", "cpu") == 2
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        assert "torchrun" in err
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them: Ctrl-C is not tried")
-@pytest.mark.parametrize(("workers", "ended_by"), [(2, "ctrl-c"), (2, "kill")])
-def test_ctrl_c_ends_every_process_and_the_sweep_goes_on_to_the_same_losses(
-    workers: int, ended_by: str, tmp_path: Path, no_measuring: None, capfd: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out"
-    command = [sys.executable, "-m", "scaling_lib", "run", "--recipe", "v2", "--sizes", "2", "--max-steps", "150",
-               "--corpus", UNIFORM, "--workers", str(workers), "--checkpoint-seconds", "0.2", "--out", str(out),
-               "--force"]  # fmt: skip
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while not list((out / ".ckpt").glob("*.pt")):
-            assert process.poll() is None, "the sweep ended before it could be interrupted"
-            assert time.monotonic() < deadline, "no checkpoint was written"
-            time.sleep(0.05)
-        workers_of_it = psutil.Process(process.pid).children(recursive=True)
-        if ended_by == "ctrl-c":
-            os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
-        else:
-            process.terminate()  # to the parent alone
-        stdout, stderr = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode == 130
-    assert stdout == ""
-    assert "Traceback" not in stderr
-    assert not psutil.wait_procs(workers_of_it, timeout=20)[1], "workers went on without their parent"
-    again = command_to_go_on(stderr)
-    if ended_by == "kill":
-        return  # that a killed sweep goes on is the chaos test's
-    resumed = shell(*again)
-    assert resumed.returncode == 0, resumed.stderr
-    assert call(*again, "--workers", 1, "--out", tmp_path / "alone") == 0  # the last of each option counts
+def test_signals_end_every_process_and_the_sweep_goes_on_to_the_same_losses(tmp_path: Path, no_measuring: None) -> None:
+    """Ctrl-C reaches the workers too, as from a terminal; a hang-up here the parent alone."""
+    out, seen = tmp_path / "out", 0.0
+    command = ["run", "--recipe", "v2", "--sizes", "2", "--max-steps", "300", "--corpus", UNIFORM, "--workers", "2",
+               "--checkpoint-seconds", "0.2", "--out", str(out)]  # fmt: skip
+    for number in (signal.SIGINT, signal.SIGHUP):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "scaling_lib", *command, *(["--force"] if not seen else [])],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        try:
+            deadline = time.monotonic() + 120
+            while not [p for p in (out / ".ckpt").glob("*.pt") if p.stat().st_mtime > seen]:
+                assert process.poll() is None, "the sweep ended before it could be interrupted"
+                assert time.monotonic() < deadline, "no checkpoint was written"
+                time.sleep(0.05)
+            workers = psutil.Process(process.pid).children(recursive=True)
+            os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+            stdout, stderr = process.communicate(timeout=60)
+        finally:
+            process.kill()
+            process.wait()
+        seen = time.time()
+        assert (process.returncode, stdout) == (130, "")
+        assert "Traceback" not in stderr
+        assert not psutil.wait_procs(workers, timeout=20)[1], "workers went on without their parent"
+        again = command_to_go_on(stderr)
+        assert again == command
+    for folder in (out, tmp_path / "alone"):
+        assert call(*again, "--workers", 1, "--out", folder) == 0  # the last of each option counts
     ends = [[(r.run_id, r.val_loss, r.history) for r in read_runs(p)] for p in (out, tmp_path / "alone")]
     assert ends[0] == ends[1]
     assert len(ends[0]) == 2

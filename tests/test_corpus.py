@@ -82,33 +82,35 @@ def same(one: Corpus, two: Corpus) -> bool:
     )
 
 
-# ------------------------------------------------------------------------------------------------ text
+# ---- text
 
 
-def test_a_folder_of_text(tmp_path: Path) -> None:
+def test_a_folder_of_text_and_a_fingerprint_of_the_documents_alone(tmp_path: Path) -> None:
     contents = write_text(tmp_path / "text")
-    corpus = load_corpus(f"text:{tmp_path / 'text'}", 300, cache_dir=tmp_path / "cache")
-    check_text_corpus(corpus, contents)
-    assert corpus.name == f"text:{tmp_path / 'text'}"
-
-
-def test_the_fingerprint_is_of_the_documents_alone(tmp_path: Path) -> None:
-    contents = write_text(tmp_path / "text")
-    cache = tmp_path / "cache"
-    one = load_corpus(f"text:{tmp_path / 'text'}", 300, cache_dir=cache)
+    cache, spec = tmp_path / "cache", f"text:{tmp_path / 'text'}"
+    one = load_corpus(spec, 300, cache_dir=cache)
+    check_text_corpus(one, contents)
     (tmp_path / "moved").mkdir()
     for i, content in enumerate(reversed(contents)):
         (tmp_path / "moved" / f"{i}.md").write_bytes(content)
     moved = load_corpus(f"text:{tmp_path / 'moved'}", 300, cache_dir=cache)
     elsewhere = load_corpus(f"text:{tmp_path / 'moved'}", 300, cache_dir=tmp_path / "other")
-    larger = load_corpus(f"text:{tmp_path / 'text'}", 320, cache_dir=cache)
+    larger = load_corpus(spec, 320, cache_dir=cache)
     assert one.fingerprint == moved.fingerprint == elsewhere.fingerprint == larger.fingerprint
     for other in (moved, elsewhere):
         np.testing.assert_array_equal(one.train, other.train)
         np.testing.assert_array_equal(one.val, other.val)
     assert len(larger.train) < len(one.train)
-    (tmp_path / "moved" / "0.md").write_text("something else altogether")
-    assert load_corpus(f"text:{tmp_path / 'moved'}", 300, cache_dir=cache).fingerprint != one.fingerprint
+    (tmp_path / "text" / "new.txt").write_text("a new document")
+    second = load_corpus(spec, 300, cache_dir=cache)
+    assert second.fingerprint != one.fingerprint
+    assert second.n_documents == one.n_documents + 1
+
+    record = one.describe()  # plain data that tell no path
+    assert json.loads(json.dumps(record)) == record
+    assert (one.name, record["name"]) == (spec, "text:text")
+    assert str(tmp_path) not in json.dumps(record)
+    assert (record["n_train_tokens"], record["n_val_tokens"]) == (len(one.train), len(one.val))
 
 
 def test_a_document_does_not_change_sides_when_others_come(tmp_path: Path) -> None:
@@ -126,7 +128,7 @@ def test_about_five_percent_are_for_validation_and_never_none() -> None:
         return sorted(hashlib.sha256(str(i).encode()).hexdigest() for i in range(n))
 
     assert n_validation(keys(20_000), np.ones(20_000)) == pytest.approx(1000, abs=125)  # 4 standard deviations
-    for n in range(2, 60):
+    for n in (*range(2, 12), 59):
         sizes = np.arange(1, n + 1) ** 3  # a few long documents, and the short ones come first
         n_val = n_validation(keys(n), sizes)
         assert 1 <= n_val < n
@@ -147,17 +149,6 @@ def test_a_large_text_is_learnt_from_a_sample(tmp_path: Path, monkeypatch: pytes
     corpus = load_corpus(f"text:{tmp_path / 'text'}", 300, cache_dir=tmp_path / "cache")
     check_text_corpus(corpus, contents)
     assert 3000 < corpus.details["tokenizer_bytes"] <= 5000
-
-
-def test_the_record_is_plain_and_tells_no_path(tmp_path: Path) -> None:
-    write_text(tmp_path / "text")
-    corpus = load_corpus(f"text:{tmp_path / 'text'}", 300, cache_dir=tmp_path / "cache")
-    record = corpus.describe()
-    assert json.loads(json.dumps(record)) == record
-    assert record["name"] == "text:text"
-    assert str(tmp_path) not in json.dumps(record)
-    assert record["n_train_tokens"] == len(corpus.train)
-    assert record["n_val_tokens"] == len(corpus.val)
 
 
 def test_a_single_file_is_cut_into_documents(tmp_path: Path) -> None:
@@ -185,13 +176,6 @@ def test_real_text(name: str, n_bytes: int, tmp_path: Path) -> None:
     assert 0.02 < len(corpus.val) / (len(corpus.val) + len(corpus.train)) < 0.1
 
 
-@pytest.mark.slow
-def test_the_whole_standard_library(tmp_path: Path) -> None:
-    corpus = load_corpus("python-stdlib", 512, cache_dir=tmp_path)
-    check_text_corpus(corpus, names=by_content(documents.shared_files()))
-    assert corpus.n_bytes > 7e6
-
-
 def by_content(files: list[Path]) -> dict[bytes, str]:
     """Distinct texts of the standard library -> the first file's name, which decides where it stands."""
     root = Path(os.__file__).parent
@@ -207,34 +191,22 @@ def test_part_of_the_standard_library(tmp_path: Path, monkeypatch: pytest.Monkey
     check_text_corpus(corpus, [content for content in names if content.strip()], names)
 
 
-# ------------------------------------------------------------------------------------------------ synthetic
-# languages
-
-
 @pytest.mark.parametrize("kind", ["random-walk", "uniform"])
 def test_a_synthetic_corpus_has_its_exact_entropy_on_record(kind: str, tmp_path: Path) -> None:
     spec = f"{kind}:train_tokens=20000,val_tokens=100500"
     corpus = load_corpus(spec, 400, seed=7, cache_dir=tmp_path)
-    assert (len(corpus.train), len(corpus.val)) == (20_000, 100_500)
-    assert corpus.describe()["entropy_rate"] == corpus.entropy_rate
-    assert corpus.val_bytes_per_token is None
+    exact = synthetic.random_walk(400, seed=7).entropy_rate if kind == "random-walk" else np.log(400)
+    assert corpus.describe()["entropy_rate"] == corpus.entropy_rate == pytest.approx(exact)
+    assert (len(corpus.train), len(corpus.val), corpus.val_bytes_per_token) == (20_000, 100_500, None)
     assert np.diff(corpus.val_document).tolist() == [1024] * 98 + [148]
-    if kind == "uniform":
-        assert corpus.entropy_rate == pytest.approx(np.log(400))
-    else:
-        nats = synthetic.surprise(synthetic.random_walk(400, seed=7), corpus.val)
-        blocks = nats[:100_000].reshape(100, 1000).mean(axis=1)
-        assert nats.mean() == pytest.approx(corpus.entropy_rate, abs=4 * blocks.std() / 10)
-    again = load_corpus(spec, 400, seed=7, cache_dir=tmp_path / "other")
-    assert same(corpus, again)
+    assert same(corpus, load_corpus(spec, 400, seed=7, cache_dir=tmp_path / "other"))
     assert load_corpus(spec, 400, seed=8, cache_dir=tmp_path).fingerprint != corpus.fingerprint
     assert load_corpus(spec, 401, seed=7, cache_dir=tmp_path).fingerprint != corpus.fingerprint
-    assert json.loads(json.dumps(corpus.describe())) == corpus.describe()
     with pytest.raises(InputError, match=ONE_LINE):
         load_tokenizer(corpus)
 
 
-# ------------------------------------------------------------------------------------------------ the cache
+# ---- the cache
 
 
 @pytest.mark.parametrize("kind", ["text", "random-walk"])
@@ -256,28 +228,15 @@ def test_a_second_call_reads_no_document_and_a_damaged_cache_is_made_again(
         assert same(load_corpus(spec, 300, cache_dir=cache), first)
 
     for name, content in kept.items():
-        for damaged in (content[: len(content) // 2], content[:-1] + b"?", None):
-            if damaged is None:
-                (first.folder / name).unlink()
-            else:
-                (first.folder / name).write_bytes(damaged)
+        for damaged in (content[: len(content) // 2], content[:-1] + b"?"):
+            (first.folder / name).write_bytes(damaged)
             again = load_corpus(spec, 300, cache_dir=cache)
             assert {n: (again.folder / n).read_bytes() for n in kept} == kept
     for note in cache.glob("files-*.json"):
         for text in ("", "[]", '{"fingerprint": 5}', '{"fingerprint": "0000"}'):
             note.write_text(text)
             assert same(load_corpus(spec, 300, cache_dir=cache), first)
-    assert not list(cache.glob(".building*"))
-
-
-def test_a_changed_text_makes_a_new_corpus(tmp_path: Path) -> None:
-    write_text(tmp_path / "text")
-    spec = f"text:{tmp_path / 'text'}"
-    first = load_corpus(spec, 300, cache_dir=tmp_path / "cache")
-    (tmp_path / "text" / "new.txt").write_text("a new document")
-    second = load_corpus(spec, 300, cache_dir=tmp_path / "cache")
-    assert second.fingerprint != first.fingerprint
-    assert second.n_documents == first.n_documents + 1
+    assert not list(cache.glob(".*.tmp"))
 
 
 def test_two_processes_at_once_end_with_the_same_corpus(tmp_path: Path) -> None:
@@ -291,7 +250,7 @@ def test_two_processes_at_once_end_with_the_same_corpus(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-c", code, f"text:{tmp_path / 'text'}", str(tmp_path / "cache")]
     pipe = subprocess.PIPE
-    running = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(3)]
+    running = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(2)]
     for process in running:
         assert process.stdin is not None
         process.stdin.write("\n")
@@ -299,8 +258,8 @@ def test_two_processes_at_once_end_with_the_same_corpus(tmp_path: Path) -> None:
     results = [process.communicate(timeout=100) for process in running]
     corpus = load_corpus(command[3], 300, cache_dir=tmp_path / "cache")
     tokens = hashlib.sha256(corpus.train.tobytes() + corpus.val.tobytes()).hexdigest()
-    assert results == [(f"{corpus.fingerprint} {tokens}\n", "")] * 3
-    assert not list((tmp_path / "cache").glob(".building*"))
+    assert results == [(f"{corpus.fingerprint} {tokens}\n", "")] * 2
+    assert not list((tmp_path / "cache").glob(".*.tmp"))
 
 
 def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,7 +275,7 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path: Path, monke
         with pytest.raises(InputError, match=r"\A[^\n]*No space left[^\n]*SCALING_LIB_CACHE[^\n]*\Z"):
             load_corpus(spec, 320, cache_dir=tmp_path / "cache")
         assert same(load_corpus(spec, 300, cache_dir=tmp_path / "cache"), first)
-    assert not list((tmp_path / "cache").glob(".building*"))
+    assert not list((tmp_path / "cache").glob(".*.tmp"))
     load_corpus(spec, 320, cache_dir=tmp_path / "cache")
 
 
@@ -328,7 +287,7 @@ def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch:
             load_corpus("uniform:train_tokens=100,val_tokens=100", 300)
 
 
-# ------------------------------------------------------------------------------------------------ bad input
+# ---- bad input
 
 
 @pytest.mark.parametrize(

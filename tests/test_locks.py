@@ -41,26 +41,26 @@ def test_one_holder_at_a_time(tmp_path):
     with locks.locked(path) as again:
         assert again is not None
     assert not path.exists()
+    assert not list(tmp_path.iterdir())
 
 
-def test_a_live_owner_is_left_alone_and_a_dead_one_relieved(other):
+def relieve(path) -> None:
+    lock = locks.try_lock(path)
+    assert lock is not None
+    lock.release()
+
+
+@pytest.mark.parametrize("buried", [True, False])
+def test_a_live_owner_is_left_alone_and_a_dead_one_relieved(other, buried):
+    """Also one whom its parent has not buried."""
     path, process = other
     assert locks.try_lock(path) is None
     process.kill()
-    process.wait()
-    lock = locks.try_lock(path)
-    assert lock is not None
-    lock.release()
-
-
-def test_a_dead_owner_whom_its_parent_has_not_buried_is_relieved(other):
-    path, process = other
-    process.kill()
-    while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+    if buried:
+        process.wait()
+    while not buried and psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.01)
-    lock = locks.try_lock(path)
-    assert lock is not None
-    lock.release()
+    relieve(path)
 
 
 def test_only_one_of_many_relieves_a_dead_owner(other):
@@ -77,55 +77,61 @@ def test_only_one_of_many_relieves_a_dead_owner(other):
     assert sorted(said) == ["held\n", "taken\n", "taken\n", "taken\n"]
 
 
-def elsewhere(path, beat: int) -> None:
-    path.write_text(json.dumps({"token": "t", "host": "another-machine", "pid": 1, "process_started": 0, "beat": beat}))
+def write(path, beat: int, host: str = "another-machine", pid: int = 1, token: str = "t") -> None:
+    path.write_text(json.dumps({"token": token, "host": host, "pid": pid, "beat": beat}))
 
 
 def test_a_lock_of_another_machine_is_stale_once_its_counter_stands_still(tmp_path, monkeypatch):
     path = tmp_path / "run.lock"
     now = 1000.0
     monkeypatch.setattr(locks.time, "monotonic", lambda: now)
-    elsewhere(path, 1)
+    monkeypatch.setattr(time, "time", lambda: 4e9)  # the year 2096: a date changes nothing
+    write(path, 1)
     assert locks.try_lock(path) is None
     now += locks.STALE_SECONDS - 1
     assert locks.try_lock(path) is None
-    elsewhere(path, 2)  # it beats: the wait begins again
+    write(path, 2)  # it beats: the wait begins again
     now += locks.STALE_SECONDS - 1
     assert locks.try_lock(path) is None
     now += locks.STALE_SECONDS + 1
-    lock = locks.try_lock(path)
-    assert lock is not None
-    lock.release()
+    relieve(path)
 
 
-def test_a_clock_that_jumps_changes_nothing(tmp_path, monkeypatch):
+@pytest.mark.parametrize("content", ["", "[]", '{"token": 3}', "a live process's number"])
+def test_a_lock_that_names_no_owner_or_a_living_stranger_is_stale_in_time(tmp_path, monkeypatch, content):
+    """Its owner was killed before it wrote its name, or the number of its process is another's by now."""
     path = tmp_path / "run.lock"
-    elsewhere(path, 1)
+    path.write_text(content)
+    if content.startswith("a live"):
+        write(path, 7, locks._host(), os.getpid())
+    now = 1000.0
+    monkeypatch.setattr(locks.time, "monotonic", lambda: now)
     assert locks.try_lock(path) is None
-    monkeypatch.setattr(time, "time", lambda: 4e9)  # the year 2096
+    now += locks.STALE_SECONDS + 1
+    relieve(path)
+
+
+def test_a_process_of_another_table_is_not_looked_for_in_this_one(tmp_path, monkeypatch):
+    """Two containers of one host name: the other's process is not here, and lives."""
+    path = tmp_path / "run.lock"
+    monkeypatch.setattr(locks.os, "readlink", lambda link: "pid:[1]")
+    write(path, 1, locks._host(), 2**22 + 1)
+    monkeypatch.undo()
     assert locks.try_lock(path) is None
 
 
-def test_a_date_set_anew_does_not_make_a_live_owner_dead(other, monkeypatch):
-    path, _ = other
-    if not psutil.LINUX:
-        pytest.skip("only on Linux does the date of the boot follow the machine's date")
-    boot = psutil._pslinux.boot_time()
-    started = psutil.Process().create_time()
-    monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: boot + 3600.0)
-    assert psutil.Process().create_time() == pytest.approx(started + 3600, abs=2)  # as after a jump of an hour
+def test_a_lock_that_was_taken_over_meanwhile_is_given_back(tmp_path, monkeypatch):
+    path = tmp_path / "run.lock"
+    write(path, 1, locks._host(), 2**22 + 1)  # dead: no process has such a number
+    rename = os.rename
+
+    def slow(source, target):
+        write(path, 5, token="u")  # between reading and moving it away
+        rename(source, target)
+
+    monkeypatch.setattr(locks.os, "rename", slow)
     assert locks.try_lock(path) is None
-
-
-def test_a_number_that_another_process_has_got_since_makes_no_live_owner(other):
-    path, process = other
-    held = json.loads(path.read_text())
-    process.kill()
-    process.wait()
-    path.write_text(json.dumps({**held, "pid": os.getpid()}))
-    lock = locks.try_lock(path)
-    assert lock is not None
-    lock.release()
+    assert locks.holder(path)["host"] == "another-machine"
 
 
 def test_the_holder_beats_and_tells_its_progress(tmp_path, monkeypatch):

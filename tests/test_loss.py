@@ -28,7 +28,7 @@ def gradients(function, hidden, weight, targets, factor=1.0):
     return loss.detach(), hidden.grad.clone(), weight.grad.clone()
 
 
-@pytest.mark.parametrize("rows", [1, 7, 32, 100, 512])
+@pytest.mark.parametrize("rows", [1, 7, 512])
 def test_value_and_gradients_are_torchs_whatever_the_chunk(monkeypatch, rows):
     monkeypatch.setattr(losses, "rows_per_chunk", lambda vocab, device: rows)
     arguments = inputs()
@@ -66,13 +66,13 @@ def test_the_logits_never_stand_in_memory_whole():
     assert largest < 4 * losses.CHUNK_LOGITS["cpu"] * 1.01 < 4096 * 10_000 * 4
 
 
-@pytest.mark.parametrize("vocab", [257, 512, 1000, 10_000, 65_535])
-def test_a_chunk_is_a_power_of_two_of_tokens_and_holds_what_it_may(vocab):
-    for device in ("cpu", "cuda", "mps"):
-        rows = rows_per_chunk(vocab, device)
-        assert rows & (rows - 1) == 0
-        allowed = losses.CHUNK_LOGITS.get(device, 2**24)
-        assert rows * vocab <= allowed < 2 * rows * vocab
+def test_a_chunk_is_a_power_of_two_of_tokens_and_holds_what_it_may():
+    for vocab in (257, 1000, 65_535):
+        for device in ("cpu", "cuda", "mps"):
+            rows = rows_per_chunk(vocab, device)
+            assert rows & (rows - 1) == 0
+            allowed = losses.CHUNK_LOGITS.get(device, 2**24)
+            assert rows * vocab <= allowed < 2 * rows * vocab
 
 
 def test_numbers_of_one_token_are_exact():

@@ -8,7 +8,7 @@ import torch
 
 from scaling_lib.config import ModelConfig
 from scaling_lib.lm import model as module_of_the_model
-from scaling_lib.lm.model import GPT, Attention, Block, attend, generate, rotate, rotation_tables
+from scaling_lib.lm.model import GPT, attend, generate, rotate, rotation_tables
 
 CONFIG = ModelConfig(n_layer=2, n_head=4, d_model=32, vocab_size=300, seq_len=12)
 GPT2_LIKE = ModelConfig(2, 4, 32, 300, 12, positions="learned", token_shift=False)
@@ -81,31 +81,8 @@ def model(request):
     return built
 
 
-@pytest.fixture
-def parameters(model):
-    return {name: p.detach().numpy() for name, p in model.named_parameters()}
-
-
-@pytest.mark.parametrize("rotary", [True, False])
-def test_attention_is_the_references(rotary):
-    module = Attention(CONFIG).double()
-    tables = rotation_tables(12, 8, dtype=torch.float64) if rotary else None
-    x = torch.randn(1, 12, 32, dtype=torch.float64)
-    expected = reference_attention(
-        x[0].numpy(), module.query_key_value.weight.detach().numpy(), module.output.weight.detach().numpy(), 4, rotary
-    )
-    np.testing.assert_allclose(module(x, tables)[0].detach().numpy(), expected, atol=1e-10)
-
-
-def test_block_is_the_references():
-    module = Block(CONFIG).double()
-    p = {name: v.detach().numpy() for name, v in module.named_parameters()}
-    x = torch.randn(1, 12, 32, dtype=torch.float64)
-    expected = reference_block(x[0].numpy(), p, "", 4, False)
-    np.testing.assert_allclose(module(x, None)[0].detach().numpy(), expected, atol=1e-10)
-
-
-def test_logits_and_loss_are_the_references(model, parameters):
+def test_logits_and_loss_are_the_references(model):
+    parameters = {name: p.detach().numpy() for name, p in model.named_parameters()}
     rng = np.random.default_rng(0)
     tokens, targets = rng.integers(300, size=(2, 12)), rng.integers(300, size=(2, 12))
     expected = np.stack([reference_logits(row, parameters, model.config) for row in tokens])
@@ -131,7 +108,7 @@ def test_a_later_token_never_changes_an_earlier_logit(model):
         assert not torch.allclose(after[0, place], before[0, place])
 
 
-@pytest.mark.parametrize(("d_model", "vocab_size"), [(32, 512), (96, 512), (256, 1024), (128, 10_000), (640, 10_000)])
+@pytest.mark.parametrize(("d_model", "vocab_size"), [(32, 512), (256, 1024), (640, 10_000)])
 def test_a_fresh_model_knows_nothing(d_model, vocab_size):
     model = GPT(ModelConfig(2, 4, d_model, vocab_size, 32))
     tokens = torch.randint(vocab_size, (8, 33), generator=torch.Generator().manual_seed(0))
@@ -146,20 +123,15 @@ def test_the_seed_sets_the_weights():
     assert not torch.equal(same.token_embedding.weight, other.token_embedding.weight)
 
 
-def test_attention_is_in_float32_on_a_processor_even_among_bf16_products():
-    """Its backward pass in bf16 takes several times as long there."""
+def test_attention_in_bf16_and_written_out_is_the_fused_kernel_in_float32():
+    """On a processor its backward pass in bf16 takes several times as long."""
     q, k, v = (torch.randn(2, 4, 12, 8, generator=torch.Generator().manual_seed(i)).bfloat16() for i in range(3))
     with torch.autocast("cpu", torch.bfloat16):
         found = attend(q, k, v)
     expected = torch.nn.functional.scaled_dot_product_attention(q.float(), k.float(), v.float(), is_causal=True)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected)
-
-
-def test_attention_written_out_is_the_fused_kernel():
-    q, k, v = (torch.randn(2, 4, 12, 8, generator=torch.Generator().manual_seed(i)) for i in range(3))
-    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-    torch.testing.assert_close(module_of_the_model._attend_written_out(q, k, v), expected)
+    torch.testing.assert_close(module_of_the_model._attend_written_out(q.float(), k.float(), v.float()), expected)
 
 
 def test_products_of_rotated_vectors_depend_on_their_distance_alone():
@@ -173,16 +145,16 @@ def test_products_of_rotated_vectors_depend_on_their_distance_alone():
 
 
 def test_generated_tokens_have_the_models_probabilities():
-    """2,000 continuations by one token; and the window slides where the text is longer than the model sees."""
+    """500 continuations by one token; and the window slides where the text is longer than the model sees."""
     model = GPT(ModelConfig(1, 1, 8, 257, 4), seed=1)
     with torch.no_grad():
         model.norm.weight.fill_(20.0)  # probabilities far from equal
     text = torch.tensor([5, 6, 7, 8, 9, 10])
     probability = model(text[None, -4:])[0, -1].softmax(-1)
     likeliest = int(probability.argmax())
-    found = torch.stack([generate(model, text, 1, seed=seed)[-1] for seed in range(2000)])
+    found = torch.stack([generate(model, text, 1, seed=seed)[-1] for seed in range(500)])
     share = (found == likeliest).float().mean().item()
     p = probability[likeliest].item()
-    assert abs(share - p) < 4 * math.sqrt(p * (1 - p) / 2000)
+    assert abs(share - p) < 4 * math.sqrt(p * (1 - p) / 500)
     assert generate(model, text, 3, temperature=0).tolist()[:7] == [*text.tolist(), likeliest]
     assert torch.equal(generate(model, text, 9, seed=3), generate(model, text, 9, seed=3))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import heapq
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaling_lib.config import ModelConfig, RunConfig, TrainConfig
-from scaling_lib.counting import training_bytes, training_flops
+from scaling_lib.counting import count_parameters, training_bytes, training_flops
 from scaling_lib.errors import InputError
 from scaling_lib.sweep import execute
 from scaling_lib.sweep import plan as module
-from scaling_lib.sweep.cost import STARTING_SECONDS, Timing, calibrate, expected_seconds, log_timing, within_budget
-from scaling_lib.sweep.plan import IMPORTS_BYTES, Job, Options, cores, make_plan
+from scaling_lib.sweep.cost import STARTING_SECONDS, calibrate, expected_seconds, log_timing, within_budget
+from scaling_lib.sweep.plan import IMPORTS_BYTES, Job, Options, make_plan
 from scaling_lib.sweep.recipes import cells
 
 TINY = ModelConfig(1, 2, 16, 257, 16)
@@ -69,24 +70,19 @@ def test_progress_weighs_what_a_run_trains_itself() -> None:
     assert sum(w for w, _ in execute._weights(plan, None, []).values()) == pytest.approx(plan.flops)
 
 
-def test_a_trunk_is_paid_for_once() -> None:
+def test_a_grid_on_shared_trunks_costs_what_the_closed_form_says() -> None:
     job = Job((wsd(100), wsd(200), wsd(400)))
-    # Steps: 100; 200 less the trunk of 80; 400 less the trunk of 160.
-    steps = [100, 120, 240]
+    steps = [100, 120, 240]  # 100; 200 less the trunk of 80; 400 less the trunk of 160
     assert [tokens for _, tokens in job.own_tokens()] == [n * 4 * 16 for n in steps]
     assert job.flops == training_flops(TINY, sum(steps) * 4 * 16)
-
-
-@pytest.mark.parametrize("mode", ["laptop"])
-def test_a_grid_on_shared_trunks_costs_what_the_closed_form_says(mode: str) -> None:
-    found = cells(mode)
+    found = cells("laptop")
     lengths = sorted({c.train.max_steps for c in found})
     # All of the longest run, and of each shorter one its decay alone: the trunk is that of the longest.
-    steps = lengths[-1] + sum(round(0.2 * n) for n in lengths[:-1])
-    models = {c.model for c in found}
+    in_all = lengths[-1] + sum(round(0.2 * n) for n in lengths[:-1])
     (step_tokens,) = {c.train.batch_size * c.model.seq_len for c in found}
     plan = make_plan(found, Options())
-    assert plan.flops == pytest.approx(sum(training_flops(m, steps * step_tokens) for m in models), rel=1e-12)
+    models = {c.model for c in found}
+    assert plan.flops == pytest.approx(sum(training_flops(m, in_all * step_tokens) for m in models), rel=1e-12)
     alone = sum(training_flops(c.model, c.n_tokens) for c in found)
     assert 0.6 < plan.flops / alone < 0.62  # 1.19 of 1.94 longest runs: what sharing saves
 
@@ -107,7 +103,7 @@ def test_small_models_run_side_by_side_and_large_ones_alone(two_cores: None) -> 
     assert (gpu.workers, len(gpu.jobs)) == (1, 2)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.integers(1, 64), st.integers(1, 40), st.none() | st.integers(1, 100))
 def test_no_more_threads_than_cores_unless_more_workers_are_asked_for(
     n_cores: int, jobs: int, workers: int | None
@@ -131,7 +127,7 @@ def test_memory_is_that_of_the_worst_moment(two_cores: None) -> None:
     assert plan.peak_bytes(lambda cell: (cell.train.batch_size, 2)) == half < max(small, large)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=12)
 @given(st.lists(st.integers(1, 1000), min_size=1, max_size=12), st.integers(1, 5))
 def test_expected_time_is_that_of_a_queue(steps: list[int], workers: int) -> None:
     jobs = [run(steps=n, seed=i, eval_tokens=1) for i, n in enumerate(steps)]
@@ -154,23 +150,24 @@ def test_what_is_done_costs_nothing(two_cores: None) -> None:
     assert sum(parts) == pytest.approx(whole)
 
 
-def test_cores_are_those_this_process_may_use() -> None:
-    assert cores() >= 1
+def timed_by(law: Callable[[ModelConfig], float], patch: pytest.MonkeyPatch) -> list[ModelConfig]:
+    """Let a law stand for the clock; returns the models that will have been timed."""
+    from scaling_lib.lm import speed
+
+    measured: list[ModelConfig] = []
+
+    def seconds(config: RunConfig, runtime: object, budget: float) -> float:
+        measured.append(config.model)
+        return law(config.model)
+
+    patch.setattr(speed, "seconds_per_token", seconds)
+    return measured
 
 
 def test_models_between_those_measured_are_interpolated_in_log_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    from scaling_lib.lm import speed
-
-    measured: list[int] = []
-
-    def law(config: RunConfig, runtime: object, budget: float) -> float:
-        measured.append(config.model.d_model)
-        return 1e-9 * training_flops(config.model, 1) ** 0.7
-
-    monkeypatch.setattr(speed, "seconds_per_token", law)
-    plan = make_plan(cells("demo", recipes=["v2"]), Options(device="cpu", workers=1))
-    found = calibrate(plan, 1.0)
-    assert measured == [16, 32, 64]  # the smallest, the middle and the largest of five
+    measured = timed_by(lambda model: 1e-9 * training_flops(model, 1) ** 0.7, monkeypatch)
+    found = calibrate(make_plan(cells("demo", recipes=["v2"]), Options(device="cpu", workers=1)), 1.0)
+    assert [m.d_model for m in measured] == [16, 32, 64]  # the smallest, the middle and the largest of five
     assert len(found) == 5
     for model, seconds in found.items():
         assert seconds == pytest.approx(1e-9 * training_flops(model, 1) ** 0.7, rel=1e-6)
@@ -178,17 +175,8 @@ def test_models_between_those_measured_are_interpolated_in_log_log(monkeypatch: 
 
 def test_a_model_too_large_to_be_timed_is_reckoned_from_the_largest_that_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """A laptop that asks what `full` would cost must neither wait for 490M parameters nor hold their batch."""
-    from scaling_lib.lm import speed
-
-    measured: list[ModelConfig] = []
-
-    def law(config: RunConfig, runtime: object, budget: float) -> float:
-        measured.append(config.model)
-        return 1e-11 * training_flops(config.model, 1)
-
-    monkeypatch.setattr(speed, "seconds_per_token", law)
-    plan = make_plan(cells("full", recipes=["v2"]), Options(device="cpu", workers=1))
-    found = calibrate(plan, 10.0)
+    measured = timed_by(lambda model: 1e-11 * training_flops(model, 1), monkeypatch)
+    found = calibrate(make_plan(cells("full", recipes=["v2"]), Options(device="cpu", workers=1)), 10.0)
     largest = max(found, key=lambda m: training_flops(m, 1))
     assert largest not in measured
     assert found[largest] == pytest.approx(1e-11 * training_flops(largest, 1), rel=1e-6)
@@ -237,11 +225,15 @@ def test_a_budget_that_nothing_fits_is_refused() -> None:
 
 
 def test_what_was_expected_and_taken_is_kept_line_by_line(tmp_path: Path) -> None:
+    plan = make_plan([run(seed=0), run(seed=1), run(LARGE)], Options())
     for seconds in (10.0, 20.0):
-        log_timing(tmp_path, Timing(3, 1000, 1e12, 12.34, seconds))
+        log_timing(tmp_path, plan, [run(seed=0)], runs=2, expected=12.34, seconds=seconds)
     rows = list(csv.DictReader((tmp_path / "timings.csv").open()))
     assert [float(r["seconds"]) for r in rows] == [10, 20]
     assert {float(r["expected_seconds"]) for r in rows} == {12.3}
+    assert {(r["runs"], r["largest_model"]) for r in rows} == {("2", str(count_parameters(LARGE).total))}
+    flops = training_flops(TINY, 100 * 4 * 16) + training_flops(LARGE, 100 * 4 * 64)
+    assert float(rows[0]["flops"]) == pytest.approx(flops, rel=1e-3)
 
 
 def test_on_a_cluster_the_scheduler_divides_the_jobs() -> None:

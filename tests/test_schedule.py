@@ -18,10 +18,6 @@ def rates(recipe: str, steps: int) -> list[float]:
     return [learning_rate(s, train) for s in range(steps)]
 
 
-def test_v1_is_constant():
-    assert set(rates("v1", 50)) == {PEAK}
-
-
 def test_v2_is_linear_over_a_tenth_then_a_cosine():
     steps, warm = 3000, 300
     got = rates("v2", steps)
@@ -35,7 +31,8 @@ def test_v2_is_linear_over_a_tenth_then_a_cosine():
     assert 0 < got[-1] < PEAK * 1e-5
 
 
-def test_wsd_is_constant_between_warm_up_and_the_last_fifth():
+def test_v1_is_constant_and_wsd_between_warm_up_and_the_last_fifth():
+    assert set(rates("v1", 50)) == {PEAK}
     got = rates("wsd", 1000)
     assert got[99] == got[100] == got[799] == got[800] == pytest.approx(PEAK)
     assert got[900] == pytest.approx(PEAK / 2)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from scaling_lib import cli_compare
+from scaling_lib import cli_show
 from scaling_lib.cli import main
 from scaling_lib.errors import InputError
 from scaling_lib.runs import Run, write_run
@@ -186,7 +186,7 @@ def call(*argv: object) -> int:
 def place(tmp_path: Path, make_run: MakeRun, folder: list[Run], monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with ``runs/demo``, ``runs/quick`` and no committed results."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli_compare, "RESULTS", tmp_path / "nowhere")
+    monkeypatch.setattr(cli_show, "RESULTS", tmp_path / "nowhere")
     for run in folder:
         write_run(run, tmp_path / "runs" / "demo")
     for run in sweep(make_run, 0.3, steps=2000, **OTHER_TEXT):

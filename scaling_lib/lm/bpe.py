@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,18 +14,14 @@ if TYPE_CHECKING:
 
 END_OF_DOCUMENT = "<|endofdocument|>"  # token 0; it starts every document, and so also ends the one before
 _BATCH = 2**20  # characters encoded at a time: the library's results take some 50 times their text in memory
+_THREADS = "TOKENIZERS_PARALLELISM"
 
 
 def train_tokenizer(documents: Iterable[str], vocab_size: int) -> Tokenizer:
     """Learn a vocabulary: token 0 marks a document, 256 tokens are the bytes, the rest are learnt merges.
 
     Words are split as GPT-2 does, without the added space. A text that offers too few pairs to merge (a pair
-    must occur twice) gives a smaller vocabulary than asked for.
-
-    Parameters
-    ----------
-    documents : consumed once.
-    vocab_size : at least 257.
+    must occur twice) gives a smaller vocabulary than asked for, which is 257 or more.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -40,16 +35,19 @@ def train_tokenizer(documents: Iterable[str], vocab_size: int) -> Tokenizer:
         special_tokens=[END_OF_DOCUMENT],
         show_progress=False,
     )
-    with _threads():
-        tokenizer.train_from_iterator(documents, trainer)
-    return _plain(tokenizer)
+    _use_threads()
+    tokenizer.train_from_iterator(documents, trainer)
+    tokenizer.encode_special_tokens = True  # a text that spells the marker out is encoded as the characters it is
+    return tokenizer
 
 
 def open_tokenizer(path: Path) -> Tokenizer:
     """A tokenizer that was saved with ``tokenizer.save``."""
     from tokenizers import Tokenizer
 
-    return _plain(Tokenizer.from_file(str(path)))
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.encode_special_tokens = True
+    return tokenizer
 
 
 def write_tokens(
@@ -57,16 +55,16 @@ def write_tokens(
 ) -> np.ndarray:
     """Write documents as 16-bit tokens, each after its marker.
 
-    Parameters
-    ----------
-    progress : called with the number of bytes of UTF-8 done since the last call.
+    ``progress`` is called with the number of bytes of UTF-8 done since the last call.
 
     Returns
     -------
-    lengths : int64 (n_documents,), tokens of each, with its marker.
+    lengths : int64 (n_documents,)
+        Tokens of each, with its marker.
     """
+    _use_threads()
     lengths = []
-    with path.open("wb") as out, _threads():
+    with path.open("wb") as out:
         for texts in _batches(documents):
             # Without offsets into the text, which we do not need, the library is about a third faster.
             for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False):
@@ -75,12 +73,6 @@ def write_tokens(
                 lengths.append(len(tokens))
             progress(sum(len(text.encode()) for text in texts))
     return np.array(lengths, np.int64)
-
-
-def _plain(tokenizer: Tokenizer) -> Tokenizer:
-    """Let a text that spells the marker out be encoded as the characters it is."""
-    tokenizer.encode_special_tokens = True
-    return tokenizer
 
 
 def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
@@ -96,25 +88,12 @@ def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
         yield texts
 
 
-_threads_began_in: int | None = None  # the process that first let the library use threads
+def _use_threads() -> None:
+    """Let the library use all cores, unless the user has set TOKENIZERS_PARALLELISM, and a fork of us only one.
 
-
-@contextmanager
-def _threads() -> Iterator[None]:
-    """Let the library use all cores, and leave it so that a later fork neither warns nor hangs.
-
-    A fork does not copy threads, and a child that waits for its parent's waits for ever: there the work stays
-    in one thread. A TOKENIZERS_PARALLELISM that the user has set is obeyed.
+    A fork does not copy threads, and a child that waits for its parent's would wait for ever.
     """
-    global _threads_began_in
-    name = "TOKENIZERS_PARALLELISM"
-    if name in os.environ and _threads_began_in is None:
-        yield
-        return
-    if _threads_began_in is None:
-        _threads_began_in = os.getpid()
-    os.environ[name] = "true" if _threads_began_in == os.getpid() else "false"
-    try:
-        yield
-    finally:
-        os.environ[name] = "false"
+    if _THREADS not in os.environ:
+        os.environ[_THREADS] = "true"
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=lambda: os.environ.update({_THREADS: "false"}))

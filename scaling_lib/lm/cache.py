@@ -9,16 +9,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
-import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-_TEMPORARY = ".building-"
-_DAY = 86_400.0  # seconds
+from scaling_lib.files import temporary_beside
 
 
 def cache_folder() -> Path:
@@ -34,7 +31,9 @@ def read_folder(folder: Path) -> dict[str, Any] | None:
     """The content that `publish` was given for a folder; None where the folder is missing or damaged."""
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        whole = all(_checksum(folder / name) == known for name, known in meta["checksums"].items())
+        crc = meta.pop("crc", None)  # folders of earlier versions have none
+        whole = crc == _crc(meta) if crc is not None else meta.keys() == {"checksums", "content"}
+        whole = whole and all(_checksum(folder / name) == known for name, known in meta["checksums"].items())
         return meta["content"] if whole else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -47,21 +46,24 @@ def publish(build: Path, folder: Path, content: dict[str, Any]) -> dict[str, Any
 
     Parameters
     ----------
-    build : a folder of files, without folders in it.
-    content : plain JSON data to keep with the files.
+    build : Path
+        A folder of files, without folders in it.
+    content : dict
+        Plain JSON data to keep with the files.
 
     Raises
     ------
-    OSError : the folder cannot be put in place.
+    OSError
+        The folder cannot be put in place.
     """
     checksums = {path.name: _checksum(path) for path in sorted(build.iterdir())}
-    meta = json.dumps({"checksums": checksums, "content": content}, indent=1)
-    (build / "meta.json").write_text(meta, encoding="utf-8")
+    meta = {"checksums": checksums, "content": content}
+    (build / "meta.json").write_text(json.dumps({**meta, "crc": _crc(meta)}, indent=1), encoding="utf-8")
     for _ in range(10):  # each round is lost only if another process moved the folder meanwhile
         present = read_folder(folder)
         if present is not None:
             return present
-        with suppress(OSError), building(folder.parent) as aside:
+        with suppress(OSError), building(folder) as aside:
             os.rename(folder, aside / "damaged")
         with suppress(OSError):
             os.rename(build, folder)
@@ -69,33 +71,18 @@ def publish(build: Path, folder: Path, content: dict[str, Any]) -> dict[str, Any
 
 
 @contextmanager
-def building(root: Path) -> Iterator[Path]:
-    """A new folder to build in; what is left of it at the end is removed, whatever happened."""
-    build = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=root))
+def building(folder: Path) -> Iterator[Path]:
+    """A new folder beside ``folder`` to build in; what is left of it at the end is removed, whatever happened."""
+    build = temporary_beside(folder)
+    build.mkdir(mode=0o700)
     try:
         yield build
     finally:
         shutil.rmtree(build, ignore_errors=True)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a small file so that a reader sees the old text or the new, never a part."""
-    handle, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=path.parent)
-    with os.fdopen(handle, "w", encoding="utf-8") as out:
-        out.write(text)
-    os.replace(name, path)
-
-
-def remove_leftovers(root: Path) -> None:
-    """Remove what processes that were killed left behind more than a day ago."""
-    for left in root.glob(f"{_TEMPORARY}*"):
-        with suppress(OSError):
-            if left.lstat().st_mtime > time.time() - _DAY:
-                continue
-            if left.is_dir():
-                shutil.rmtree(left)
-            else:
-                left.unlink()
+def _crc(meta: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(meta, sort_keys=True).encode())
 
 
 def _checksum(path: Path) -> list[int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import warnings
+import zipfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import torch
 from scaling_lib.config import RunConfig, run_id, trunk_id
 from scaling_lib.files import atomic_file
 from scaling_lib.lm.group import Group
-from scaling_lib.lm.runtime import Runtime, choose_runtime
+from scaling_lib.lm.runtime import Runtime, as_possible, choose_runtime
 
 
 @dataclass
@@ -58,16 +60,22 @@ def save_state(path: Path, state: TrainState, runtime: Runtime) -> None:
 def load_state(path: Path, device: str = "cpu") -> tuple[TrainState, Runtime] | None:
     """Read a checkpoint, or None where there is none that can be read: the run then starts over.
 
-    ``weights_only=True``: the file can hold tensors and plain values only, so reading it runs no code.
+    ``weights_only=True``: the file can hold tensors and plain values only, so reading it runs no code. torch does not
+    look at the checksums of the file, an archive: a flipped bit would change the weights in silence.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            if bad := archive.testzip():
+                raise ValueError(f"its part {bad} does not fit its checksum")
         content = torch.load(path, map_location=device, weights_only=True)
         runtime = Runtime(**content.pop("runtime"))
         content["val"] = [(int(step), float(loss)) for step, loss in content["val"]]
         return TrainState(**content), runtime
     except FileNotFoundError:
         return None
-    except Exception:  # torch raises many kinds for a damaged file; none of them is worth losing a sweep for
+    except Exception as error:  # torch raises many kinds for a damaged file; none of them is worth losing a sweep for
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        warnings.warn(f"{path} is damaged and not used ({reason})", stacklevel=2)
         return None
 
 
@@ -89,7 +97,7 @@ def starting_point(
     Returns the state, how to compute, and the step at which the run left a trunk (0: it did not). In a group the
     leader chooses, and where a process cannot read what it chose, all begin at the beginning.
     """
-    wanted = runtime or choose_runtime(config, processes=group.size)
+    wanted = as_possible(runtime or choose_runtime(config, processes=group.size))
     if folder is None:
         return None, wanted, 0
     for path, step in group.agree(_candidates(config, fingerprint, folder) if group.leads else None):
@@ -100,8 +108,8 @@ def starting_point(
             if step:
                 found[0].seconds = 0.0  # the shorter run has counted them
                 return found[0], wanted, step
-            # Computed as it was begun, but where we are: a shared folder's next machine may have no GPU.
-            return found[0], replace(found[1], device=wanted.device), 0
+            # Computed as it was begun, but where we are: a shared folder's next machine may lack a GPU or a compiler.
+            return found[0], as_possible(replace(found[1], device=wanted.device)), 0
     return None, wanted, 0
 
 

@@ -8,7 +8,8 @@ versions have in common.) The first of that order are the validation set.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib import metadata
@@ -18,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scaling_lib.errors import InputError
+from scaling_lib.files import remove_leftovers, write_atomically
 from scaling_lib.lm import synthetic
 from scaling_lib.lm.bpe import open_tokenizer, train_tokenizer, write_tokens
-from scaling_lib.lm.cache import building, cache_folder, publish, read_folder, remove_leftovers, write_whole
+from scaling_lib.lm.cache import building, cache_folder, publish, read_folder
 from scaling_lib.lm.documents import Source, find_source, read_documents, state
 
 if TYPE_CHECKING:
@@ -37,37 +39,23 @@ FORMAT = 1  # of what is kept in the cache; raise it when the split, the tokeniz
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """A text as tokens, split into training and validation documents.
+    """A text or a synthetic language as tokens, split into training and validation documents."""
 
-    Attributes
-    ----------
-    name : the corpus as asked for, such as "python-stdlib" or "text:PATH".
-    fingerprint : SHA-256 (hex) of the sorted SHA-256s of the documents, whatever the vocabulary; of the
-        tokens for a synthetic language.
-    vocab_size : tokens are below it. The tokenizer may have learnt fewer: ``details["tokenizer_size"]``.
-    train, val : uint16 memory maps (n_train_tokens,), (n_val_tokens,).
-    val_document : int64 (n_val_documents + 1,), where each validation document begins in `val`, and its end.
-    val_bytes_per_token : bytes of UTF-8 per validation token, counting the token that starts a document, so
-        that ``loss / ln 2 / val_bytes_per_token`` is bits per byte; None for a synthetic language.
-    entropy_rate : nats per token, exact, for a synthetic language; else None.
-    n_documents, n_bytes : of the distinct documents, both parts together; for a synthetic language stretches
-        of validation tokens, and 0.
-    details : more for a record, as plain JSON data.
-    folder : where the cache keeps it.
-    """
-
-    name: str
+    name: str  # the corpus as asked for, such as "python-stdlib" or "text:PATH"
+    # SHA-256 (hex) of the sorted SHA-256s of the documents, whatever the vocabulary; of a language, of its tokens.
     fingerprint: str
-    vocab_size: int
-    train: np.ndarray
-    val: np.ndarray
-    val_document: np.ndarray
+    vocab_size: int  # tokens are below it; the tokenizer may have learnt fewer: ``details["tokenizer_size"]``
+    train: np.ndarray  # uint16 memory map (n_train_tokens,)
+    val: np.ndarray  # uint16 memory map (n_val_tokens,)
+    val_document: np.ndarray  # int64 (n_val_documents + 1,): where each validation document begins, and the end
+    # Bytes of UTF-8 per validation token, counting the token that starts a document, so that
+    # ``loss / ln 2 / val_bytes_per_token`` is bits per byte; None for a synthetic language.
     val_bytes_per_token: float | None
-    entropy_rate: float | None
-    n_documents: int
-    n_bytes: int
-    details: dict[str, Any] = field(default_factory=dict)
-    folder: Path = Path()
+    entropy_rate: float | None  # nats per token, exact, of a synthetic language; else None
+    n_documents: int  # distinct, both parts together; of a language, stretches of validation tokens
+    n_bytes: int  # of these documents; 0 of a language
+    details: dict[str, Any] = field(default_factory=dict)  # more for a record, as plain JSON data
+    folder: Path = Path()  # where the cache keeps it
 
     @property
     def unit(self) -> int:
@@ -96,8 +84,9 @@ def check_spec(spec: str, vocab_size: int) -> None:
 
     Raises
     ------
-    InputError : an unknown kind or option, a text that is missing, empty or evidently not UTF-8, a library
-        that is not installed, or a vocabulary outside 257 to 65,535.
+    InputError
+        An unknown kind or option, a text that is missing, empty or evidently not UTF-8, a library that is not
+        installed, or a vocabulary outside 257 to 65,535.
     """
     _find(spec, vocab_size)
 
@@ -109,17 +98,22 @@ def load_corpus(
 
     Parameters
     ----------
-    spec : "python-stdlib", "python-env", "text:PATH", "hub:ID", "uniform", "random-walk" or "hierarchy". The hub's
+    spec : str
+        "python-stdlib", "python-env", "text:PATH", "hub:ID", "uniform", "random-walk" or "hierarchy". The hub's
         may be "hub:ID@CONFIG:COLUMN"; the last three take options, "random-walk:degree=16,spread=0.5".
-    vocab_size : 257 to 65,535.
-    seed : of a synthetic language. Texts do not depend on it.
-    cache_dir : default `cache_folder()`.
-    progress : show bars on stderr.
+    vocab_size : int
+        257 to 65,535.
+    seed : int
+        Of a synthetic language. Texts do not depend on it.
+    cache_dir : Path, optional
+        By default `cache_folder()`.
+    progress : bool
+        Show bars on stderr.
 
     Raises
     ------
-    InputError : as in `check_spec`; a text that is not UTF-8 or too small to be split; a cache that cannot be
-        written.
+    InputError
+        As in `check_spec`; a text that is not UTF-8 or too small to be split; a cache that cannot be written.
     """
     found = _find(spec, vocab_size)
     root = Path(cache_dir) if cache_dir is not None else cache_folder()
@@ -127,8 +121,17 @@ def load_corpus(
         root.mkdir(parents=True, exist_ok=True)
         remove_leftovers(root)
         if isinstance(found, Source):
-            return _load_text(spec, found, vocab_size, root, progress)
-        return _load_synthetic(spec, *found, vocab_size, seed, root)
+            folder, content, label = _open_text(found, vocab_size, root, progress)
+        else:
+            folder, content, label = _open_language(*found, vocab_size, seed, root)
+        return Corpus(
+            name=spec,
+            train=np.memmap(folder / "train.bin", np.uint16, mode="r"),
+            val=np.memmap(folder / "val.bin", np.uint16, mode="r"),
+            val_document=np.load(folder / "val_document.npy", allow_pickle=False),
+            folder=folder,
+            **{**content, "details": {"label": label, **content["details"]}},
+        )
     except OSError as error:
         raise InputError(
             f"the corpus cache {root} cannot be used: {error.strerror or error}; "
@@ -143,102 +146,75 @@ def load_tokenizer(corpus: Corpus) -> Tokenizer:
     return open_tokenizer(corpus.folder / "tokenizer.json")
 
 
-def _find(spec: str, vocab_size: int) -> Source | tuple[str, dict[str, float]]:
+def _find(spec: str, vocab_size: int) -> Source | tuple[str, dict[str, Any]]:
     if not SMALLEST_VOCABULARY <= vocab_size <= LARGEST_VOCABULARY:
         raise InputError(
             f"vocabulary {vocab_size} must lie between {SMALLEST_VOCABULARY} (every byte, and the start of a "
             f"document) and {LARGEST_VOCABULARY} (16 bits a token)"
         )
     kind, _, argument = spec.partition(":")
-    if kind in ("random-walk", "hierarchy", "uniform"):
-        options = synthetic.parse_options(kind, argument)
-        if kind == "random-walk":
-            synthetic.check_walk(vocab_size, options["degree"], options["spread"])
-        if kind == "hierarchy":
-            synthetic.check_hierarchy(vocab_size, *(options[k] for k in ("depth", "rules", "children", "skew")))
-        return kind, options
     if kind not in [name.partition(":")[0] for name in KINDS]:
         raise InputError(f"unknown corpus {spec!r}; there are {', '.join(KINDS)}")
+    if kind in synthetic.LANGUAGES:
+        return kind, synthetic.parse_options(kind, argument, vocab_size)
     return find_source(kind, argument)
 
 
-# ---------------------------------------------------------------------------------------------- texts
+Opened = tuple[Path, dict[str, Any], str]  # a folder of the cache, its content, and the corpus's name for a record
 
 
-@dataclass(frozen=True, eq=False)
-class _Spool:
-    """Distinct documents in one file, so that they are read from their source once only.
-
-    Attributes
-    ----------
-    keys : the SHA-256s (hex) that decide their order, sorted.
-    spans : int64 (n_documents, 2), where each begins and ends in the file, in the same order.
-    fingerprint : SHA-256 (hex) of the sorted SHA-256s of their contents.
-    """
-
-    path: Path
-    keys: list[str]
-    spans: np.ndarray
-    fingerprint: str
-
-    @property
-    def sizes(self) -> np.ndarray:
-        return self.spans[:, 1] - self.spans[:, 0]
-
-    def texts(self, first: int, last: int) -> Iterator[str]:
-        with self.path.open("rb") as file:
-            for begin, end in self.spans[first:last].tolist():
-                file.seek(begin)
-                yield file.read(end - begin).decode()
+def _open(folder: Path, make: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """The content of a folder of the cache, made where there is none that is whole."""
+    content = read_folder(folder)
+    if content is None:
+        with building(folder) as build:
+            content = publish(build, folder, make(build))
+    return content
 
 
-def _load_text(spec: str, source: Source, vocab_size: int, root: Path, progress: bool) -> Corpus:
-    version = metadata.version("tokenizers")
-
+def _open_text(source: Source, vocab_size: int, root: Path, progress: bool) -> Opened:
     def folder_of(fingerprint: str) -> Path:
-        return root / f"{fingerprint[:20]}-{vocab_size}-bpe{version}-{FORMAT}"
+        return root / f"{fingerprint[:20]}-{vocab_size}-bpe{metadata.version('tokenizers')}-{FORMAT}"
 
     # A note from files (paths, sizes, times) to a fingerprint spares reading the documents again.
     note = root / f"files-{state(source)[:20]}.json"
-    try:
-        fingerprint = json.loads(note.read_text(encoding="utf-8"))["fingerprint"]
-        content = read_folder(folder_of(fingerprint))
-    except (OSError, ValueError, KeyError, TypeError):
-        content = None
-    if content is None:
-        with building(root) as aside, building(root) as build:
-            spool = _gather(source, aside / "documents", progress)
-            fingerprint = spool.fingerprint
-            content = read_folder(folder_of(fingerprint))  # made before, from files that have moved since
-            if content is None:
-                content = {"fingerprint": fingerprint, **_tokenize(spool, vocab_size, build, progress)}
-                content = publish(build, folder_of(fingerprint), content)
-        write_whole(note, json.dumps({"fingerprint": fingerprint}))
-    return _corpus(folder_of(fingerprint), content, spec, source.label)
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        folder = folder_of(json.loads(note.read_text(encoding="utf-8"))["fingerprint"])
+        if content := read_folder(folder):
+            return folder, content, source.label
+    keys, documents = _gather(source, progress)
+    digests = sorted(sha256(document).hexdigest() for document in documents)
+    fingerprint = sha256("".join(digests).encode()).hexdigest()
+    folder = folder_of(fingerprint)  # which may be there, made from files that have moved since
+
+    def make(build: Path) -> dict[str, Any]:
+        return {"fingerprint": fingerprint, **_tokenize(keys, documents, vocab_size, build, progress)}
+
+    content = _open(folder, make)
+    with suppress(InputError):  # all is there without it
+        write_atomically(note, json.dumps({"fingerprint": fingerprint}).encode())
+    return folder, content, source.label
 
 
-def _gather(source: Source, path: Path, progress: bool) -> _Spool:
-    digests: set[str] = set()
-    where: dict[str, tuple[int, int]] = {}
-    end = 0
+def _gather(source: Source, progress: bool) -> tuple[list[str], list[bytes]]:
+    """The distinct documents of a source in the order of their keys, and these keys, SHA-256s in hex."""
+    seen: set[bytes] = set()
+    found: dict[str, bytes] = {}
     total = sum(file.stat().st_size for file in source.files) or None
-    with path.open("wb") as out, _bar("reading", total, progress) as bar:
+    with _bar("reading", total, progress) as bar:
         for key, document in read_documents(source):
             bar.update(len(document))
-            digest = sha256(document).hexdigest()
-            if digest not in digests:
-                out.write(document)
-                digests.add(digest)
-                where[key] = (end, end + len(document))
-                end += len(document)
-    if len(where) < 2:
+            digest = sha256(document).digest()
+            if digest not in seen:
+                seen.add(digest)
+                found[key] = document
+    if len(found) < 2:
         raise InputError(
-            f"corpus {source.label}: {end} bytes in {len(where)} distinct document(s), too small to be split "
-            "into training and validation; give a text of 8 kB or more, or several files"
+            f"corpus {source.label}: {sum(map(len, found.values()))} bytes in {len(found)} distinct document(s), too "
+            "small to be split into training and validation; give a text of 8 kB or more, or several files"
         )
-    keys = sorted(where)
-    spans = np.array([where[key] for key in keys], np.int64)
-    return _Spool(path, keys, spans, sha256("".join(sorted(digests)).encode()).hexdigest())
+    keys = sorted(found)
+    return keys, [found[key] for key in keys]
 
 
 def n_validation(keys: list[str], sizes: np.ndarray) -> int:
@@ -250,8 +226,10 @@ def n_validation(keys: list[str], sizes: np.ndarray) -> int:
 
     Parameters
     ----------
-    keys : SHA-256s in hex, sorted; at least two.
-    sizes : (n_documents,) bytes of each.
+    keys : list of str
+        SHA-256s in hex, sorted; at least two.
+    sizes : integers (n_documents,)
+        Bytes of each.
     """
     by_hash = sum(int(key[:12], 16) < VAL_FRACTION * 16**12 for key in keys)
     share = np.cumsum(sizes) / np.sum(sizes)
@@ -259,76 +237,56 @@ def n_validation(keys: list[str], sizes: np.ndarray) -> int:
     return min(max(by_hash, enough), len(keys) - 1)
 
 
-def _tokenize(spool: _Spool, vocab_size: int, build: Path, progress: bool) -> dict[str, Any]:
+def _tokenize(keys: list[str], documents: list[bytes], vocab_size: int, build: Path, progress: bool) -> dict[str, Any]:
     """Learn a vocabulary from training documents, write a corpus's files, return what to keep with them."""
-    sizes = spool.sizes
-    n_val, n = n_validation(spool.keys, sizes), len(sizes)
+    sizes = np.array([len(document) for document in documents])
+    n_val = n_validation(keys, sizes)
     # The order of hashes is random, so the first training documents are a fair sample of all.
     n_learn = max(1, int(np.searchsorted(np.cumsum(sizes[n_val:]), BPE_BYTES, side="right")))
-    learn_bytes = int(sizes[n_val : n_val + n_learn].sum())
     with _bar("vocabulary", None, progress):
-        tokenizer = train_tokenizer(spool.texts(n_val, n_val + n_learn), vocab_size)
+        tokenizer = train_tokenizer((d.decode() for d in documents[n_val : n_val + n_learn]), vocab_size)
     (build / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
     with _bar("encoding", int(sizes.sum()), progress) as bar:
-        lengths = write_tokens(tokenizer, spool.texts(0, n_val), build / "val.bin", bar.update)
-        write_tokens(tokenizer, spool.texts(n_val, n), build / "train.bin", bar.update)
+        lengths = write_tokens(tokenizer, (d.decode() for d in documents[:n_val]), build / "val.bin", bar.update)
+        write_tokens(tokenizer, (d.decode() for d in documents[n_val:]), build / "train.bin", bar.update)
     np.save(build / "val_document.npy", np.concatenate([[0], np.cumsum(lengths)]))
     return {
         "vocab_size": vocab_size,
         "val_bytes_per_token": float(sizes[:n_val].sum() / lengths.sum()),
         "entropy_rate": None,
-        "n_documents": n,
+        "n_documents": len(documents),
         "n_bytes": int(sizes.sum()),
         "details": {
             "tokenizer": f"byte-level BPE, tokenizers {metadata.version('tokenizers')}",
             "tokenizer_size": tokenizer.get_vocab_size(),
-            "tokenizer_bytes": learn_bytes,
+            "tokenizer_bytes": int(sizes[n_val : n_val + n_learn].sum()),
         },
     }
 
 
-# ---------------------------------------------------------------------------------------------- synthetic
-# languages
-
-
-def _load_synthetic(spec: str, kind: str, options: dict[str, float], vocab_size: int, seed: int, root: Path) -> Corpus:
+def _open_language(kind: str, options: dict[str, Any], vocab_size: int, seed: int, root: Path) -> Opened:
     label = f"{kind}:" + ",".join(f"{key}={value}" for key, value in sorted(options.items()))
     # A new NumPy may draw other numbers from the same seed.
     key = sha256(json.dumps([label, seed, np.__version__]).encode()).hexdigest()
     folder = root / f"{kind}-{key[:20]}-{vocab_size}-{FORMAT}"
-    content = read_folder(folder)
-    if content is None:
-        with building(root) as build:
-            train, val, entropy_rate = synthetic.generate(kind, vocab_size, options, seed)
-            train.tofile(build / "train.bin")
-            val.tofile(build / "val.bin")
-            begins = np.append(np.arange(0, len(val), synthetic.STRETCH), len(val))
-            np.save(build / "val_document.npy", begins.astype(np.int64))
-            content = {
-                "fingerprint": sha256(sha256(train.tobytes()).digest() + sha256(val.tobytes()).digest()).hexdigest(),
-                "vocab_size": vocab_size,
-                "val_bytes_per_token": None,
-                "entropy_rate": entropy_rate,
-                "n_documents": len(begins) - 1,
-                "n_bytes": 0,
-                "details": {"seed": seed, "unit": synthetic.unit(kind, options), **options},
-            }
-            content = publish(build, folder, content)
-    return _corpus(folder, content, spec, label)
 
+    def make(build: Path) -> dict[str, Any]:
+        train, val, entropy_rate, unit = synthetic.generate(kind, vocab_size, options, seed)
+        train.tofile(build / "train.bin")
+        val.tofile(build / "val.bin")
+        begins = np.append(np.arange(0, len(val), synthetic.STRETCH), len(val))
+        np.save(build / "val_document.npy", begins.astype(np.int64))
+        return {
+            "fingerprint": sha256(sha256(train.tobytes()).digest() + sha256(val.tobytes()).digest()).hexdigest(),
+            "vocab_size": vocab_size,
+            "val_bytes_per_token": None,
+            "entropy_rate": entropy_rate,
+            "n_documents": len(begins) - 1,
+            "n_bytes": 0,
+            "details": {"seed": seed, "unit": unit, **options},
+        }
 
-# ---------------------------------------------------------------------------------------------- both
-
-
-def _corpus(folder: Path, content: dict[str, Any], spec: str, label: str) -> Corpus:
-    return Corpus(
-        name=spec,
-        train=np.memmap(folder / "train.bin", np.uint16, mode="r"),
-        val=np.memmap(folder / "val.bin", np.uint16, mode="r"),
-        val_document=np.load(folder / "val_document.npy", allow_pickle=False),
-        folder=folder,
-        **{**content, "details": {"label": label, **content["details"]}},
-    )
+    return folder, _open(folder, make), label
 
 
 def _bar(what: str, total: int | None, progress: bool) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import functools
 import importlib.util
 import json
 import os
@@ -38,27 +39,21 @@ READER_VERSION = 2
 # with the same Python: build settings and local customisation.
 _NOT_LIBRARY = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
 _NOT_SOURCE = re.compile(r"_sysconfigdata|sitecustomize\.py|usercustomize\.py")
+# Which of the loaders that `datasets` has for files reads a file, by its suffix.
+_LOADERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json"}
 
 
 @dataclass(frozen=True)
 class Source:
-    """Documents that have been found but not read.
+    """Documents that have been found but not read."""
 
-    Attributes
-    ----------
-    kind : "python-stdlib", "python-env", "text" or "hub".
-    label : the corpus name for a record: of a path only the last part.
-    files : the files to read, in order; empty for a dataset on the hub.
-    root : where set, a document's place in the corpus is decided by its file's name below this folder, not by its
-        content, so that an edited file stays on its side of the split.
-    dataset, config, column : what to read of the hub.
-    """
-
-    kind: str
-    label: str
-    files: tuple[Path, ...] = ()
+    kind: str  # "python-stdlib", "python-env", "text" or "hub"
+    label: str  # the corpus name for a record: of a path only the last part
+    files: tuple[Path, ...] = ()  # to read, in order; empty for a dataset on the hub
+    # Where set, a document's place in the corpus is decided by its file's name below this folder, not by its
+    # content, so that an edited file stays on its side of the split.
     root: Path | None = None
-    dataset: str = ""
+    dataset: str = ""  # what to read of the hub
     config: str | None = None
     column: str = "text"
 
@@ -68,13 +63,14 @@ def find_source(kind: str, argument: str) -> Source:
 
     Raises
     ------
-    InputError : nothing is there, or an argument is missing or not wanted.
+    InputError
+        Nothing is there, or an argument is missing or not wanted.
     """
     if kind in ("python-stdlib", "python-env"):
         if argument:
             raise InputError(f"corpus {kind}:{argument}: {kind} takes no argument; write {kind}")
         if kind == "python-stdlib":
-            return Source(kind, kind, tuple(shared_files()), Path(sysconfig.get_path("stdlib")))
+            return Source(kind, kind, tuple(shared_files()), _library())
         return Source(kind, kind, tuple(stdlib_files() + package_files()))
     if not argument:
         example = "text:book.txt" if kind == "text" else "hub:owner/dataset"
@@ -90,10 +86,11 @@ def read_documents(source: Source) -> Iterator[tuple[str, bytes]]:
 
     Raises
     ------
-    InputError : a text is not UTF-8 or is a binary file; the hub, or a column of its dataset, is not there.
+    InputError
+        A text is not UTF-8 or is a binary file; the hub, or a column of its dataset, is not there.
     """
     if source.kind == "hub":
-        yield from map(_by_content, _read_hub(source))
+        yield from ((sha256(document).hexdigest(), document) for document in _read_hub(source))
         return
     for path in source.files:
         try:
@@ -101,18 +98,14 @@ def read_documents(source: Source) -> Iterator[tuple[str, bytes]]:
         except OSError as error:
             raise InputError(f"corpus {source.label}: cannot read {path}: {error.strerror}") from None
         if source.kind == "text":
-            pieces = cut(_decode(content, path))
-            yield from (_by_content(piece.encode()) for piece in pieces if piece.strip())
+            documents = [piece.encode() for piece in cut(_decode(content, path)) if piece.strip()]
+            yield from ((sha256(document).hexdigest(), document) for document in documents)
         elif content.strip() and _is_utf8(content):  # the few sources in other encodings are skipped
             if source.root is None:
-                yield _by_content(content)
+                yield sha256(content).hexdigest(), content
             else:
                 name = path.relative_to(source.root).as_posix()
                 yield sha256(name.encode()).hexdigest(), content.replace(b"\r\n", b"\n")  # Windows ends lines so
-
-
-def _by_content(document: bytes) -> tuple[str, bytes]:
-    return sha256(document).hexdigest(), document
 
 
 def state(source: Source) -> str:
@@ -128,7 +121,11 @@ def state(source: Source) -> str:
     return sha256(json.dumps([READER_VERSION, options, stats]).encode()).hexdigest()
 
 
-# ---------------------------------------------------------------------------------------------- Python
+# ---- Python
+
+
+def _library() -> Path:
+    return Path(sysconfig.get_path("stdlib"))
 
 
 def shared_files() -> list[Path]:
@@ -137,51 +134,45 @@ def shared_files() -> list[Path]:
     Not on it are modules that came or went between these versions, parts that some distributions leave out, and text
     that a program wrote: the tables of ``encodings`` and the topics of ``pydoc``.
     """
-    root = Path(sysconfig.get_path("stdlib"))
     names = (resources.files("scaling_lib.lm") / "stdlib_files.txt").read_text("utf-8").split()
-    files = sorted(root / name for name in names if (root / name).is_file())
-    if not files:
-        raise _no_library(root)
-    return files
-
-
-def _no_library(root: Path) -> InputError:
-    return InputError(
-        f"corpus python-stdlib: no .py files in {root} (a zipped or frozen Python?); "
-        "use a Python with its library as files, or text:PATH"
-    )
+    return _some(path for path in (_library() / name for name in names) if path.is_file())
 
 
 def stdlib_files() -> list[Path]:
     """The .py files of the running interpreter's whole standard library, without its test packages; sorted."""
-    root = Path(sysconfig.get_path("stdlib"))
-    files = []
-    for folder, below, names in os.walk(root):
+    files: list[Path] = []
+    for folder, below, names in os.walk(_library()):
         below[:] = [name for name in below if name not in _NOT_LIBRARY and not name.startswith("config-")]
         files += [Path(folder, n) for n in names if n.endswith(".py") and not _NOT_SOURCE.match(n)]
-    if not files:
-        raise _no_library(root)
-    return sorted(files)
+    return _some(iter(files))
+
+
+def _some(files: Iterator[Path]) -> list[Path]:
+    found = sorted(files)
+    if not found:
+        raise InputError(
+            f"corpus python-stdlib: no .py files in {_library()} (a zipped or frozen Python?); "
+            "use a Python with its library as files, or text:PATH"
+        )
+    return found
 
 
 def package_files() -> list[Path]:
     """The .py files of the packages that `package_names` lists, none from outside site-packages; sorted."""
     files: set[Path] = set()
-    inside: dict[str, bool] = {}
+    real = functools.cache(os.path.realpath)
     for name in package_names():
         try:
             distribution = metadata.distribution(name)
         except metadata.PackageNotFoundError:
             continue  # required, but broken or removed since
-        site = os.path.realpath(str(distribution.locate_file("")))
+        site = real(str(distribution.locate_file("")))
         for entry in distribution.files or []:
-            if entry.suffix != ".py" or ".." in entry.parts or entry.is_absolute():
+            path = Path(site, *entry.parts)
+            if entry.suffix != ".py" or ".." in entry.parts or path.is_symlink() or not path.is_file():
                 continue
-            folder, path = os.path.join(site, *entry.parts[:-1]), os.path.join(site, *entry.parts)
-            if folder not in inside:  # a linked folder may lead elsewhere: its real place decides
-                inside[folder] = Path(os.path.realpath(folder)).is_relative_to(site)
-            if inside[folder] and os.path.isfile(path) and not os.path.islink(path):
-                files.add(Path(path))
+            if Path(real(path.parent)).is_relative_to(site):  # a linked folder may lead elsewhere
+                files.add(path)
     return sorted(files)
 
 
@@ -213,18 +204,18 @@ def package_names() -> list[str]:
     return sorted({name for name, _ in found})
 
 
-# ---------------------------------------------------------------------------------------------- text
+# ---- text
 
 
 def _text_source(argument: str) -> Source:
     path = Path(argument).expanduser()
     if not path.exists():
         raise InputError(f"corpus text: {path} does not exist; give a file or a folder of UTF-8 text")
+    found = [path]
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file() and not _is_hidden(p.relative_to(path)))
-    else:
-        files = [path]
-    files = [file for file in files if file.stat().st_size]
+        below = ((p, p.relative_to(path).parts) for p in sorted(path.rglob("*")))
+        found = [p for p, parts in below if p.is_file() and not any(part.startswith(".") for part in parts)]
+    files = [file for file in found if file.stat().st_size]
     if not files:
         raise InputError(f"corpus text: {path} is empty; give a file or a folder of UTF-8 text")
     for file in files[:100]:  # a look at the beginnings finds most mistakes before anything is planned
@@ -235,10 +226,6 @@ def _text_source(argument: str) -> Source:
             raise InputError(f"corpus text: cannot read {file}: {error.strerror}") from None
         _decode(beginning, file, whole=len(beginning) < 4096)
     return Source("text", f"text:{path.resolve().name}", tuple(files))
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
 
 
 def _is_utf8(content: bytes) -> bool:
@@ -278,7 +265,7 @@ def cut(text: str, piece: int = PIECE) -> list[str]:
     return [*pieces, text[begin:]]
 
 
-# ---------------------------------------------------------------------------------------------- the hub
+# ---- the hub
 
 
 def _hub_source(argument: str) -> Source:
@@ -289,7 +276,7 @@ def _hub_source(argument: str) -> Source:
     path = Path(name).expanduser()
     if importlib.util.find_spec("datasets") is None:
         raise InputError(f"corpus hub:{argument}: needs the datasets library; install it with: pip install -e '.[hub]'")
-    if _loader(path):
+    if path.suffix.lower() in _LOADERS:
         if not path.is_file():
             raise InputError(f"corpus hub: {path} does not exist; give a file, or a dataset as owner/name")
         return Source("hub", f"hub:{path.name}:{column}", (path,), column=column)
@@ -299,44 +286,42 @@ def _hub_source(argument: str) -> Source:
     return Source("hub", f"hub:{name}:{column}", dataset=dataset, config=config or None, column=column)
 
 
-def _loader(path: Path) -> str | None:
-    """Which of the loaders that `datasets` has for files reads this one, by its suffix."""
-    return {".parquet": "parquet", ".json": "json", ".jsonl": "json"}.get(path.suffix.lower())
-
-
 def _read_hub(source: Source) -> Iterator[bytes]:
     """Stream the rows of the dataset's training split until `HUB_BYTES`."""
     import datasets
 
-    rows: Iterator[dict[str, object]] | None = None
+    where: dict[str, str | None] = {"path": source.dataset, "name": source.config}
+    for path in source.files:
+        where = {"path": _LOADERS[path.suffix.lower()], "data_files": str(path)}
+    said = datasets.logging.get_verbosity()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # our one line says what is wrong
     n_bytes = 0
-    while n_bytes < HUB_BYTES:
-        said = datasets.logging.get_verbosity()
-        datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # our one line says what is wrong
-        try:
-            if rows is None:
-                where = {"path": source.dataset, "name": source.config}
-                if source.files:
-                    where = {"path": _loader(source.files[0]), "data_files": str(source.files[0])}
-                rows = iter(datasets.load_dataset(**where, split="train", streaming=True))
-            row = next(rows, None)
-        except Exception as error:  # the library raises its own, the network's and the file formats' errors
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            advice = "check the file" if source.files else "check its name, its configuration and the network"
-            raise InputError(f"corpus {source.label}: cannot be read: {reason}; {advice}") from error
-        finally:
-            datasets.logging.set_verbosity(said)
-        if row is None:
-            return
-        if source.column not in row:
-            raise InputError(
-                f"corpus {source.label}: there is no column {source.column!r}; "
-                f"write hub:ID:COLUMN with one of {', '.join(sorted(row))}"
-            )
-        text = row[source.column]
-        if text is not None and not isinstance(text, str):
-            raise InputError(f"corpus {source.label}: column {source.column!r} holds no text; name another")
-        if text and text.strip():
-            document = text.encode(errors="replace")  # a JSON string may hold half a surrogate pair
-            n_bytes += len(document)
-            yield document
+    try:
+        for row in datasets.load_dataset(**where, split="train", streaming=True):
+            document = _text_of(row, source).encode(errors="replace")  # JSON may hold half a surrogate pair
+            if document.strip():
+                n_bytes += len(document)
+                yield document
+            if n_bytes >= HUB_BYTES:
+                return
+    except InputError:
+        raise
+    except Exception as error:  # the library raises its own, the network's and the file formats' errors
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        advice = "check the file" if source.files else "check its name, its configuration and the network"
+        raise InputError(f"corpus {source.label}: cannot be read: {reason}; {advice}") from error
+    finally:
+        datasets.logging.set_verbosity(said)
+
+
+def _text_of(row: dict[str, object], source: Source) -> str:
+    """The document in a row; the empty text where the row has none."""
+    if source.column not in row:
+        columns = ", ".join(sorted(row))
+        raise InputError(
+            f"corpus {source.label}: there is no column {source.column!r}; write hub:ID:COLUMN with one of {columns}"
+        )
+    text = row[source.column]
+    if text is not None and not isinstance(text, str):
+        raise InputError(f"corpus {source.label}: column {source.column!r} holds no text; name another")
+    return text if text and text.strip() else ""

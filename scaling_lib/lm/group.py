@@ -83,11 +83,20 @@ ALONE = Group()
 
 
 def join_group(device: str) -> Group:
-    """Meet the other processes: over NCCL on GPUs, one each, and over Gloo elsewhere."""
+    """Meet the other processes: over NCCL on GPUs, one each, and over Gloo elsewhere.
+
+    Raises
+    ------
+    InputError
+        When the environment does not say where they are, as torchrun's does.
+    """
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    # The leader may wait long for a lock or a corpus while the others wait for it.
-    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=timedelta(days=7))
+    try:
+        # The leader may wait long for a lock or a corpus while the others wait for it.
+        dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=timedelta(days=7))
+    except ValueError as error:
+        raise InputError(f"the other processes cannot be met ({error}): start all of them with torchrun") from error
     torch._dynamo.config.optimize_ddp = False  # it would cut a compiled step into parts, and ours is small
     return Group(dist.get_rank(), dist.get_world_size())
 

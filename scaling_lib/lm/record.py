@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import platform
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from scaling_lib.config import RunConfig, run_id
 from scaling_lib.lm.batches import epochs_seen, val_windows
@@ -22,24 +25,46 @@ from scaling_lib.lm.schedule import learning_rate
 from scaling_lib.runs import Point, Run
 
 CURVE_TOKENS = 8_192  # validation tokens for a point of a curve; the final loss is measured on eval_tokens
+PROGRESS_SECONDS = 0.5
+GROUP_CHECK_STEPS = 20
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a running training says of itself: the mean loss since it last spoke, and its speed."""
+
+    step: int
+    max_steps: int
+    loss: float
+    tokens_per_second: float
 
 
 class Log:
     """The losses of a run so far.
 
     ``losses``, float32 (max_steps,), stays on the device: reading it at every step would stall a GPU. ``val`` holds
-    the validation curve as (step, loss).
+    the validation curve as (step, loss). ``diverged`` is set soon after a loss was no finite number.
     """
 
-    def __init__(self, config: RunConfig, corpus: Corpus, runtime: Runtime, state: TrainState | None) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        corpus: Corpus,
+        runtime: Runtime,
+        group: Group,
+        state: TrainState | None,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
         self.config, self.corpus, self.runtime = config, corpus, runtime
+        self.group, self.on_progress = group, on_progress
         self.losses = torch.full((config.train.max_steps,), float("nan"), device=runtime.device)
         self.val: list[tuple[int, float]] = []
-        self.start_step, self.seconds_before = 0, 0.0
+        self.start_step, self.seconds_before, self.diverged, self.tokens_per_second = 0, 0.0, False, 0.0
         if state is not None:
             self.losses[: state.step] = state.losses.to(runtime.device)
             self.val, self.start_step, self.seconds_before = state.val, state.step, state.seconds
-        self.began = time.perf_counter()
+        self.began = self._told_at = time.perf_counter()
+        self._told = self.start_step  # steps that have been told of
         self._curve = _windows(corpus, config, CURVE_TOKENS)
         self._curve_steps = set(curve_steps(config.train.max_steps))
 
@@ -50,17 +75,35 @@ class Log:
 
     def validate(self, model: GPT, step: int) -> None:
         """Add a point to the validation curve where one is due: before update ``step``, and once only."""
-        if step in self._curve_steps and (not self.val or self.val[-1][0] < step):
+        if self.group.leads and step in self._curve_steps and (not self.val or self.val[-1][0] < step):
             self.val.append((step, _measure(model, self._curve, self.runtime)[0]))
+
+    def add(self, step: int, loss: Tensor) -> None:
+        """Take the loss of update ``step``, a scalar on the device; twice a second look at it, and tell."""
+        self.losses[step] = self.group.mean(loss)
+        now, max_steps = time.perf_counter(), self.config.train.max_steps
+        # Several processes must stop at the same step: they count steps, for their clocks differ.
+        due = now - self._told_at > PROGRESS_SECONDS if self.group.size == 1 else (step + 1) % GROUP_CHECK_STEPS == 0
+        if not due and step + 1 < max_steps:
+            return
+        recent = float(self.losses[self._told : step + 1].mean())
+        self.diverged = not math.isfinite(recent)
+        self.tokens_per_second = self._speed(step + 1 - self.start_step, self.began)
+        if self.on_progress and self.group.leads and not self.diverged:
+            self.on_progress(Progress(step + 1, max_steps, recent, self._speed(step + 1 - self._told, self._told_at)))
+        self._told, self._told_at = step + 1, now
+
+    def _speed(self, steps: int, since: float) -> float:
+        """Tokens per second of this call's latest steps."""
+        tokens = steps * self.config.train.batch_size * self.config.model.seq_len
+        return tokens / max(time.perf_counter() - since, 1e-9)
 
     def final_loss(self, model: GPT) -> tuple[float, float]:
         """The validation loss on ``eval_tokens`` and its standard error; the curve gets its last point."""
         self.val.append((self.config.train.max_steps, _measure(model, self._curve, self.runtime)[0]))
         return _measure(model, _windows(self.corpus, self.config, self.config.train.eval_tokens), self.runtime)
 
-    def record(
-        self, loss: tuple[float, float] | None, *, points: int, group: Group, branched_at: int, tokens_per_second: float
-    ) -> Run:
+    def record(self, loss: tuple[float, float] | None, *, points: int, branched_at: int) -> Run:
         """The finished record; ``loss`` is None for a run that diverged."""
         config, corpus = self.config, self.corpus
         diverged = loss is None or not math.isfinite(loss[0])
@@ -75,9 +118,9 @@ class Log:
             val_loss_se=val_loss_se,
             bits_per_byte=_bits_per_byte(val_loss, corpus),
             epochs=epochs_seen(len(corpus.train), config.n_tokens, config.model.seq_len),
-            environment=_environment(self.runtime, branched_at, group.size),
+            environment=_environment(self.runtime, branched_at, self.group.size),
             seconds=round(self.seconds, 3),
-            tokens_per_second=round(tokens_per_second),
+            tokens_per_second=round(self.tokens_per_second),
         )
 
 

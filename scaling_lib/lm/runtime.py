@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import shutil
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 
-import psutil
 import torch
 
 from scaling_lib.config import RunConfig
 from scaling_lib.counting import count_parameters, training_bytes, training_flops
 from scaling_lib.errors import InputError
+from scaling_lib.machine import cores, memory_bytes
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "bfloat16")
@@ -37,6 +38,7 @@ class Runtime:
     compile: bool
     threads: int
     micro_batch: int = 0  # sequences computed at once, where a whole batch would not fit the memory; 0: all
+    compile_failed: str = field(default="", compare=False)  # the error for which a run that wanted it is eager
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context of the forward pass: bf16 matrix products, or nothing."""
@@ -45,9 +47,8 @@ class Runtime:
         return torch.autocast(self.device, torch.bfloat16)
 
     def as_dict(self) -> dict[str, object]:
-        """As plain data; a batch computed whole is not mentioned."""
-        data = asdict(self)
-        return data if self.micro_batch else {k: v for k, v in data.items() if k != "micro_batch"}
+        """As plain data; a batch computed whole is not mentioned, nor a compilation that did not fail."""
+        return {k: v for k, v in asdict(self).items() if v or k not in ("micro_batch", "compile_failed")}
 
 
 def choose_runtime(
@@ -81,7 +82,28 @@ def choose_runtime(
     if threads is not None and threads < 1:
         raise InputError(f"threads must be at least 1, not {threads}")
     micro_batch = _micro_batch(config, _memory_bytes(device), 2 if dtype == "bfloat16" else 4, processes)
-    return Runtime(device, dtype, bool(compile), threads or torch.get_num_threads(), micro_batch)
+    return Runtime(device, dtype, bool(compile), threads or min(torch.get_num_threads(), cores()), micro_batch)
+
+
+def as_possible(runtime: Runtime) -> Runtime:
+    """The runtime as it can be had here: eager where compiling fails."""
+    error = _compile_error(runtime.device) if runtime.compile else ""
+    return replace(runtime, compile=False, compile_failed=error) if error else runtime
+
+
+@functools.cache
+def _compile_error(device: str) -> str:
+    """The kind of error that compiling ends with here, tried once a process on a small function; "" for none.
+
+    A compiler may be there and of no use: broken, of another kind than it is taken for, or in a folder whose name or
+    rights it cannot deal with.
+    """
+    try:
+        x = torch.linspace(0, 1, 64, device=device, requires_grad=True)
+        torch.compile(lambda x: (x.sin() * 2 + 1).sum(), dynamic=False)(x).backward()
+    except Exception as error:  # of the compiler, of torch, or of the system
+        return type(error).__name__
+    return ""
 
 
 def _micro_batch(config: RunConfig, memory: float, bytes_per_activation: int, processes: int = 1) -> int:
@@ -96,7 +118,7 @@ def _micro_batch(config: RunConfig, memory: float, bytes_per_activation: int, pr
 def _memory_bytes(device: str) -> float:
     if device == "cuda":
         return float(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
-    return float(psutil.virtual_memory().total)
+    return memory_bytes()
 
 
 def keep_freed_memory() -> None:

@@ -14,21 +14,12 @@ from scaling_lib.lm.model import GPT
 from scaling_lib.lm.runtime import ROUGH_FLOPS_PER_SECOND, Runtime, keep_freed_memory
 from scaling_lib.lm.train import make_optimizer, update
 
-WARM_UP_STEPS = 1  # the first step pays for memory that later ones reuse
-
 
 def product_gflops(device: str, dtype: str, budget_seconds: float = 1.0) -> float:
     """Billion floating point operations a second of a large matrix product: what a model can at best reach."""
-    kind = getattr(torch, dtype)
     size = 8192 if device == "cuda" else 2048
-    a = torch.randn(size, size, device=device).to(kind)
-    times: list[float] = []
-    began = time.perf_counter()
-    while len(times) < 3 or time.perf_counter() - began < budget_seconds:
-        start = time.perf_counter()
-        (a @ a)[0, 0].item()  # which waits for the product
-        times.append(time.perf_counter() - start)
-    return 2 * size**3 / sorted(times)[len(times) // 2] / 1e9
+    a = torch.randn(size, size, device=device).to(getattr(torch, dtype))
+    return 2 * size**3 / _median(lambda: a @ a, device, budget_seconds) / 1e9
 
 
 def device_name(device: str) -> str:
@@ -77,15 +68,10 @@ def _median(action: Callable[[], object], device: str, budget_seconds: float) ->
     """Seconds that ``action`` takes, the first time left out: it pays for memory that later ones reuse."""
     times: list[float] = []
     began = time.perf_counter()
-    while len(times) < WARM_UP_STEPS + 2 or time.perf_counter() - began < budget_seconds:
+    while len(times) < 3 or time.perf_counter() - began < budget_seconds:
         start = time.perf_counter()
         action()
-        _wait(device)
+        if device != "cpu":
+            getattr(torch, device).synchronize()
         times.append(time.perf_counter() - start)
-    counted = sorted(times[WARM_UP_STEPS:])
-    return counted[len(counted) // 2]
-
-
-def _wait(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
+    return sorted(times[1:])[(len(times) - 1) // 2]

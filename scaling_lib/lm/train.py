@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,23 +16,10 @@ from scaling_lib.lm.checkpoint import TrainState, own_path, save_state, starting
 from scaling_lib.lm.corpus import Corpus
 from scaling_lib.lm.group import ALONE, Group
 from scaling_lib.lm.model import GPT
-from scaling_lib.lm.record import Log
+from scaling_lib.lm.record import Log, Progress
 from scaling_lib.lm.runtime import Runtime, keep_freed_memory
 from scaling_lib.lm.schedule import learning_rate
 from scaling_lib.runs import Run
-
-PROGRESS_SECONDS = 0.5
-GROUP_CHECK_STEPS = 20
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a running training says of itself: the mean loss since it last spoke, and its speed."""
-
-    step: int
-    max_steps: int
-    loss: float
-    tokens_per_second: float
 
 
 def train(
@@ -76,56 +61,41 @@ def train(
         When a checkpoint cannot be written. A loss that becomes NaN raises nothing: the record says
         ``diverged``.
     """
-    state, runtime, branched_at = starting_point(config, corpus.fingerprint, runtime, checkpoint_dir, group)
+    t, fingerprint = config.train, corpus.fingerprint
+    state, runtime, branched_at = starting_point(config, fingerprint, runtime, checkpoint_dir, group)
     torch.set_num_threads(runtime.threads)
     keep_freed_memory()
-    model = GPT(config.model, seed=config.train.seed).to(runtime.device)
-    optimizer = make_optimizer(model, config.train)
+    model = GPT(config.model, seed=t.seed).to(runtime.device)
+    optimizer = make_optimizer(model, t)
     if state is not None:
         model.load_state_dict(state.model)
         optimizer.load_state_dict(state.optimizer)
-    log = Log(config, corpus, runtime, state)
+    log = Log(config, corpus, runtime, group, state, on_progress)
     state = None  # free the copy of the weights
     loss_of = _loss_function(model, runtime, group)
-    start, last = log.start_step, config.train.max_steps
-    tokens_per_step = config.train.batch_size * config.model.seq_len
+    folder = checkpoint_dir if group.leads else None
+    save_at = time.perf_counter() + checkpoint_seconds
 
     def save(path: Path, step: int) -> None:
         state = TrainState(step, model.state_dict(), optimizer.state_dict(), log.losses[:step], log.val, log.seconds)
         save_state(path, state, runtime)
 
-    spoke = saved = began = time.perf_counter()
-    spoke_at = start
-    diverged = False
-    for step, (x, y) in _batches(config, corpus, range(start, last), runtime, group):
-        if group.leads:
-            log.validate(model, step)
-            if checkpoint_dir and config.train.schedule == "wsd" and step == config.train.decay_start:
-                save(trunk_path(checkpoint_dir, config, corpus.fingerprint, step), step)
+    for step, (x, y) in _batches(config, corpus, range(log.start_step, t.max_steps), runtime, group):  # (B, T) each
+        log.validate(model, step)
+        if folder and t.schedule == "wsd" and step == t.decay_start:
+            save(trunk_path(folder, config, fingerprint, step), step)
 
-        rate = learning_rate(step, config.train)
-        loss = update(loss_of, optimizer, x, y, rate, clip=config.train.grad_clip, runtime=runtime)
-        log.losses[step] = group.mean(loss)
+        loss = update(loss_of, optimizer, x, y, learning_rate(step, t), clip=t.grad_clip, runtime=runtime)
 
-        now = time.perf_counter()
-        # Several processes must stop at the same step: they count steps, for their clocks differ.
-        due = now - spoke > PROGRESS_SECONDS if group.size == 1 else (step + 1) % GROUP_CHECK_STEPS == 0
-        if due or step + 1 == last:
-            recent = float(log.losses[spoke_at : step + 1].mean())
-            diverged = not math.isfinite(recent)
-            if diverged:
-                break
-            if on_progress and group.leads:
-                speed = (step + 1 - spoke_at) * tokens_per_step / max(now - spoke, 1e-9)
-                on_progress(Progress(step + 1, last, recent, speed))
-            spoke, spoke_at = now, step + 1
-        if checkpoint_dir and group.leads and now - saved > checkpoint_seconds and step + 1 < last:
-            save(own_path(checkpoint_dir, config, corpus.fingerprint), step + 1)
-            saved = time.perf_counter()
+        log.add(step, loss)
+        if log.diverged:
+            break
+        if folder and time.perf_counter() > save_at and step + 1 < t.max_steps:
+            save(own_path(folder, config, fingerprint), step + 1)
+            save_at = time.perf_counter() + checkpoint_seconds
 
-    speed = (step + 1 - start) * tokens_per_step / max(time.perf_counter() - began, 1e-9)
-    final = None if diverged else group.agree(log.final_loss(model) if group.leads else None)
-    return log.record(final, points=history_points, group=group, branched_at=branched_at, tokens_per_second=speed)
+    final = None if log.diverged else group.agree(log.final_loss(model) if group.leads else None)
+    return log.record(final, points=history_points, branched_at=branched_at)
 
 
 def make_optimizer(model: nn.Module, train: TrainConfig) -> torch.optim.AdamW:

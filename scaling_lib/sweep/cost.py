@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import datetime
-import io
-import itertools
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from scaling_lib.config import ModelConfig, RunConfig
 from scaling_lib.counting import count_parameters, training_flops
 from scaling_lib.errors import InputError
 from scaling_lib.sweep.plan import Phase, Plan, make_plan
-from scaling_lib.words import counted
 
 COMPILING_SECONDS = 15.0  # of a run whose step is compiled; the first of a process takes longer
 COMPILED_SPEED = 1.3  # of a compiled step against the eager one that is timed; not yet measured on a quiet machine
@@ -31,17 +28,18 @@ def calibrate(plan: Plan, budget_seconds: float = 10.0) -> dict[ModelConfig, flo
     """
     found: dict[ModelConfig, float] = {}
     for phase in plan.phases:
-        models = {c.model: c for j in phase.jobs for c in j.cells}
-        by_cost = sorted(models, key=lambda m: training_flops(m, 1))
-        share = budget_seconds / len(plan.phases)
-        known = _measure(phase, plan, [models[m] for m in by_cost], share)
-        for model in by_cost:
-            found[model] = math.exp(_interpolate(math.log(training_flops(model, 1)), known))
+        models = {c.model: c for job in phase.jobs for c in job.cells}
+        cells = sorted(models.values(), key=lambda c: training_flops(c.model, 1))
+        x, y = _measure(phase, plan, cells, budget_seconds / len(plan.phases)).T
+        for cell in cells:
+            # Between those measured a straight line, beyond the last in proportion: the same FLOPs a second.
+            at = math.log(training_flops(cell.model, 1))
+            found[cell.model] = math.exp(np.interp(at, x, y) + max(0.0, at - x[-1]))
     return found
 
 
-def _measure(phase: Phase, plan: Plan, cells: Sequence[RunConfig], budget: float) -> list[tuple[float, float]]:
-    """ln FLOPs per token and ln seconds per token of up to three models, cheapest first."""
+def _measure(phase: Phase, plan: Plan, cells: Sequence[RunConfig], budget: float) -> np.ndarray:
+    """ln FLOPs per token and ln seconds per token of up to three models, cheapest first; float64 (n, 2)."""
     if plan.options.engine != "local" or phase.workers == 1:
         return time_models(cells, plan, phase.threads, budget)
     from joblib import Parallel, delayed
@@ -55,10 +53,10 @@ def _measure(phase: Phase, plan: Plan, cells: Sequence[RunConfig], budget: float
         raise InputError(
             f"a process was killed while {phase.workers} measured the speed (out of memory?); try --workers 1"
         ) from error
-    return [(x[0][0], sum(y for _, y in x) / len(x)) for x in zip(*results, strict=True)]
+    return np.mean(results, axis=0)
 
 
-def time_models(cells: Sequence[RunConfig], plan: Plan, threads: int, budget: float) -> list[tuple[float, float]]:
+def time_models(cells: Sequence[RunConfig], plan: Plan, threads: int, budget: float) -> np.ndarray:
     """The measurement in one process; see ``_measure``."""
     from scaling_lib.lm.runtime import choose_runtime
     from scaling_lib.lm.speed import can_be_timed, seconds_per_token
@@ -68,20 +66,8 @@ def time_models(cells: Sequence[RunConfig], plan: Plan, threads: int, budget: fl
         c: choose_runtime(c, device=o.device, dtype=o.dtype, compile=False, threads=threads or None) for c in cells
     }
     timed = [c for c in cells if can_be_timed(c, runtimes[c], budget / 3)] or list(cells[:1])
-    known = []
-    for index in sorted({0, len(timed) // 2, len(timed) - 1}):
-        cell = timed[index]
-        seconds = seconds_per_token(cell, runtimes[cell], budget / 3)
-        known.append((math.log(training_flops(cell.model, 1)), math.log(seconds)))
-    return known
-
-
-def _interpolate(x: float, points: list[tuple[float, float]]) -> float:
-    """Between the points a straight line, beyond the last in proportion: the same FLOPs a second."""
-    for (x0, y0), (x1, y1) in itertools.pairwise(points):
-        if x <= x1 and x1 > x0:
-            return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
-    return points[-1][1] + max(0.0, x - points[-1][0])
+    chosen = [timed[index] for index in sorted({0, len(timed) // 2, len(timed) - 1})]
+    return np.log([(training_flops(c.model, 1), seconds_per_token(c, runtimes[c], budget / 3)) for c in chosen])
 
 
 def expected_seconds(
@@ -90,22 +76,19 @@ def expected_seconds(
     """Wall time of the plan without the runs that are done: each free worker takes the next, largest job."""
     from scaling_lib.lm.runtime import choose_runtime
 
-    total = 0.0
+    o, total = plan.options, 0.0
     for phase in plan.phases:
         free_at = [0.0] * phase.workers
         for job in phase.jobs:
             todo = job.own_tokens(done)
             if not todo:
                 continue
-            o = plan.options
             compiled = choose_runtime(job.cells[-1], device=o.device, dtype=o.dtype, compile=o.compile).compile
-            speed = COMPILED_SPEED if compiled else 1.0
-            cost = COMPILING_SECONDS * len(todo) if compiled else 0.0
+            speed, cost = (COMPILED_SPEED, COMPILING_SECONDS * len(todo)) if compiled else (1.0, 0.0)
             for cell, tokens in todo:
                 eager = seconds_per_token[cell.model]
                 cost += tokens * eager / speed + evaluation_seconds(cell, eager)
-            worker = free_at.index(min(free_at))
-            free_at[worker] += cost
+            free_at[free_at.index(min(free_at))] += cost
         total += max(free_at) + (STARTING_SECONDS if max(free_at) else 0.0)
     return total
 
@@ -160,53 +143,23 @@ def within_budget(
         cut.append(kept[len(cut)])
 
 
-def plan_flops(plan: Plan, done: Collection[RunConfig] = ()) -> float:
-    """Training FLOPs of the runs that are not done, a shared trunk counted once."""
-    return sum(
-        training_flops(cell.model, tokens)
-        for phase in plan.phases
-        for job in phase.jobs
-        for cell, tokens in job.own_tokens(done)
-    )
+def log_timing(
+    folder: Path, plan: Plan, done: Collection[RunConfig], *, runs: int, expected: float, seconds: float
+) -> None:
+    """Add a line to ``folder/timings.csv``: how many runs a call has trained, how long that should take and took.
 
-
-def describe_cut(cut: Sequence[RunConfig]) -> str:
-    """The runs that a budget left out, in one line."""
-    names = [f"{c.train.recipe} {c.model.name} {c.train.max_steps:,} steps" for c in cut]
-    more = f" and {len(names) - 6} more" if len(names) > 6 else ""
-    return f"left out to keep to the budget, {counted(len(cut), 'run')}: {', '.join(names[:6])}{more}"
-
-
-@dataclass(frozen=True)
-class Timing:
-    """What one call of ``run`` expected and what it took: a line of ``timings.csv``."""
-
-    runs: int
-    parameters: int
-    flops: float
-    expected_seconds: float
-    seconds: float
-
-
-def log_timing(folder: Path, timing: Timing) -> None:
-    """Add a line to ``folder/timings.csv``; raises InputError when it cannot be written."""
+    Raises
+    ------
+    InputError
+        When the file cannot be written.
+    """
     path = folder / "timings.csv"
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    if not path.exists():
-        writer.writerow(["date", "runs", "largest_model", "flops", "expected_seconds", "seconds"])
-    today = datetime.date.today().isoformat()
-    writer.writerow(
-        [today, timing.runs, timing.parameters, f"{timing.flops:.4g}", round(timing.expected_seconds, 1),
-         round(timing.seconds, 1)]
-    )  # fmt: skip
+    largest = max(count_parameters(c.model).total for c in plan.cells)
+    flops = sum(training_flops(c.model, tokens) for job in plan.jobs for c, tokens in job.own_tokens(done))
+    line = f"{datetime.date.today()},{runs},{largest},{flops:.4g},{expected:.1f},{seconds:.1f}\n"
+    header = "" if path.exists() else "date,runs,largest_model,flops,expected_seconds,seconds\n"
     try:
         with path.open("a", encoding="utf-8") as file:  # in one piece, so that two launchers may do it
-            file.write(out.getvalue())
+            file.write(header + line)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def largest_model(cells: Sequence[RunConfig]) -> int:
-    """Parameters in all of the largest model."""
-    return max(count_parameters(c.model).total for c in cells)

@@ -8,7 +8,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from scaling_lib.config import ModelConfig, RunConfig, run_id, trunk_id
 from scaling_lib.counting import training_flops
 from scaling_lib.errors import InputError
+from scaling_lib.files import remove_leftovers
 from scaling_lib.runs import find_run, is_recorded, write_run
 from scaling_lib.sweep import engines
 from scaling_lib.sweep.locks import Lock, holder, try_lock
@@ -25,6 +26,7 @@ from scaling_lib.sweep.plan import Job, Options, Phase, Plan, cores
 if TYPE_CHECKING:
     from scaling_lib.lm.corpus import Corpus
     from scaling_lib.lm.group import Group
+    from scaling_lib.lm.record import Progress
 
 WAIT_SECONDS = 1.0
 IDLE_KILLS, MAX_KILLS = 3, 60
@@ -49,6 +51,17 @@ class Snapshot:
     running: tuple[tuple[str, float, float], ...]  # run_id, loss, tokens per second
 
 
+@dataclass(frozen=True)
+class Order:
+    """What a worker must know of a sweep beside its job."""
+
+    out: Path
+    fingerprint: str  # of the corpus
+    options: Options
+    checkpoint_seconds: float
+    history_points: int
+
+
 def run_sweep(
     plan: Plan,
     out: Path,
@@ -67,10 +80,16 @@ def run_sweep(
 
     Parameters
     ----------
-    corpus : the loaded corpus; workers load it again from its cache.
-    force : forget records and checkpoints of these runs and start over.
-    seconds_per_token : expected, for the share of work done; FLOPs stand for them when None.
-    on_snapshot : called about twice a second.
+    plan, out, corpus
+        What to train, where to, and on what; workers load the corpus again from its cache.
+    force
+        Forget records and checkpoints of these runs and start over.
+    checkpoint_seconds, history_points
+        As in ``lm.train.train``.
+    seconds_per_token
+        Expected, for the share of work done; FLOPs stand for them when None.
+    on_snapshot
+        Called about twice a second.
 
     Raises
     ------
@@ -83,26 +102,20 @@ def run_sweep(
     if force:
         forget(out, list(names.values()))
         for cell, name in names.items():
-            (out / ".ckpt" / f"{name}.pt").unlink(missing_ok=True)
-            for path in (out / ".ckpt").glob(f"{trunk_id(cell, corpus.fingerprint)}-*.pt"):
-                path.unlink(missing_ok=True)
+            remove_checkpoints(out, name, f"{trunk_id(cell, corpus.fingerprint)}-*")
     check_writable(out)
+    remove_leftovers(out, out / ".ckpt", out / ".locks")
     # Read, not only looked for: a damaged record is said before hours of training, not after.
     found_done = {name for name in names.values() if find_run(out, name)}
     weights = _weights(plan, seconds_per_token, [cell for cell, name in names.items() if name in found_done])
+    order = Order(out.resolve(), corpus.fingerprint, plan.options, checkpoint_seconds, history_points)
     failed: dict[str, Outcome] = {}
-    with engines.engine(plan.options) as engine, _watching(names, weights, out, on_snapshot):
+    with (
+        engines.engine(plan.options) as engine,
+        _reporting(lambda: _snapshot(names, weights, out), on_snapshot),
+    ):
         for phase in plan.phases:
-            work = functools.partial(
-                run_job,
-                out=out.resolve(),
-                fingerprint=corpus.fingerprint,
-                options=plan.options,
-                threads=phase.threads,
-                checkpoint_seconds=checkpoint_seconds,
-                history_points=history_points,
-            )
-            failed |= {o.run_id: o for o in _run_phase(phase, engine, names, out, work)}
+            failed |= {o.run_id: o for o in _run_phase(phase, engine, names, order)}
     outcomes = []
     for name in names.values():
         if run := find_run(out, name):
@@ -112,13 +125,7 @@ def run_sweep(
     return outcomes
 
 
-def _run_phase(
-    phase: Phase,
-    engine: engines.Engine,
-    names: dict[RunConfig, str],
-    out: Path,
-    work: Callable[[Job], list[Outcome]],
-) -> list[Outcome]:
+def _run_phase(phase: Phase, engine: engines.Engine, names: dict[RunConfig, str], order: Order) -> list[Outcome]:
     """Run a phase's unfinished jobs, again where a worker process was killed. Returns what failed.
 
     A killed worker takes its companions with it (the pool is broken); all go on from their checkpoints. Given up
@@ -127,19 +134,19 @@ def _run_phase(
     """
     from joblib import Parallel, delayed
 
-    kills, idle_kills, before = 0, 0, _state(out)
+    kills, idle_kills, before = 0, 0, _state(order.out)
     while True:
-        missing = {c: names[c] for j in phase.jobs for c in j.cells if not is_recorded(out, names[c])}
+        missing = {c: names[c] for j in phase.jobs for c in j.cells if not is_recorded(order.out, names[c])}
         todo = [job for job in phase.jobs if any(c in missing for c in job.cells)]
         if not todo:
             return []
         try:
-            n_jobs = engine.n_jobs(phase, len(todo))
-            results = Parallel(n_jobs=n_jobs, batch_size=1)(delayed(work)(job) for job in todo)
+            parallel = Parallel(n_jobs=engine.n_jobs(phase, len(todo)), batch_size=1)
+            results = parallel(delayed(run_job)(job, order, phase.threads) for job in todo)
             return [o for result in results for o in result if o.status == "failed"]
         except engine.killed:
             kills += 1
-            now = _state(out)
+            now = _state(order.out)
             idle_kills, before = (idle_kills + 1 if now == before else 0), now
             if idle_kills >= IDLE_KILLS or kills >= MAX_KILLS:
                 why = f"its process was killed {kills} times (out of memory?); try --workers 1"
@@ -155,21 +162,9 @@ def run_together(
     """
     if group.leads:
         check_writable(out)
-    return [
-        outcome
-        for phase in plan.phases
-        for job in phase.jobs
-        for outcome in run_job(
-            job,
-            out=out.resolve(),
-            fingerprint=corpus.fingerprint,
-            options=plan.options,
-            threads=max(1, cores() // group.size),
-            checkpoint_seconds=checkpoint_seconds,
-            history_points=history_points,
-            group=group,
-        )
-    ]
+    order = Order(out.resolve(), corpus.fingerprint, plan.options, checkpoint_seconds, history_points)
+    threads = max(1, cores() // group.size)
+    return [outcome for job in plan.jobs for outcome in run_job(job, order, threads, group)]
 
 
 def _state(out: Path) -> frozenset[tuple[str, int]]:
@@ -181,68 +176,44 @@ def _state(out: Path) -> frozenset[tuple[str, int]]:
     return frozenset(found)
 
 
-def run_job(
-    job: Job,
-    *,
-    out: Path,
-    fingerprint: str,
-    options: Options,
-    threads: int,
-    checkpoint_seconds: float,
-    history_points: int,
-    group: Group | None = None,
-) -> list[Outcome]:
+def run_job(job: Job, order: Order, threads: int, group: Group | None = None) -> list[Outcome]:
     """Train the runs of one job in this process, shortest first; called in a worker.
 
     In a ``group`` every process calls this alike, and the leader takes the locks and writes.
     """
     from scaling_lib.lm.group import ALONE
     from scaling_lib.lm.runtime import choose_runtime
-    from scaling_lib.lm.train import Progress, train
+    from scaling_lib.lm.train import train
 
-    group = group or ALONE
+    group, out, o = group or ALONE, order.out, order.options
     corpus = corpus_of(job.cells[0])
-    if corpus.fingerprint != fingerprint:  # python-env on a machine with other packages
+    names = {cell: run_id(cell, order.fingerprint) for cell in job.cells}
+    if corpus.fingerprint != order.fingerprint:  # python-env on a machine with other packages
         why = f"{corpus.name} is another text on {socket.gethostname()}: same packages everywhere, or text:PATH"
-        return [Outcome(run_id(cell, fingerprint), "failed", why) for cell in job.cells]
+        return [Outcome(name, "failed", why) for name in names.values()]
     # One runtime for all runs of a trunk, chosen for the longest: a trunk is shared only if computed alike.
-    runtime = choose_runtime(
-        job.cells[-1],
-        device=options.device,
-        dtype=options.dtype,
-        compile=options.compile,
-        threads=threads or None,
-    )
+    runtime = choose_runtime(job.cells[-1], device=o.device, dtype=o.dtype, compile=o.compile, threads=threads or None)
     outcomes = []
-    for cell in job.cells:
-        name = run_id(cell, corpus.fingerprint)
-        lock = None
-        if group.leads:
-            while (lock := try_lock(out / ".locks" / f"{name}.lock")) is None and not is_recorded(out, name):
-                time.sleep(WAIT_SECONDS)
+    for cell, name in names.items():
+        lock = _wait_for(out, name) if group.leads else None
         try:
             found = find_run(out, name) if group.leads else None
             if (status := group.agree(found.status if found else None)) is not None:
                 outcomes.append(Outcome(name, "skipped", status))
                 continue
-
-            def tell(p: Progress, lock: Lock | None = lock, name: str = name) -> None:
-                assert lock is not None  # the leader's, and only the leader is asked to tell
-                lock.tell(done=p.step / p.max_steps, loss=p.loss, tokens_per_second=p.tokens_per_second)
-
             run = train(
                 cell,
                 corpus,
                 runtime=runtime,
                 checkpoint_dir=out / ".ckpt",
-                checkpoint_seconds=checkpoint_seconds,
-                history_points=history_points,
-                on_progress=tell,
+                checkpoint_seconds=order.checkpoint_seconds,
+                history_points=order.history_points,
+                on_progress=functools.partial(_tell, lock),
                 group=group,
             )
             if group.leads:
                 write_run(run, out)
-                (out / ".ckpt" / f"{name}.pt").unlink(missing_ok=True)
+                remove_checkpoints(out, name)
             outcomes.append(Outcome(name, run.status))
         # A full disk or a folder that vanished (InputError) ends the sweep: no other run would fare better.
         except (MemoryError, RuntimeError) as error:  # torch reports lack of memory as RuntimeError
@@ -254,9 +225,26 @@ def run_job(
             if lock:
                 lock.release()
     if group.leads and all(o.status != "failed" for o in outcomes):
-        for path in (out / ".ckpt").glob(f"{trunk_id(job.cells[0], corpus.fingerprint)}-*.pt"):
-            path.unlink(missing_ok=True)
+        remove_checkpoints(out, f"{trunk_id(job.cells[0], corpus.fingerprint)}-*")
     return outcomes
+
+
+def _wait_for(out: Path, name: str) -> Lock | None:
+    """The lock of a run; None where another process has finished the run meanwhile."""
+    while (lock := try_lock(out / ".locks" / f"{name}.lock")) is None and not is_recorded(out, name):
+        time.sleep(WAIT_SECONDS)
+    return lock
+
+
+def _tell(lock: Lock | None, p: Progress) -> None:
+    if lock is not None:  # the leader's, and only the leader is asked to tell
+        lock.tell(done=p.step / p.max_steps, loss=p.loss, tokens_per_second=p.tokens_per_second)
+
+
+def remove_checkpoints(out: Path, *patterns: str) -> None:
+    """Delete the checkpoints of a sweep's folder whose names without ``.pt`` fit one of the patterns."""
+    for path in [path for pattern in patterns for path in (out / ".ckpt").glob(f"{pattern}.pt")]:
+        path.unlink(missing_ok=True)
 
 
 @functools.lru_cache(maxsize=2)
@@ -288,51 +276,44 @@ def _weights(
 ) -> dict[RunConfig, tuple[float, float]]:
     """Of each run, what its own tokens weigh, and the share of its steps that a shorter run's trunk spares it."""
     weights = {}
-    for job in (job for phase in plan.phases for job in phase.jobs):
+    for job in plan.jobs:
         for cell, own in {**dict(job.own_tokens()), **dict(job.own_tokens(done))}.items():
             weigh = training_flops(cell.model, 1) if seconds_per_token is None else seconds_per_token[cell.model]
             weights[cell] = (weigh * own, 1 - own / cell.n_tokens)
     return weights
 
 
-class _watching:
-    """Report how far a sweep has come, from its records and lock files alone, while the block runs."""
+@contextlib.contextmanager
+def _reporting(look: Callable[[], Snapshot], report: Callable[[Snapshot], None] | None) -> Iterator[None]:
+    """Report what ``look`` sees twice a second while the block runs, and once at its end."""
+    if report is None:
+        yield
+        return
+    stop = threading.Event()
 
-    def __init__(
-        self,
-        names: dict[RunConfig, str],
-        weights: dict[RunConfig, tuple[float, float]],
-        out: Path,
-        report: Callable[[Snapshot], None] | None,
-    ) -> None:
-        self._names, self._weights, self._out, self._report = names, weights, out, report
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+    def watch() -> None:
+        while not stop.wait(0.5):
+            report(look())
 
-    def __enter__(self) -> None:
-        if self._report:
-            self._thread.start()
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        report(look())
 
-    def __exit__(self, *exc: object) -> None:
-        self._stop.set()
-        if self._report:
-            self._thread.join()
-            self._report(self._snapshot())
 
-    def _watch(self) -> None:
-        while not self._stop.wait(0.5):
-            assert self._report is not None
-            self._report(self._snapshot())
-
-    def _snapshot(self) -> Snapshot:
-        done, work, running = 0, 0.0, []
-        for cell, name in self._names.items():
-            weight, spared = self._weights[cell]
-            if is_recorded(self._out, name):
-                done += 1
-                work += weight
-            elif (held := holder(self._out / ".locks" / f"{name}.lock")) and "done" in held:
-                work += weight * max(held["done"] - spared, 0.0) / (1 - spared)
-                running.append((name, float(held["loss"]), float(held["tokens_per_second"])))
-        share = work / sum(weight for weight, _ in self._weights.values())
-        return Snapshot(done, len(self._names), share, tuple(running))
+def _snapshot(names: dict[RunConfig, str], weights: dict[RunConfig, tuple[float, float]], out: Path) -> Snapshot:
+    """How far a sweep has come, from its records and lock files alone."""
+    done, work, running = 0, 0.0, []
+    for cell, name in names.items():
+        weight, spared = weights[cell]
+        if is_recorded(out, name):
+            done += 1
+            work += weight
+        elif (held := holder(out / ".locks" / f"{name}.lock")) and "done" in held:
+            work += weight * max(held["done"] - spared, 0.0) / (1 - spared)
+            running.append((name, float(held["loss"]), float(held["tokens_per_second"])))
+    return Snapshot(done, len(names), work / sum(weight for weight, _ in weights.values()), tuple(running))

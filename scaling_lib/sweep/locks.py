@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 
 from scaling_lib.errors import InputError
+from scaling_lib.files import temporary_beside
 
 BEAT_SECONDS = 2.0
 STALE_SECONDS = 30.0
@@ -49,7 +50,9 @@ class Lock:
             self._content = content
             with contextlib.suppress(OSError):  # a full disk must not end a training
                 if _read(self._path).get("token") == content["token"]:
-                    _replace(self._path, content)
+                    temporary = temporary_beside(self._path)
+                    temporary.write_text(json.dumps(content))
+                    os.replace(temporary, self._path)
 
     def release(self) -> None:
         self._stop.set()
@@ -66,14 +69,7 @@ def try_lock(path: Path) -> Lock | None:
     InputError
         When the folder cannot be written.
     """
-    me = psutil.Process()
-    content = {
-        "token": uuid.uuid4().hex,
-        "host": socket.gethostname(),
-        "pid": me.pid,
-        "process_started": _started(me),
-        "beat": 0,
-    }
+    content = {"token": uuid.uuid4().hex, "host": _host(), "pid": os.getpid(), "beat": 0}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for _ in range(2):  # once more after a stale lock has been cleared away
@@ -88,28 +84,42 @@ def try_lock(path: Path) -> Lock | None:
     return None
 
 
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[Lock | None]:
+    """``with locked(path) as lock:`` holds the lock inside, or gives None when another process has it."""
+    lock = try_lock(path)
+    try:
+        yield lock
+    finally:
+        if lock:
+            lock.release()
+
+
 def holder(path: Path) -> dict[str, Any] | None:
     """Who holds the lock at ``path`` and how far they have come, or None when it is free."""
     return _read(path) or None
 
 
+def _host() -> str:
+    """This machine, and in a container its own table of processes: elsewhere a process's number means another."""
+    with contextlib.suppress(OSError):
+        return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
+    return socket.gethostname()
+
+
 def _create(path: Path, content: dict[str, Any]) -> bool:
-    """Make the lock file with its content in one step: a hard link fails when the name is taken."""
-    temporary = path.with_name(f".{content['token']}.tmp")
-    temporary.write_text(json.dumps(content))
+    """Make the lock file; False when the name is taken. Until it has its content, nobody is known to own it."""
     try:
-        os.link(temporary, path)
-        return True
+        file = path.open("x")
     except FileExistsError:
         return False
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _replace(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{content['token']}.tmp")
-    temporary.write_text(json.dumps(content))
-    os.replace(temporary, path)
+    try:
+        with file:
+            file.write(json.dumps(content))
+    except OSError:  # a full disk
+        path.unlink(missing_ok=True)
+        raise
+    return True
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -131,49 +141,28 @@ def _clear_if_stale(path: Path) -> bool:
         now = time.monotonic()
         if now - _first_seen.setdefault(key, now) < STALE_SECONDS:
             return False
-    aside = path.with_name(f".{uuid.uuid4().hex}.stale")
+    aside = temporary_beside(path)
     try:
         os.rename(path, aside)
     except FileNotFoundError:
         return True
     # Between reading and renaming another process may have taken the lock over: then give it back.
-    if str(_read(aside).get("token")) != token:
-        with contextlib.suppress(FileExistsError):
-            os.link(aside, path)
-        aside.unlink(missing_ok=True)
-        return False
+    taken = _read(aside)
+    ours = str(taken.get("token")) == token
+    if not ours:
+        _create(path, taken)
     aside.unlink(missing_ok=True)
-    return True
+    return ours
 
 
 def _owner_is_dead(content: dict[str, Any]) -> bool:
-    if content.get("host") != socket.gethostname():
+    """Whether the owner is known to be dead. A number that another process has got since leaves it to the counter."""
+    if content.get("host") != _host():
         return False
     try:
-        owner = psutil.Process(content["pid"])
         # A zombie is dead too: in a container without an init process nobody buries it.
-        return owner.status() == psutil.STATUS_ZOMBIE or abs(_started(owner) - content["process_started"]) > 1.0
+        return bool(psutil.Process(content["pid"]).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
     except (psutil.Error, KeyError, TypeError):
         return False
-
-
-def _started(process: psutil.Process) -> float:
-    """When a process began, in seconds on a clock that nobody sets.
-
-    On Linux psutil adds the date of the boot, which moves whenever the machine's date is set: a live process
-    would seem to be another one. Two readings may differ by that date's rounding, hence the tolerance above.
-    """
-    return float(process.create_time()) - (psutil.boot_time() if psutil.LINUX else 0.0)
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[Lock | None]:
-    """``with locked(path) as lock:`` holds the lock inside, or gives None when another process has it."""
-    lock = try_lock(path)
-    try:
-        yield lock
-    finally:
-        if lock:
-            lock.release()

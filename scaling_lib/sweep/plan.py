@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from scaling_lib.config import RunConfig
 from scaling_lib.counting import count_parameters, training_bytes, training_flops
+from scaling_lib.machine import cores
 from scaling_lib.words import counted
 
 # One thread per process beats two threads in one process for models up to a few million parameters: their matrix
@@ -70,16 +70,23 @@ class Phase:
 
 @dataclass(frozen=True)
 class Plan:
+    """The phases of a sweep, one after another."""
+
     phases: tuple[Phase, ...]
     options: Options
 
     @property
+    def jobs(self) -> list[Job]:
+        return [job for phase in self.phases for job in phase.jobs]
+
+    @property
     def cells(self) -> list[RunConfig]:
-        return [cell for phase in self.phases for job in phase.jobs for cell in job.cells]
+        return [cell for job in self.jobs for cell in job.cells]
 
     @property
     def flops(self) -> float:
-        return sum(job.flops for phase in self.phases for job in phase.jobs)
+        """Of training, a shared trunk counted once."""
+        return sum(job.flops for job in self.jobs)
 
     def peak_bytes(self, computed: Callable[[RunConfig], tuple[int, int]] | None = None) -> float:
         """Estimate of the memory of all processes at the worst moment.
@@ -96,12 +103,6 @@ class Plan:
         )
 
 
-def cores() -> int:
-    """Cores this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
 def make_plan(cells: Sequence[RunConfig], options: Options, *, on_gpu: bool = False) -> Plan:
     """Group runs into jobs and phases: small models side by side, largest first; large ones one at a time."""
     chains: dict[object, list[RunConfig]] = {}
@@ -111,32 +112,23 @@ def make_plan(cells: Sequence[RunConfig], options: Options, *, on_gpu: bool = Fa
         chains.setdefault((cell.model, cell.corpus, shared), []).append(cell)
     jobs = [Job(tuple(sorted(chain, key=lambda c: c.train.max_steps))) for chain in chains.values()]
     jobs.sort(key=lambda job: -job.flops)  # largest first, so that no core idles at the end
-    small: list[Job] = []
-    large: list[Job] = []
+    parts: dict[bool, list[Job]] = {True: [], False: []}
     for job in jobs:
-        fits_one_core = count_parameters(job.cells[0].model).total < ONE_CORE_BELOW_PARAMS
-        (small if fits_one_core and not on_gpu else large).append(job)
+        small = not on_gpu and count_parameters(job.cells[0].model).total < ONE_CORE_BELOW_PARAMS
+        parts[small].append(job)
+    return Plan(tuple(_phase(part, small, options, on_gpu) for small, part in parts.items() if part), options)
+
+
+def _phase(jobs: list[Job], small: bool, options: Options, on_gpu: bool) -> Phase:
+    n, n_cores = len(jobs), cores()
+    what = f"{counted(n, 'job')} of {'any size' if on_gpu else 'small models' if small else 'large models'}"
     if options.engine != "local":
         # Its scheduler hands the jobs out. A small model takes one thread, a large one what its worker has.
         where = f"on the {options.engine} cluster, as many at a time as it has workers"
-        groups = (("small", small, 1), ("large", large, 0))
-        phases = [
-            Phase(tuple(jobs), 1, n, f"{counted(len(jobs), 'job')} of {k} models: {where}")
-            for k, jobs, n in groups
-            if jobs
-        ]
-        return Plan(tuple(phases), options)
-    n_cores = cores()
-    phases = []
-    if small:
-        workers = min(options.workers or n_cores, len(small))
-        threads = max(1, n_cores // workers) if len(small) < n_cores and options.workers is None else 1
-        why = f"{counted(len(small), 'job')} of small models: {workers} at a time, {counted(threads, 'thread')} each"
-        phases.append(Phase(tuple(small), workers, threads, why))
-    if large:
-        workers = min(options.workers or 1, len(large))
-        threads = max(1, n_cores // workers)
-        why = "the device to itself" if on_gpu else counted(threads, "thread") + (" each" if workers > 1 else "")
-        why = f"{counted(len(large), 'job')} of {'any size' if on_gpu else 'large models'}: {workers} at a time, {why}"
-        phases.append(Phase(tuple(large), workers, threads, why))
-    return Plan(tuple(phases), options)
+        return Phase(tuple(jobs), 1, 1 if small else 0, f"{what}: {where}")
+    workers = min(options.workers or (n_cores if small else 1), n)
+    alone = not small or (n < n_cores and options.workers is None)  # no other job wants the cores that are left
+    threads = max(1, n_cores // workers) if alone else 1
+    each = " each" if small or workers > 1 else ""
+    why = "the device to itself" if on_gpu else counted(threads, "thread") + each
+    return Phase(tuple(jobs), workers, threads, f"{what}: {workers} at a time, {why}")

@@ -1,0 +1,174 @@
+"""The commands that show records: summary, figures and compare. A part of the command line."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scaling_lib.cli_shared import FIGURES, JSON, print_json, print_report, records, save_figure
+from scaling_lib.errors import InputError
+from scaling_lib.runs import has_records
+
+if TYPE_CHECKING:
+    from scaling_lib.show.versus import Versus
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"  # the committed sweeps, where the repository is at hand
+QUICK_LOOKS = ("runs/demo", "v1-to-v2")  # without a slash: a committed sweep
+REAL_SWEEPS = ("runs/full", "runs/standard", "runs/quick", "runs/laptop", "laptop")
+
+
+def summary_options(parser: argparse.ArgumentParser) -> None:
+    """The options of ``summary``."""
+    parser.add_argument("folder", type=Path, help="such as runs/demo or results/v1-to-v2")
+    parser.add_argument("--json", **JSON)
+
+
+def summary_command(args: argparse.Namespace) -> int:
+    """``summary``: the report of a folder of records."""
+    if args.json:
+        from scaling_lib.show.studies import sweep_numbers
+        from scaling_lib.sweep.recipes import peak_lr
+
+        print_json(sweep_numbers(records(args.folder), peak_lr))
+    else:
+        print_report(records(args.folder))
+    return 0
+
+
+# ---- figures
+
+
+def figures_options(parser: argparse.ArgumentParser) -> None:
+    """The options of ``figures``."""
+    add = parser.add_argument
+    add("folder", type=Path, nargs="+", help="such as results/v1-to-v2; one or more")
+    add("--out", type=Path, metavar="DIR", help="where to (default: figures/NAME of the folder)")
+    add("--target", default="blog",
+        help="blog, slides (16:9, large letters), paper, pptx: an editable talk of all the folders, or html: a page "
+        "with sliders that needs no server, of published laws too: figures published --target html "
+        "(default: blog)")  # fmt: skip
+    add("--format", default="png", help="png, svg, pdf; several with commas (default: png)")
+
+
+def figures_command(args: argparse.Namespace) -> int:
+    """``figures``: every figure of each folder, or one page or talk; prints the paths."""
+    formats = args.format.split(",")
+    unknown = sorted(set(formats) - {"png", "svg", "pdf"})
+    if unknown:
+        raise InputError(f"unknown figure format {unknown[0]!r}; choose from png, svg, pdf")
+    if args.target in ("html", "pptx") and formats != ["png"]:
+        raise InputError(f"--format is for pictures, and --target {args.target} makes none: leave --format out")
+    from scaling_lib.show import export
+    from scaling_lib.sweep.recipes import peak_lr
+
+    several = len(args.folder) > 1
+    own = [folder.resolve().name for folder in args.folder]
+    for name in own:
+        if own.count(name) > 1 and args.target != "pptx":
+            raise InputError(f"two folders are named {name}, and their figures would share one: draw them one by one")
+    if args.target == "html":
+        from scaling_lib.show import page
+
+        for folder, name in zip(args.folder, own, strict=True):
+            is_published = folder == Path("published") and not folder.is_dir()
+            text = page.published_page() if is_published else page.runs_page(records(folder), name)
+            print(page.save_page(text, (args.out or Path("figures") / name) / f"{name}.html"))
+        return 0
+    sweeps = [(folder, name, records(folder)) for folder, name in zip(args.folder, own, strict=True)]
+    if args.target == "pptx":
+        from scaling_lib.show.slides import save_talk
+
+        out = args.out or Path("figures") / ("talk" if several else own[0])
+        print(save_talk([(str(folder), runs) for folder, _, runs in sweeps], out, peak_lr))
+        return 0
+    for _, name, runs in sweeps:
+        out = args.out if args.out and not several else (args.out or Path("figures")) / name
+        for path in export.save_set(runs, out, formats, args.target, peak_lr):
+            print(path)
+    return 0
+
+
+# ---- compare
+
+
+def compare_options(parser: argparse.ArgumentParser) -> None:
+    """The options of ``compare``."""
+    add = parser.add_argument
+    add("folders", nargs="*", type=Path, metavar="FOLDER",
+        help="a quick look and a real sweep, such as runs/demo runs/quick; or one folder, whose recipes are compared; "
+        "or none: the demo's and the largest sweep that there is, else the committed ones")  # fmt: skip
+    add("--recipe", action="append", default=[], metavar="NAME",
+        help="of two folders the recipe to take (default: the last that both have); of one folder, which ones; "
+        "may be repeated")  # fmt: skip
+    add("--out", **FIGURES)
+    add("--json", **JSON)
+
+
+def compare_command(args: argparse.Namespace) -> int:
+    """``compare``: print the tables, draw the figure and print its path, for every comparison asked for."""
+    from scaling_lib.show import versus
+
+    if len(args.folders) > 2:
+        raise InputError(f"compare takes one folder or two, not {len(args.folders)}")
+    made = [(v, _draw(v, args.out)) for v in (_asked(args) if args.folders else _at_hand(args))]
+    if args.json:
+        print_json([{**versus.to_dict(v), "figure": str(path)} for v, path in made])
+        return 0
+    for i, (v, path) in enumerate(made):
+        title = f"The recipes of {v.name}" if v.of_recipes else f"A quick look and a real sweep: {v.name}"
+        if v.tokenizers:
+            title = f"One text, two vocabularies: {v.name}"
+        print(("\n" if i else "") + f"{title}\n{'=' * len(title)}\n\n{versus.tables(v)}\n\nfigure: {path}")
+    return 0
+
+
+def _asked(args: argparse.Namespace) -> list[Versus]:
+    from scaling_lib.show.versus import compare_recipes, compare_sweeps
+
+    runs = [records(folder) for folder in args.folders]
+    if len(runs) == 1:
+        return [compare_recipes(runs[0], str(args.folders[0]), args.recipe)]
+    if len(args.recipe) > 1:
+        raise InputError("of two folders one --recipe is compared; to compare recipes, name one folder")
+    return [compare_sweeps(runs[0], runs[1], _short_names(*args.folders), args.recipe[0] if args.recipe else "")]
+
+
+def _short_names(first: Path, second: Path) -> tuple[str, str]:
+    """The folders' last names, or their whole paths where those are equal."""
+    a, b = first.resolve().name, second.resolve().name
+    return (a, b) if a != b else (str(first), str(second))
+
+
+def _at_hand(args: argparse.Namespace) -> list[Versus]:
+    """The quick look and the largest sweep that are here: the recipes of each, then the one against the other."""
+    from scaling_lib.show.versus import compare_recipes, compare_sweeps
+
+    found = [_first(QUICK_LOOKS), _first(REAL_SWEEPS)]
+    if args.recipe:
+        raise InputError("--recipe goes with folders: name one or two, such as runs/demo runs/quick")
+    runs = [records(folder) for folder in found]
+    made = [
+        compare_recipes(own, str(folder))
+        for folder, own in zip(found, runs, strict=True)
+        if len({r.config.train.recipe for r in own}) > 1
+    ]
+    return [*made, compare_sweeps(runs[0], runs[1], _short_names(found[0], found[1]))]
+
+
+def _first(names: tuple[str, ...]) -> Path:
+    """The first of the folders that holds records."""
+    for name in names:
+        folder = Path(name) if "/" in name else RESULTS / name
+        if has_records(folder):
+            return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    raise InputError(
+        f"none of {', '.join(names)} holds run records: name the folders to compare, or run the demo first"
+    )
+
+
+def _draw(v: Versus, out: Path) -> Path:
+    from scaling_lib.show.versus import plot_versus
+
+    words = "-".join(v.name.replace(" against ", "-").replace("/", "-").split()).strip("-.")
+    return save_figure(f"compare-{words}", lambda figure: plot_versus(v, figure), out, tall=True)

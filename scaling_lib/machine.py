@@ -1,0 +1,41 @@
+"""What this process may use of its machine, a container's limits included."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_GROUP = Path("/proc/self/cgroup")
+
+
+def cores() -> int:
+    """Cores, by the process's affinity and a container's quota."""
+    import joblib
+
+    return int(joblib.cpu_count())
+
+
+def memory_bytes() -> float:
+    """Memory in all, or the least that a control group of this process is held to."""
+    import psutil
+
+    found = [float(psutil.virtual_memory().total)]
+    for path in _limits():
+        with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+            found.append(float(int(path.read_text())))
+    return min(found)
+
+
+def _limits() -> list[Path]:
+    """Where a limit of memory may stand: of each group from this process's own up, in either version of Linux's."""
+    files = [CGROUPS / "memory.max", CGROUPS / "memory" / "memory.limit_in_bytes"]
+    with contextlib.suppress(OSError):
+        for line in OWN_GROUP.read_text().splitlines():
+            _, controllers, name = line.split(":", 2)
+            for group in [g for g in (Path(name), *Path(name).parents) if g != Path("/")]:
+                if not controllers:
+                    files.append(CGROUPS / str(group).lstrip("/") / "memory.max")
+                elif "memory" in controllers.split(","):
+                    files.append(CGROUPS / "memory" / str(group).lstrip("/") / "memory.limit_in_bytes")
+    return files
