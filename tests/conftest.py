@@ -114,5 +114,8 @@ def make_run() -> Callable[..., Run]:
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("MPLBACKEND", "agg")  # no window, here and in subprocesses
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background: subprocesses would inherit it
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # As in a shell's background, or under nohup: subprocesses would inherit it.
+    for name, usual in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
