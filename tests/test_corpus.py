@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -294,24 +295,17 @@ def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch:
     ("spec", "vocab_size", "says"),
     [
         ("python", 512, r"unknown corpus 'python'; there are python-stdlib, .*random-walk.*hub:ID"),
-        ("", 512, "unknown corpus"),
         ("python-stdlib", 256, "256 must lie between 257"),
-        ("python-stdlib", 65_536, "65536 must lie between 257"),
-        ("uniform", 0, "must lie between"),
+        ("uniform", 65_536, "65536 must lie between 257"),
         ("random-walk:degree=200", 300, "degree=200"),
-        ("random-walk:spread=-1", 300, "spread"),
-        ("random-walk:width=3", 300, "unknown option 'width'"),
         ("text:/no/such/file", 512, "does not exist"),
-        ("text:", 512, "text"),
-        ("python-env:numpy", 512, "takes no argument"),
     ],
 )
 def test_bad_input_is_one_line_before_and_at_the_start(spec: str, vocab_size: int, says: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=says) as before:
-        check_spec(spec, vocab_size)
-    with pytest.raises(InputError, match=says) as started:
-        load_corpus(spec, vocab_size, cache_dir=tmp_path)
-    assert "\n" not in str(before.value) + str(started.value)
+    for check in (check_spec, partial(load_corpus, cache_dir=tmp_path)):
+        with pytest.raises(InputError, match=says) as error:
+            check(spec, vocab_size)
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("content", ["short", "one paragraph. " * 300, " \n \n"])

@@ -166,6 +166,7 @@ def test_a_compiled_run_ends_where_an_eager_one_does(plain_run, walk):
     if shutil.which("g++") is None and shutil.which("clang++") is None:
         pytest.skip("no C++ compiler: the compiled path is not tried")
     compiled = train(configure(), walk, runtime=Runtime("cpu", "float32", True, 1))
+    assert compiled.environment["compile"]
     assert compiled.val_loss == pytest.approx(plain_run.val_loss, abs=1e-3)
 
 
