@@ -14,9 +14,12 @@ def lazy_exports(
 
     Parameters
     ----------
-    package : the package's ``__name__``.
-    where : public name -> submodule that defines it, for example ``{"fit_joint": "estimate"}``.
-    submodules : names of modules that are public as modules.
+    package : str
+        The package's ``__name__``.
+    where : dict
+        Public name to the submodule that defines it, for example ``{"fit_joint": "estimate"}``.
+    submodules : tuple of str
+        Modules that are public as modules.
     """
     public = sorted({*where, *submodules})
 

@@ -119,7 +119,7 @@ def test_a_budget_that_buys_nothing_is_refused(outlook: Outlook, budget: float) 
         outlook.choose(budget)
 
 
-def test_candidates_are_checked(fit: FitResult) -> None:
+def test_candidates_are_checked_and_cost_what_they_say(fit: FitResult) -> None:
     with pytest.raises(InputError, match="cost"):
         next_runs(fit, TARGET, [1e7], [1e9], [-1.0], 1e18)
     with pytest.raises(InputError, match="at most"):

@@ -46,7 +46,6 @@ def test_the_optimum_is_chinchilla_s_closed_form(name):
     assert best.n_params * best.n_tokens * 6 == pytest.approx(budgets)
     assert best.tokens_per_param == pytest.approx(best.n_tokens / best.n_params)
     assert best.loss == pytest.approx(law.predict(best.n_params, best.n_tokens))
-    assert not best.at_edge
 
 
 def test_chinchilla_s_budget_gives_59_tokens_per_parameter_by_the_source_and_93_as_printed():
@@ -56,7 +55,7 @@ def test_chinchilla_s_budget_gives_59_tokens_per_parameter_by_the_source_and_93_
     assert compute_optimal(EPOCH, 5.76e23).tokens_per_param == pytest.approx(20, abs=6)
 
 
-def test_any_other_joint_law_agrees_with_scipy():
+def test_other_joint_laws_agree_with_scipy_and_closed_forms():
     law = published.laws["kaplan-joint"]
     best = compute_optimal(law, 1e21)
     found = minimize_scalar(
@@ -68,9 +67,6 @@ def test_any_other_joint_law_agrees_with_scipy():
     assert np.log(best.n_params) == pytest.approx(found.x, abs=1e-4)
     assert best.loss <= found.fun + 1e-12
     assert best.n_interval is None
-
-
-def test_power_mean_and_over_training_laws_have_an_optimum_too():
     p = EPOCH.params
     mean = dataclasses.replace(EPOCH, law=get_law("power_mean"), params={**p, "q": 1.0}, cov=None)
     assert compute_optimal(mean, 1e22).n_params == pytest.approx(compute_optimal(EPOCH, 1e22).n_params, rel=1e-5)
@@ -136,11 +132,11 @@ def test_the_interval_ends_where_a_constrained_fit_objects():
 
     start = np.r_[np.log(fit.values[:3]), fit.values[3:]]
     assert ln_best(start) == pytest.approx(np.log(best.n_params), abs=1e-6)
-    noise = 2 * fit.objective / fit.dof
+    noise = 2 * fit.cost / fit.dof
     for end in best.n_interval:
         held = {"type": "eq", "fun": lambda p, end=end: ln_best(p) - np.log(end)}
         found = minimize(objective, start, constraints=held, method="SLSQP", options={"maxiter": 500, "ftol": 1e-12})
-        t = np.sqrt((found.fun / 1e4 - 2 * fit.objective) / noise)
+        t = np.sqrt((found.fun / 1e4 - 2 * fit.cost) / noise)
         assert t == pytest.approx(stdtrit(fit.dof, 0.95), rel=0.03)
 
 
@@ -148,9 +144,7 @@ def test_a_fit_brings_its_verdict():
     assert compute_optimal(simulated(), 1e21).verdict.level == "supported"
     far = compute_optimal(simulated(), 1e40)
     assert far.verdict.refused
-    assert np.all(
-        np.isnan([far.n_params, far.n_tokens, far.loss, *far.n_interval, *far.d_interval, *far.loss_interval])
-    )
+    assert np.isnan([far.n_params, far.loss, *far.n_interval, *far.d_interval, *far.loss_interval]).all()
     near, far = compute_optimal(simulated(), np.array([1e21, 1e40])).n_params
     assert near == pytest.approx(compute_optimal(simulated(), 1e21).n_params, rel=1e-6)
     assert np.isnan(far)
@@ -163,12 +157,9 @@ def test_a_fit_brings_its_verdict():
 def test_over_training_costs_what_the_loss_surface_says():
     best = compute_optimal(EPOCH, 1e22)
     none = overtraining_cost(EPOCH, 1e22, best.tokens_per_param)
-    assert none.extra_loss == pytest.approx(0, abs=1e-9)
-    assert none.flops_ratio == pytest.approx(1, abs=1e-5)
+    assert (none.extra_loss, none.flops_ratio) == pytest.approx((0, 1), abs=1e-5)
     much = overtraining_cost(EPOCH, 1e22, 2000)
-    assert much.n_tokens / much.n_params == pytest.approx(2000)
-    assert 6 * much.n_params * much.n_tokens == pytest.approx(1e22)
-    assert much.extra_loss > 0.01
+    assert (much.n_tokens / much.n_params, 6 * much.n_params * much.n_tokens) == pytest.approx((2000, 1e22))
     assert much.flops_ratio > 1.5
     assert compute_optimal(EPOCH, much.flops_equivalent).loss == pytest.approx(much.loss, abs=1e-9)
     assert much.extra_loss == pytest.approx(EPOCH.predict(much.n_params, much.n_tokens) - best.loss)
@@ -183,7 +174,6 @@ def test_the_same_loss_from_a_smaller_model_takes_more_training():
     room = best.loss - p["E"] - p["A"] / half.n_params ** p["alpha"]
     assert half.n_tokens == pytest.approx((p["B"] / room) ** (1 / p["beta"]), rel=1e-6)
     assert half.flops_ratio == pytest.approx(half.flops / 1e22, rel=1e-5)
-    assert half.flops_ratio > 1
     least = (p["A"] / (best.loss - p["E"])) ** (1 / p["alpha"])
     with pytest.raises(InputError, match=re.escape(f"more than {least:.3g}")):
         same_loss_smaller_model(EPOCH, 1e22, 0.9 * least)
@@ -202,8 +192,6 @@ def test_muennighoff_s_data_constrained_optimum():
     assert best.loss <= 2.2256440889984477 <= 2.2269634075087867  # the paper's pick, and Chinchilla's rule
     assert best.n_params == pytest.approx(6.34e9, rel=0.1)
     assert best.epochs == pytest.approx(best.n_tokens / 25e9)
-    assert best.epochs > 8
-    assert best.unique_tokens == 25e9
     plain = dataclasses.replace(law, law=get_law("chinchilla"))  # whose decay constants are Muennighoff's
     borrowed = data_constrained(plain, c, 25e9)
     assert (borrowed.n_params, borrowed.loss) == (best.n_params, best.loss)
@@ -213,13 +201,11 @@ def test_with_data_enough_the_constraint_does_nothing():
     free = compute_optimal(EPOCH, 1e21)
     held = data_constrained(EPOCH, 1e21, 1e13)
     assert held.n_params == pytest.approx(free.n_params, rel=1e-5)
-    assert held.loss == pytest.approx(free.loss)
-    assert held.epochs == 1
-    scarce = data_constrained(EPOCH, 1e21, 1e9)
-    assert scarce.loss > free.loss
-    assert scarce.epochs > 1
-    assert scarce.n_interval[0] < scarce.n_params < scarce.n_interval[1]
-    assert data_constrained(EPOCH, np.array([1e20, 1e21]), 1e9).epochs.shape == (2,)
+    assert (held.loss, held.epochs) == pytest.approx((free.loss, 1))
+    scarce = data_constrained(EPOCH, np.array([1e20, 1e21]), 1e9)
+    assert scarce.loss[1] > free.loss
+    assert np.all(scarce.epochs > 1)
+    assert np.all((scarce.n_interval[0] < scarce.n_params) & (scarce.n_params < scarce.n_interval[1]))
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def test_the_report_says_what_the_fit_says():
     fit = fit_joint(table.n_params, table.n_tokens, table.loss, law="chinchilla")
     d = strict(report)
     assert d["params"] == pytest.approx(fit.params)
-    assert d["objective"] == {"name": "huber", "value": pytest.approx(fit.objective), "delta": 1e-3}
+    assert d["objective"] == {"name": "huber", "value": pytest.approx(fit.cost), "delta": 1e-3}
     (p,) = d["predictions"]
     assert p["target"] == {"N": 3e9, "D": 6e10}
     assert p["loss"] == pytest.approx(fit.predict(3e9, 6e10))

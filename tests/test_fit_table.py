@@ -3,6 +3,7 @@
 import io
 import itertools
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,9 @@ def test_preferred_columns_and_how_to_choose_others():
     assert (t.n_params[0], t.loss[0], t.columns["N"], t.ignored[-1]) == (1e6, 5, "n_params_non_embedding", "note")
     t = parse_table(text, columns={"N": "n_params", "loss": "bits_per_byte"})
     assert (t.n_params[0], t.loss[0], t.loss_unit) == (9e6, 1.5, "bits per byte")
+    assert "named 'size'" in message(PLAIN, columns={"N": "size"})
+    assert "'X'" in message(PLAIN, columns={"X": "N"})
+    assert "2 columns" in message("N,N,loss\n1,2,3\n", columns={"N": "N"})
 
 
 def test_groups_and_labels_are_kept_unless_there_is_one_group():
@@ -80,39 +84,37 @@ def test_groups_and_labels_are_kept_unless_there_is_one_group():
         t.get("D")
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("", ["empty"]),
-        ("\n\n# only a comment\n", ["empty"]),
-        ("N,D,loss\n", ["no rows"]),
-        ("N,D,perplexity\n1,2,3\n", ["loss=ln(perplexity)", "'N'"]),
-        ("width,loss\n1,2\n", ["N, D or C", "'width'"]),
-        ("1e6,2e7,4.5\n2e6,4e7,4.1\n", ["no loss column", "'1e6'"]),
-        ("N,params,loss\n1,2,3\n", ["'N' and 'params'"]),
-        *((PLAIN.replace("4.1", bad), ["line 3", "'loss'"]) for bad in ("nan", "inf", "", "diverged", "0", "1e400")),
-        *((PLAIN.replace("2e6", bad), ["line 3", "'N'"]) for bad in ("-2e6", "1e200", "2 furlongs")),
-        ("# c\n\n" + PLAIN.replace("2e6", "2,000,000"), ["line 5", "5 cells", "quotes"]),
-        (PLAIN.replace("2e6,", ""), ["line 3", "2 cells"]),
-        ('N;D;loss\n1e6;2e7;"4,5"\n', ["line 2", "'loss'", "decimal point"]),
-        ("N,D,loss\n1e6,2e7,4.5 nats\n2e6,4e7,1.1 bpb\n", ["line 2", "line 3", "nats per token", "bits per byte"]),
-        ("N,loss (bpb),unit\n1,2,nats\n", ["line 2", "bits per byte (the heading)"]),
-        ("N,loss,unit\n1,2,nats\n1,2,bits per byte\n", ["line 3", "'unit'"]),
-        ("N,loss,unit\n1,2,dB\n", ["line 2", "'unit'", "'dB'"]),
-        ("N,C,loss\n1e6,1e15,3\n1e25,1e15,3\n", ["row 2", "D from C = 6 N D"]),
-        ('N,loss\n1,"2\n3,4\n', ["valid CSV"]),
-        ("N,loss\n1,2\x003\n", ["line 2"]),
-        ("N,loss\n1," + "9" * 200_000 + "\n", ["valid CSV"]),
-        ('N,loss\n1,"2\n\r3"\n', ["line 4", "'loss'"]),
-        ("params_active_precise,tokens,loss\n1e6,2e7,4.5\n", ["--columns N="]),
-        ("n,tok_tokens_seen_x,loss\n1e6,2e7,4.5\n", ["--columns D="]),
-        ("tokens,FLOPs_total_x,loss\n1e6,2e7,4.5\n", ["--columns C="]),
-    ],
-)
-def test_what_cannot_be_read_is_refused_by_line_and_column(text, words):
-    told = message(text)
-    for word in words:
-        assert word in told, told
+REFUSED = {
+    "": "empty",
+    "\n\n# only a comment\n": "empty",
+    "N,D,loss\n": "no rows",
+    "N,D,perplexity\n1,2,3\n": r"loss=ln\(perplexity\)",
+    "width,loss\n1,2\n": "N, D or C.*'width'",
+    "1e6,2e7,4.5\n2e6,4e7,4.1\n": "no loss column.*'1e6'",
+    "N,params,loss\n1,2,3\n": "'N' and 'params'",
+    **{PLAIN.replace("4.1", bad): "line 3.*'loss'" for bad in ("nan", "inf", "", "diverged", "0", "1e400")},
+    **{PLAIN.replace("2e6", bad): "line 3.*'N'" for bad in ("-2e6", "1e200", "2 furlongs")},
+    "# c\n\n" + PLAIN.replace("2e6", "2,000,000"): "line 5.*5 cells.*quotes",
+    PLAIN.replace("2e6,", ""): "line 3.*2 cells",
+    'N;D;loss\n1e6;2e7;"4,5"\n': "line 2.*'loss'.*decimal point",
+    "N,D,loss\n1e6,2e7,4.5 nats\n2e6,4e7,1.1 bpb\n": "nats per token.*line 2.*bits per byte.*line 3",
+    "N,loss (bpb),unit\n1,2,nats\n": r"bits per byte \(the heading\).*line 2",
+    "N,loss,unit\n1,2,nats\n1,2,bits per byte\n": "line 3.*'unit'",
+    "N,loss,unit\n1,2,dB\n": "line 2.*'unit'.*'dB'",
+    "N,C,loss\n1e6,1e15,3\n1e25,1e15,3\n": "row 2, D from C = 6 N D",
+    'N,loss\n1,"2\n3,4\n': "valid CSV",
+    "N,loss\n1,2\x003\n": "line 2",
+    "N,loss\n1," + "9" * 200_000 + "\n": "valid CSV",
+    'N,loss\n1,"2\n\r3"\n': "line 4.*'loss'",
+    "params_active_precise,tokens,loss\n1e6,2e7,4.5\n": "--columns N=",
+    "n,tok_tokens_seen_x,loss\n1e6,2e7,4.5\n": "--columns D=",
+    "tokens,FLOPs_total_x,loss\n1e6,2e7,4.5\n": "--columns C=",
+}
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_what_cannot_be_read_is_refused_by_line_and_column(text):
+    assert re.search(REFUSED[text], told := message(text)), told
 
 
 def test_too_many_rows_are_refused_without_reading_them_all():
@@ -140,12 +142,6 @@ def test_files_that_are_no_tables(tmp_path):
     good = tmp_path / "good.csv"
     good.write_text(PLAIN)
     assert len(read_table(good)) == len(read_table(str(good))) == len(read_table(io.StringIO(PLAIN))) == 3
-
-
-def test_columns_that_are_not_there():
-    assert "named 'size'" in message(PLAIN, columns={"N": "size"})
-    assert "'X'" in message(PLAIN, columns={"X": "N"})
-    assert "2 columns" in message("N,N,loss\n1,2,3\n", columns={"N": "N"})
 
 
 HEADINGS = {

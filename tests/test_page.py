@@ -334,7 +334,7 @@ class TestInBrowser:
             page.locator("#rest").click()
             rest = fit_power_law(ladder.x, ladder.loss, variable=ladder.variable, floor=floor)
             found = page.evaluate("handObjective(hand.data, state)")
-            assert found == pytest.approx(rest.objective, rel=1e-3)
+            assert found == pytest.approx(rest.cost, rel=1e-3)
 
     def test_the_lab_finds_what_isoflop_finds(self, open_page: Callable[..., Any]) -> None:
         page, law = open_page("published"), published.laws["chinchilla-epoch"]

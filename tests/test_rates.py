@@ -101,8 +101,15 @@ def test_seeds_are_averaged_and_a_rate_that_diverges_never_wins(make_run: Make) 
     assert "diverged" in rate_report(runs, rule)
 
 
-def test_the_figure_has_a_panel_a_length_and_a_line_a_width(make_run: Make) -> None:
-    figure = plot_rates(study(make_run, lambda d: 0.3 / d), rule)
+def test_the_command_prints_the_study_and_the_figure_has_a_panel_a_length(
+    make_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = study(make_run, lambda d: 0.3 / d)
+    for run in runs:
+        write_run(run, tmp_path)
+    assert main(["summary", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == rate_report(read_runs(tmp_path), peak_lr) + "\n"
+    figure = plot_rates(runs, rule)
     assert [a.get_title() for a in figure.axes] == ["102k tokens", "410k tokens"]
     for axes in figure.axes:
         drawn = [line for line in axes.lines if len(line.get_xdata()) == 5]
@@ -110,15 +117,6 @@ def test_the_figure_has_a_panel_a_length_and_a_line_a_width(make_run: Make) -> N
         assert [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"] == [
             rule(d) for d in (32, 64, 128)
         ]
-
-
-def test_the_commands_read_a_study(make_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for run in study(make_run, lambda d: 0.3 / d):
-        write_run(run, tmp_path)
-    assert main(["summary", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == rate_report(read_runs(tmp_path), peak_lr) + "\n"
-    assert main(["figures", str(tmp_path), "--out", str(tmp_path / "f"), "--format", "png,svg"]) == 0
-    assert {p.name for p in (tmp_path / "f").iterdir()} == {"rates.png", "rates.svg", "rates.txt"}
 
 
 def test_the_shipped_study_puts_the_optimum_at_the_rule_it_was_made_for() -> None:

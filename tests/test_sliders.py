@@ -271,14 +271,14 @@ def test_by_hand_the_objective_is_least_at_the_best_fit():
     hand = LawByHand(x, loss)
     before = hand.objective
     hand.show_best.click()
-    assert hand.objective == pytest.approx(hand.best.objective, rel=1e-6)
+    assert hand.objective == pytest.approx(hand.best.cost, rel=1e-6)
     assert hand.objective < before / 10
     assert "this is the best fit" in hand.text.value
     assert hand._residuals.get_ydata() == pytest.approx(100 * hand.best.residuals, abs=1e-6)
     for one in (hand.floor, hand.height, hand.exponent):
         kept = one.value
         one.value = kept * 1.05
-        assert hand.objective > hand.best.objective
+        assert hand.objective > hand.best.cost
         one.value = kept
     hand.reset.click()
     assert hand.objective == pytest.approx(before)
@@ -294,13 +294,13 @@ def test_by_hand_the_best_for_a_floor_is_the_fit_with_that_floor_held():
         held = fit_power_law(runs.n_params, runs.loss, floor=floor)
         assert hand.floor.value == floor
         assert hand.exponent.value == pytest.approx(held.params["alpha"], rel=1e-6)
-        assert hand.objective == pytest.approx(held.objective, rel=1e-6)
+        assert hand.objective == pytest.approx(held.cost, rel=1e-6)
         far = 30 * max(runs.n_params)
         assert f"it says {held.predict(far):.3f} nats per token" in hand.text.value
         assert hand._floor_line.get_ydata() == pytest.approx([floor, floor])
     hand.floor.value = hand.floor.max  # as high as it goes, there still is a law
     hand.fit_rest.click()
-    assert hand.objective > hand.best.objective
+    assert hand.objective > hand.best.cost
 
 
 def test_the_labs_numbers_are_those_of_the_fit():
@@ -464,7 +464,7 @@ def test_by_hand_reaches_every_best_fit(e, a, alpha):
     n = np.geomspace(2e4, 2e6, 8)
     panel = LawByHand(n, e + a / n**alpha)
     panel.show_best.click()
-    assert panel.objective == pytest.approx(panel.best.objective, abs=1e-10)
+    assert panel.objective == pytest.approx(panel.best.cost, abs=1e-10)
 
 
 def test_another_draw_of_the_noise_moves_the_points_and_reset_brings_the_first_back(theirs):

@@ -26,6 +26,7 @@ from scaling_lib.fit.laws import Law, get_law
 from scaling_lib.fit.published import POWER_C
 from scaling_lib.fit.result import FitResult, Verdict
 from scaling_lib.fit.rows import ORDER, RunTable, check_variables, condition
+from scaling_lib.words import aligned
 
 Mask: TypeAlias = NDArray[np.bool_]
 
@@ -74,57 +75,62 @@ class BacktestResult:
     ----------
     fit : of the other runs. source : where the runs come from.
     hidden : (n,) bool, which runs of the table were hidden.
-    labels : (h,) names, or row numbers from 1.
-    observed, predicted : (h,) losses. error : (h,) predicted / observed - 1.
-    low, high : (h,) interval of a new run at ``level``. covered : (h,) bool, whether it held.
+    labels : (h,) names, or row numbers from 1. target : their variables, each (h,).
+    observed, predicted : (h,) losses. low, high : (h,) interval of a new run at ``level``.
     span : (h,) how far beyond: C of the hidden run over the largest fitted C (N or D where no C is known).
     line_error : (h,) error of a straight line of ln L in ln N (for a joint law in ln N and ln D).
     nearest_error : (h,) error of simply repeating the nearest fitted run's loss.
-    target : the hidden runs' variables, each (h,).
     """
 
     fit: FitResult
     source: str
     hidden: Mask
     labels: tuple[str, ...]
+    target: tuple[Array, ...]
     observed: Array
     predicted: Array
-    error: Array
     low: Array
     high: Array
-    covered: Mask
     level: float
     span: Array
     line_error: Array
     nearest_error: Array
-    target: tuple[Array, ...]
 
-    @cached_property
-    def verdict(self) -> Verdict:
-        """The fit's verdict on the hidden runs (the worst of them)."""
-        return self.fit.verdict(*self.target)
+    @property
+    def error(self) -> Array:
+        """(h,) predicted / observed - 1."""
+        return self.predicted / self.observed - 1
+
+    @property
+    def covered(self) -> Mask:
+        """(h,) whether the interval held."""
+        return (self.low <= self.observed) & (self.observed <= self.high)
 
     @property
     def mean_abs_error(self) -> float:
         """Mean of the absolute relative errors, 0.01 for one percent."""
         return float(np.mean(np.abs(self.error)))
 
+    @cached_property
+    def verdict(self) -> Verdict:
+        """The fit's verdict on the hidden runs (the worst of them)."""
+        return self.fit.verdict(*self.target)
+
     def summary(self, rows: int = 12) -> str:
         """Return a text: what was fitted, the hidden runs (``rows`` of them, by distance), and the baselines."""
-        hidden, order = self.error.size, np.argsort(self.span, kind="stable")
+        order = np.argsort(self.span, kind="stable")
+        if order.size > rows:  # some of each distance, the farthest among them
+            order = order[np.linspace(0, order.size - 1, rows).round().astype(int)]
+        table = [("run", "beyond", "loss", "predicted", "error", f"{self.level:.0%} interval of a new run")]
+        for i in order:
+            loss = f"{self.observed[i]:.4f}", f"{self.predicted[i]:.4f}", f"{100 * self.error[i]:+.2f}%"
+            ends = f"{self.low[i]:.4f} to {self.high[i]:.4f}" + ("" if self.covered[i] else ", missed")
+            table.append((self.labels[i][:12], f"{self.span[i]:.3g}x", *loss, ends))
+        hidden = self.observed.size
         lines = [
             f"{self.source}: {self.fit.law.formula} fitted to {self.fit.n_points} runs, {hidden} hidden",
             f"verdict: {self.verdict}",
-            f"{'run':>10} {'beyond':>8} {'loss':>8} {'predicted':>9} {'error':>8}  "
-            f"{self.level:.0%} interval of a new run",
-        ]
-        if hidden > rows:  # some of each distance, the farthest among them
-            order = order[np.linspace(0, hidden - 1, rows).round().astype(int)]
-        lines += [
-            f"{self.labels[i][:10]:>10} {self.span[i]:7.3g}x {self.observed[i]:8.4f} {self.predicted[i]:9.4f} "
-            f"{100 * self.error[i]:+7.2f}%  {self.low[i]:.4f} to {self.high[i]:.4f}"
-            + ("" if self.covered[i] else "  missed")
-            for i in order
+            aligned(table),
         ]
         if hidden > rows:
             lines.append(f"({rows} of {hidden} hidden runs, spread over their distance)")
@@ -184,7 +190,7 @@ def backtest(
         labels=None if known.labels is None else known.labels.tolist(),
         seed=seed,
     )
-    observed, predicted = table.loss[hidden], np.asarray(fit.predict(*target))
+    observed = table.loss[hidden]
     low, high = (np.asarray(a) for a in fit.interval(*target, level=level, kind="new_run", method=method))
     names = [f"row {i + 1}" for i in range(len(table))] if table.labels is None else table.labels
     size = size_of(table)
@@ -193,17 +199,15 @@ def backtest(
         source=table.source,
         hidden=hidden,
         labels=tuple(np.asarray(names)[hidden].tolist()),
+        target=target,
         observed=observed,
-        predicted=predicted,
-        error=predicted / observed - 1,
+        predicted=np.asarray(fit.predict(*target)),
         low=low,
         high=high,
-        covered=(low <= observed) & (observed <= high),
         level=level,
         span=size[hidden] / size[~hidden].max(),
         line_error=line(seen, known.loss, target) / observed - 1,
         nearest_error=nearest(seen, known.loss, target) / observed - 1,
-        target=target,
     )
 
 
@@ -311,17 +315,18 @@ class SpanCurve:
     results: Mapping[float, BacktestResult]
 
     def summary(self) -> str:
-        """Return a text of a line per bin, errors in percent."""
-        head = f"{'beyond':>12} {'runs':>5} {'mean':>6} {'worst':>6} {'bias':>6} {'line':>6} {'nearest':>8} {'held':>5}"
-        rows = zip(
-            self.bin_low, self.bin_high, self.bin_count, 100 * self.bin_mean_abs, 100 * self.bin_max_abs,
-            100 * self.bin_bias, 100 * self.bin_line, 100 * self.bin_nearest, self.bin_covered, strict=True,
-        )  # fmt: skip
-        return "\n".join([head] + [
-            f"{f'{low:5.0f}-{high:.0f}x':>12} {count:5d} {mean:6.2f} {worst:6.2f} {bias:+6.2f} {line:6.1f} {near:8.1f} "
-            f"{held:5.0%}"
-            for low, high, count, mean, worst, bias, line, near, held in rows
-        ])  # fmt: skip
+        """Return a text of a line per bin, all but the runs in percent."""
+        rows = [("beyond", "runs", "mean", "worst", "bias", "line", "nearest", "held")]
+        errors = (self.bin_mean_abs, self.bin_max_abs, self.bin_bias, self.bin_line, self.bin_nearest, self.bin_covered)
+        for low, high, count, values in zip(
+            self.bin_low, self.bin_high, self.bin_count, 100 * np.transpose(errors), strict=True
+        ):
+            told = (
+                f"{value:{form}}"
+                for value, form in zip(values, (".2f", ".2f", "+.2f", ".1f", ".1f", ".0f"), strict=True)
+            )
+            rows.append((f"{low:.0f}-{high:.0f}x", str(count), *told))
+        return aligned(rows, 0)
 
 
 def error_by_span(

@@ -8,6 +8,7 @@ exponents in the final objective, not in the smooth one that guides the way ther
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from scaling_lib.errors import InputError
 from scaling_lib.fit import setup as setups
 from scaling_lib.fit.forms import Array
 from scaling_lib.fit.setup import Setup
-from scaling_lib.fit.solver import Solution, evaluate
+from scaling_lib.fit.solver import evaluate, minimise
 
 AGREE = 1e-6  # two routes agree when their objectives differ by no more than this fraction
 EFFORTS = ((24, 12), (150, 60))  # points spread over the valley, cells freed: at first, and where the routes disagree
@@ -25,21 +26,28 @@ WIDTHS = 3.0  # standard errors that the spread points lie away
 Found = tuple[Array, float, bool]  # theta (k,), objective, whether the solver came to rest
 
 
-def certify(work: Setup, starts: int | Any) -> tuple[Array, float, dict[str, object]]:
+def certify(work: Setup, starts: int | Any) -> tuple[Array, float, dict[str, Any]]:
     """The best parameters by two routes that share no start, and whether the routes agree.
 
     Route 1 descends from many points, then from points spread over the valley where it ended. Route 2 walks a dense
     grid of exponents, solves for the linear parameters there (closed form, then descent with the exponents held), and
     frees everything at the grid's best points. Where they disagree both try harder, once.
+
+    Parameters
+    ----------
+    starts : number of starting points of the first route, or an array (S, k) of natural parameters.
+
+    Returns
+    -------
+    theta (k,), scaled working parameters; the objective there; and a dict: ``multi_start``, ``profile`` (objectives of
+    the routes), ``agree``, ``converged``, ``starts``, ``grid`` (numbers of starting points).
     """
     first, grid = _starts(work, starts), exponent_grid(work)
     # Below this sum of residuals the routes differ by rounding (and by the last delta of the LAD objective).
     slack = 1e-9 * len(work.y) * min(work.delta, 1e-7)
-    theta, cost, done = setups.descend(work, first, work.y[None, :], keep=8)
-    one: Found = theta[0], float(cost[0]), bool(done[0])
+    one = _lowest(*setups.descend(work, first, work.y[None, :], keep=8))
     two: Found | None = None
     cells = profile_cells(work, grid)
-    agree = False
     for spread, polish in EFFORTS:
         one = spread_route(work, one, spread)
         two = profile_route(work, cells, two, polish)
@@ -48,41 +56,16 @@ def certify(work: Setup, starts: int | Any) -> tuple[Array, float, dict[str, obj
         if agree:
             break
     assert two is not None
-    best = one if one[1] <= two[1] else two
-    return (
-        best[0],
-        best[1],
-        {
-            "multi_start": one[1],
-            "profile": two[1],
-            "agree": bool(agree),
-            "converged": one[2] and two[2],
-            "starts": len(first),
-            "grid": len(grid),
-        },
-    )
+    theta, cost, _ = one if one[1] <= two[1] else two
+    routes = {"multi_start": one[1], "profile": two[1], "agree": agree, "converged": one[2] and two[2]}
+    return theta, cost, routes | {"starts": len(first), "grid": len(grid)}
 
 
-def _lowest(solution: Solution, before: Found | None = None) -> Found:
+def _lowest(theta: Array, cost: Array, converged: Array, before: Found | None = None) -> Found:
     """The lowest end point of a batch, or ``before`` where that is no higher."""
-    i = int(np.argmin(solution.cost))
-    found = solution.theta[i], float(solution.cost[i]), bool(solution.converged[i])
+    i = int(np.argmin(cost))
+    found = theta[i], float(cost[i]), bool(converged[i])
     return before if before is not None and before[1] <= found[1] else found
-
-
-def spread_route(work: Setup, found: Found, count: int) -> Found:
-    """Descend again from ``count`` points spread over the valley round ``found``."""
-    theta = found[0]
-    _, _, _, outer = evaluate(work.problem(delta=np.inf), theta[None, :])
-    residuals = np.log(work.law.core(theta, work.log_x)[0]) - work.y
-    noise = max(1.5 * float(np.median(np.abs(residuals))), 1e-6)
-    values, vectors = np.linalg.eigh(outer[0][np.ix_(work.free, work.free)])
-    widths = np.minimum(noise / np.sqrt(np.maximum(values, 1e-280)), 1.0)  # a parameter that is not seen: anywhere near
-    cube = setups.halton(count, work.n_free)
-    start = np.repeat(theta[None, :], count, axis=0)
-    start[:, work.free] += WIDTHS * (2.0 * cube - 1.0) * widths @ vectors.T
-    start = np.clip(start, work.lower, work.upper)
-    return _lowest(setups.minimise(work.problem(), start, max_iter=200), found)
 
 
 def _starts(work: Setup, starts: int | Any) -> Array:
@@ -97,25 +80,34 @@ def _starts(work: Setup, starts: int | Any) -> Array:
     return np.clip(np.where(work.free, work.scaled(given), work.held), work.lower, work.upper)
 
 
+def spread_route(work: Setup, found: Found, count: int) -> Found:
+    """Descend again from ``count`` points spread over the valley round ``found``."""
+    theta = found[0]
+    outer = evaluate(replace(work, delta=np.inf), theta[None, :])[3][0]
+    noise = max(1.5 * float(np.median(np.abs(work.log_law(theta)[0] - work.y))), 1e-6)
+    values, vectors = np.linalg.eigh(outer[np.ix_(work.free, work.free)])
+    widths = np.minimum(noise / np.sqrt(np.maximum(values, 1e-280)), 1.0)  # a parameter that is not seen: anywhere near
+    start = np.repeat(theta[None, :], count, axis=0)
+    start[:, work.free] += WIDTHS * (2.0 * setups.halton(count, work.n_free) - 1.0) * widths @ vectors.T
+    ends = minimise(work, np.clip(start, work.lower, work.upper), max_iter=200)
+    return _lowest(ends.theta, ends.cost, ends.converged, found)
+
+
 def exponent_grid(work: Setup) -> Array:
-    """Grid of the law's exponents (G, k): other parameters stand at the seed box's centre."""
+    """Grid of the law's exponents (G, k), the linear parameters solved for where the law is linear in some."""
     law = work.law
-    names = [n for n in law.nonlinear if work.free[law.param_names.index(n)]]
-    centre = np.where(
-        work.free, law.seed_point(np.full((1, law.n_params), 0.5), float(np.exp(work.y.min()))), work.held
-    )
-    if not names:
+    centre = law.seed_point(np.full((1, law.n_params), 0.5), float(np.exp(work.y.min())))
+    centre = np.where(work.free, centre, work.held)
+    moved = [i for i, name in enumerate(law.param_names) if name in law.nonlinear and work.free[i]]
+    if not moved:
         return centre
-    count = {1: 96, 2: 20}.get(len(names), 9)
+    count = {1: 96, 2: 20}.get(len(moved), 9)
     axes = []
-    for name in names:
-        i = law.param_names.index(name)
+    for i in moved:
         low, high = max(work.lower[i], -1.0), min(work.upper[i], 2.0)
         axes.append(np.geomspace(0.01, high, count) if low > 0 else np.linspace(low, high, count))
-    mesh = np.stack([m.ravel() for m in np.meshgrid(*axes, indexing="ij")], axis=1)
-    out = np.repeat(centre, len(mesh), axis=0)
-    for j, name in enumerate(names):
-        out[:, law.param_names.index(name)] = mesh[:, j]
+    out = np.repeat(centre, count ** len(moved), axis=0)
+    out[:, moved] = np.stack([m.ravel() for m in np.meshgrid(*axes, indexing="ij")], axis=1)
     return np.clip(_linear_start(work, out), work.lower, work.upper)
 
 
@@ -129,11 +121,10 @@ def _linear_start(work: Setup, grid: Array) -> Array:
     unit[:, amplitudes] = 0.0
     linear = [i for i in (0, *amplitudes) if work.free[i]]
     basis = law.core(unit, work.log_x)[1][:, linear, :] * np.exp(-work.y)  # (G, m, n)
-    known = np.ones(len(work.y)) - (0.0 if work.free[0] else work.held[0]) * np.exp(-work.y)
+    known = 1.0 - (0.0 if work.free[0] else work.held[0]) * np.exp(-work.y)
     normal = basis @ basis.transpose(0, 2, 1)
     scale = np.sqrt(np.maximum(np.einsum("gii->gi", normal), 1e-280))
-    normal = normal / (scale[:, :, None] * scale[:, None, :])
-    normal[:, np.arange(len(linear)), np.arange(len(linear))] += 1e-10
+    normal = normal / (scale[:, :, None] * scale[:, None, :]) + 1e-10 * np.eye(len(linear))
     value = np.linalg.solve(normal, ((basis @ known) / scale)[:, :, None])[:, :, 0] / scale
     out = grid.copy()
     for j, i in enumerate(linear):
@@ -143,22 +134,19 @@ def _linear_start(work: Setup, grid: Array) -> Array:
 
 def profile_cells(work: Setup, grid: Array) -> Array:
     """The grid's points (G, k) with the other parameters solved for, best first by the final objective."""
-    held = np.array([n in work.law.nonlinear for n in work.law.param_names])
+    free = work.free & ~np.isin(work.law.param_names, work.law.nonlinear)
     plan = setups.stages(work.delta)
-    free = work.free & ~held
-    partial = setups.minimise(work.problem(free=free, delta=plan[0]), grid, max_iter=15, tol=1e-3)
+    cells = minimise(replace(work, free=free, delta=plan[0]), grid, max_iter=15, tol=1e-3)
     if plan[0] > plan[-1]:
-        best = np.argsort(partial.cost, kind="stable")[: max(EFFORTS[-1][1], len(grid) // 8)]
-        problem = work.problem(free=free)
-        partial = setups.minimise(problem, partial.theta[best], max_iter=20, tol=1e-3)
-    return partial.theta[np.argsort(partial.cost, kind="stable")]
+        best = np.argsort(cells.cost, kind="stable")[: max(EFFORTS[-1][1], len(grid) // 8)]
+        cells = minimise(replace(work, free=free), cells.theta[best], max_iter=20, tol=1e-3)
+    return cells.theta[np.argsort(cells.cost, kind="stable")]
 
 
 def profile_route(work: Setup, cells: Array, before: Found | None, polish: int) -> Found:
     """Free everything at the ``polish`` best cells: straight away, and by way of the smooth objectives."""
-    found = _lowest(setups.minimise(work.problem(), cells[:polish], max_iter=200), before)
+    ends = minimise(work, cells[:polish], max_iter=200)
+    found = _lowest(ends.theta, ends.cost, ends.converged, before)
     if work.delta < setups.FIRST_DELTA and before is None:
-        theta, cost, done = setups.descend(work, cells[:6], work.y[None, :], keep=6)
-        if float(cost[0]) < found[1]:
-            found = theta[0], float(cost[0]), bool(done[0])
+        return _lowest(*setups.descend(work, cells[:6], work.y[None, :], keep=6), found)
     return found

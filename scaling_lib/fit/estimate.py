@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit import check, intervals
+from scaling_lib.fit import bootstrap as draws
+from scaling_lib.fit import check
 from scaling_lib.fit import setup as setups
 from scaling_lib.fit.certificate import certify
-from scaling_lib.fit.fitted import assemble
 from scaling_lib.fit.laws import CHINCHILLA, POWER_D, POWER_N, Law, get_law
 from scaling_lib.fit.result import FitResult
 
@@ -20,26 +21,18 @@ OBJECTIVES = ("log_mse", "huber", "lad")
 
 
 def fit_power_law(
-    x: Any,
-    loss: Any,
-    *,
-    variable: str = "N",
-    law: str = "pool",
-    floor: str | float | None = "free",
-    objective: str = "log_mse",
-    **options: Any,
+    x: Any, loss: Any, *, variable: str = "N", law: str = "pool", floor: str | float | None = "free", **options: Any
 ) -> FitResult:
-    """Fit L(x) = E + A / x^alpha (``variable="N"``) or E + B / x^beta (``"D"``).
+    """Fit L(x) = E + A / x^alpha (``variable="N"``) or E + B / x^beta (``"D"``), by default by least squares.
 
     Parameters
     ----------
-    x, loss : (n,) model sizes (parameters) or training tokens, and final losses (nats per token, or any
-        one unit).
+    x, loss : (n,) model sizes (parameters) or training tokens, and final losses (nats per token, or any one unit).
     law : ``"pool"``: parameters of the power law, predictions pooled with those of a straight line in the logarithms.
         ``"power"``: the power law alone.
     floor : ``"free"`` estimates E >= 0; a number holds it there (a known entropy); None or 0 leaves it out. With a
         floor that is not free there is one form, and nothing to pool.
-    objective, options : as `fit_law` takes them.
+    options : as `fit_law` takes them.
 
     Examples
     --------
@@ -47,18 +40,15 @@ def fit_power_law(
     >>> fit.verdict(1e9).refused
     False
     """
-    variable = check.choice("variable", variable, ("N", "D"))
+    form = POWER_N if check.choice("variable", variable, ("N", "D")) == "N" else POWER_D
     pooled = check.choice("law", law, ("pool", "power")) == "pool"
-    form = POWER_N if variable == "N" else POWER_D
     fixed = {} if floor == "free" else {"E": _floor(floor)}
-    return fit_law(form, (x,), loss, objective=objective, fixed=fixed, pool=pooled and not fixed, **options)
+    return fit_law(form, (x,), loss, fixed=fixed, pool=pooled and not fixed, **options)
 
 
 def _floor(floor: str | float | None) -> float:
-    if floor is None:
-        return 0.0
     try:
-        value = float(floor)
+        value = 0.0 if floor is None else float(floor)
     except (TypeError, ValueError):
         raise InputError(f"floor={floor!r} is unknown: use 'free', None or a number") from None
     if not np.isfinite(value) or value < 0:
@@ -84,7 +74,7 @@ def fit_joint(
     law : ``"pool"``: parameters of Chinchilla's law, predictions and intervals pooled from several forms. A form alone:
         ``"chinchilla"``, ``"kaplan"``, ``"power_mean"``, ``"line"``, ``"over_training"``, ``"data_constrained"`` (which
         also needs ``unique_tokens``), or a `Law`.
-    objective, options : as `fit_law` takes them; the default objective is the sum of Huber terms with delta 1e-3.
+    objective, options : as `fit_law` takes them.
 
     Raises
     ------
@@ -124,22 +114,28 @@ def fit_law(
 
     Parameters
     ----------
-    law : a form by name, or a `Law`. x : one array (n,) per variable of the law. loss : (n,).
+    law : a form by name, or a `Law`.
+    x : one array (n,) for each variable of the law: parameters, tokens.
+    loss : (n,) final losses, in any one unit.
     pool : whether predictions and intervals pool other forms with this one (`scaling_lib.fit.pool`); the parameters
         are this form's in either case.
     objective : ``"log_mse"`` (half the sum of squared log residuals), ``"huber"`` (sum of Huber terms with
         ``delta``) or ``"lad"`` (sum of absolute log residuals): for the parameters. The pool's forms are fitted by
         Huber's weights at 1.345 standard deviations.
+    delta : Huber's threshold, a log residual; Chinchilla's by default.
     fixed : parameters held at a natural value: the floor, an exponent, q.
     groups : (n,) labels of runs that share a trunk, a seed or a budget, and with it part of their noise.
-    bootstrap : number of draws of the parameters; ``bootstrap_kind`` is ``"auto"``, ``"parametric"``, ``"residual"``,
-        ``"case"`` or ``"wild"`` (least squares only). seed : of the draws.
-    labels : (n,) names of the runs, for messages. notes : lines for the summary, such as {"N": "non-embedding"}.
+    bootstrap : number of draws of the parameters; 0 for none.
+    bootstrap_kind : ``"auto"``, ``"parametric"``, ``"residual"``, ``"case"`` or ``"wild"`` (least squares only).
+    labels : (n,) names of the runs, for messages.
+    seed : of the draws.
+    notes : lines for the summary, such as {"N": "non-embedding"}.
     starts : number of starting points of the first route, or an array (S, k) of natural parameters.
 
     Returns
     -------
-    FitResult. Its ``verdict(target)`` says whether the data can bear a prediction there.
+    FitResult
+        Its ``verdict(target)`` says whether the data can bear a prediction there.
 
     Raises
     ------
@@ -153,19 +149,24 @@ def fit_law(
     threshold = _threshold(objective, delta)
     check.check_seed(seed)
     fixed = dict(fixed or {})
-    arrays = tuple(data[v] for v in law.variables)
     n = len(data["loss"])
-    work = setups.make(law, arrays, data["loss"], threshold, fixed)
+    work = setups.make(law, tuple(data[v] for v in law.variables), data["loss"], threshold, fixed)
     if n < work.n_free:
         raise InputError(f"{n} runs cannot determine the {work.n_free} parameters of {law.formula}: add runs or hold E")
-    codes = check.group_codes(groups, n)
     if labels is not None and len(labels) != n:
         raise InputError(f"labels has {len(labels)} entries for {n} runs: pass one name per run")
-
+    names = None if labels is None else tuple(str(v) for v in labels)
+    codes = check.group_codes(groups, n)
     theta, cost, certificate = certify(work, starts)
-    fields = assemble(work, theta, cost, certificate, data, codes, objective, fixed, labels, notes, pool)
-    result = FitResult(**fields)
-    return intervals.add_draws(result, bootstrap, bootstrap_kind, seed) if bootstrap else result
+    values, residuals = work.natural(theta), work.y - work.log_law(theta)[0]
+    if objective == "lad":
+        cost = float(np.sum(np.abs(residuals)))
+    notes = dict(notes or {})
+    fit = FitResult(work, values, residuals, objective, cost, certificate, data, fixed, codes, names, notes, pool)
+    if not bootstrap:
+        return fit
+    kind = draws.choose(fit, bootstrap_kind)
+    return replace(fit, draws=draws.draw(fit, kind, bootstrap, seed), bootstrap_kind=kind)
 
 
 def _threshold(objective: str, delta: float) -> float:

@@ -1,113 +1,89 @@
-"""From an optimum to a fit: parameters with their covariance, residuals, and what the design can tell."""
+"""A fitted law: its optimum, and what follows from it without a question."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from scipy.special import ndtr
 
-from scaling_lib.fit import setup as setups
+from scaling_lib.fit import pool as pools
 from scaling_lib.fit.forms import Array
 from scaling_lib.fit.laws import Law
-from scaling_lib.fit.misfit import Misfit, misfit, straight
-from scaling_lib.fit.noise import Noise, log_jacobian, measure
+from scaling_lib.fit.misfit import STRAIGHT, Misfit, misfit
+from scaling_lib.fit.noise import Noise, measure
+from scaling_lib.fit.setup import Setup
+from scaling_lib.fit.solver import Solution, minimise
 
 AT_BOUND = 1e-6  # a scaled working parameter this near its bound is at it
 
 
 @dataclass(frozen=True, repr=False, eq=False)  # its arrays neither print nor compare in one piece
 class Fitted:
-    """The data of a fitted law; `FitResult` adds the questions one asks of it.
+    """The data of a fitted law, for n runs and k parameters; `FitResult` adds the questions one asks of it.
 
     Attributes
     ----------
-    law : the form. params : natural parameters by name. fixed : those that were held.
-    stderr : standard error of each (0 if held; inf if at its bound or not identified).
-    cov : (k, k) covariance of the natural parameters, zero where held.
-    residuals : (n,) log loss minus log prediction. n_points, dof : runs, and runs less free parameters.
-    fit_range : {"N": (min, max), ...} of the data.
-    objective : its value at the optimum; objective_name, delta : which it is (delta = inf for least squares).
-    r2 : R-squared of the losses, for history only: it is high for any smooth fall.
-    success : whether both routes reached one optimum. message : in words.
-    sigma : standard deviation of the log loss from run to run.
-    diagnostics : rank, condition, at_bound, leverage, certificate, counts and more.
-    data : {"N": ..., "loss": ...}, each (n,). groups : (n,) cluster codes or None. labels : names of the
-        runs.
-    draws : (R, k) natural parameters of bootstrap draws, or None; bootstrap_kind : how they were made.
+    work : the runs, scaled for the solver.
+    values : (k,) the natural parameters in the law's order. residuals : (n,) log loss minus log prediction.
+    objective : which it is: "log_mse", "huber" or "lad". cost : its value at the optimum.
+    certificate : of the optimum, see `certify`.
+    data : {"N": ..., "loss": ...}, each (n,). fixed : natural values of the parameters that were held.
+    groups : (n,) cluster codes or None. labels : names of the runs, or None.
     notes : conventions and filters that the caller wants in the summary, by item.
     pooled : whether predictions pool several forms (`pool`) or are this law's alone.
+    draws : (R, k) natural parameters of bootstrap draws, or None; bootstrap_kind : how they were made.
     """
 
-    law: Law
-    params: dict[str, float]
-    stderr: dict[str, float]
-    cov: Array
+    work: Setup
+    values: Array
     residuals: Array
-    n_points: int
-    dof: int
-    fit_range: dict[str, tuple[float, float]]
-    objective: float
-    objective_name: str
-    delta: float
-    r2: float
-    success: bool
-    message: str
-    sigma: float
-    diagnostics: Mapping[str, Any]
-    data: Mapping[str, Array] = field(repr=False)
-    fixed: Mapping[str, float] = field(default_factory=dict)
-    groups: Array | None = field(default=None, repr=False)
-    labels: tuple[str, ...] | None = field(default=None, repr=False)
-    draws: Array | None = field(default=None, repr=False)
+    objective: str
+    cost: float
+    certificate: Mapping[str, Any]
+    data: Mapping[str, Array]
+    fixed: Mapping[str, float]
+    groups: Array | None
+    labels: tuple[str, ...] | None
+    notes: Mapping[str, str]
+    pooled: bool
+    draws: Array | None = None
     bootstrap_kind: str = ""
-    notes: Mapping[str, str] = field(default_factory=dict)
-    pooled: bool = False
+
+    # ---- the runs
 
     @property
-    def values(self) -> Array:
-        """The natural parameters (k,) in the law's order."""
-        return np.array([self.params[name] for name in self.law.param_names])
+    def law(self) -> Law:
+        """The form."""
+        return self.work.law
+
+    @property
+    def delta(self) -> float:
+        """Huber's threshold; inf for least squares."""
+        return self.work.delta
 
     @property
     def x(self) -> tuple[Array, ...]:
         """The law's variables, each (n,), in its order."""
         return tuple(self.data[v] for v in self.law.variables)
 
-    @cached_property
-    def work(self) -> setups.Setup:
-        """The solver's view of these data."""
-        return setups.make(self.law, self.x, self.data["loss"], self.delta, self.fixed)
+    @property
+    def n_points(self) -> int:
+        """Number of runs n."""
+        return len(self.work.y)
 
-    @cached_property
-    def theta(self) -> Array:
-        """The scaled working parameters (k,)."""
-        return self.work.scaled(self.values)
+    @property
+    def dof(self) -> int:
+        """Runs less free parameters."""
+        return self.n_points - self.work.n_free
 
-    @cached_property
-    def noise(self) -> Noise:
-        """The noise round the fit; parameters at their bound do not move."""
-        return self._measured(self.work.free & ~np.isin(self.law.param_names, self.diagnostics["at_bound"]))
-
-    @cached_property
-    def unbounded_noise(self) -> Noise:
-        """The noise as if no parameter stood at its bound."""
-        return self._measured(self.work.free) if self.diagnostics["at_bound"] else self.noise
-
-    @cached_property
-    def misfit(self) -> Misfit:
-        """The bend of the residuals."""
-        jac = log_jacobian(self.law, self.theta, self.work.log_x)[1] * self.work.free
-        if self.dof < 4:
-            return straight(jac.shape[1], len(self.x))
-        sigma = self.sigma if np.isfinite(self.delta) else np.inf  # robust fits may have outliers
-        return misfit(self.work.log_x, self.work.y, self.residuals, jac, self.noise, sigma, codes=self.groups)
-
-    def _measured(self, moving: Array) -> Noise:
-        jac = log_jacobian(self.law, self.theta, self.work.log_x)[1]
-        return measure(jac, self.residuals, moving, self.dof, self.work.delta, self.groups)
+    @property
+    def fit_range(self) -> dict[str, tuple[float, float]]:
+        """{"N": (least, largest), ...} of the runs."""
+        return {v: (float(self.data[v].min()), float(self.data[v].max())) for v in self.law.variables}
 
     def run_name(self, i: int) -> str:
         """A run by its label, or by its place and size."""
@@ -116,92 +92,131 @@ class Fitted:
         at = ", ".join(f"{v} = {self.data[v][i]:.4g}" for v in self.law.variables)
         return f"row {i + 1} ({at})"
 
+    # ---- the optimum
 
-def assemble(
-    work: setups.Setup,
-    theta: Array,
-    cost: float,
-    certificate: Mapping[str, object],
-    data: Mapping[str, Array],
-    groups: Array | None,
-    objective: str,
-    fixed: Mapping[str, float],
-    labels: Sequence[str] | None,
-    notes: Mapping[str, str] | None,
-    pooled: bool,
-) -> dict[str, Any]:
-    """The fields of `Fitted` for scaled working parameters ``theta`` (k,)."""
-    law, n = work.law, len(work.y)
-    log_m, jac = log_jacobian(law, theta, work.log_x)
-    residuals = work.y - log_m
-    at_bound = work.free & ((theta <= work.lower + AT_BOUND) | (theta >= work.upper - AT_BOUND))
-    dof = n - work.n_free
-    noise = measure(jac, residuals, work.free & ~at_bound, dof, work.delta, groups)
-    to_natural = units_jacobian(work, theta)
-    with np.errstate(over="ignore", invalid="ignore"):  # constants at N = 1 may be beyond all bounds
-        cov = np.nan_to_num(to_natural @ noise.covariance() @ to_natural.T, nan=0.0, posinf=1e300, neginf=-1e300)
-    stderr = np.where(dof > 0, np.sqrt(np.maximum(np.diag(cov), 0.0)), np.inf)
-    stderr = np.where(at_bound | noise.geometry.blind | (stderr >= 1e149), np.inf, stderr)
-    stderr = np.where(work.free, stderr, 0.0)
-    loss = data["loss"]
-    spread = float(np.sum((loss - loss.mean()) ** 2))
-    r2 = 1.0 - float(np.sum((loss * -np.expm1(-residuals)) ** 2)) / spread if spread > 0 else 0.0
-    names = law.param_names
-    return {
-        "law": law,
-        "params": dict(zip(names, work.natural(theta).tolist(), strict=True)),
-        "stderr": dict(zip(names, stderr.tolist(), strict=True)),
-        "cov": cov,
-        "residuals": residuals,
-        "n_points": n,
-        "dof": dof,
-        "fit_range": {v: (float(data[v].min()), float(data[v].max())) for v in law.variables},
-        "objective": cost if objective != "lad" else float(np.sum(np.abs(residuals))),
-        "objective_name": objective,
-        "delta": work.delta,
-        "r2": r2,
-        "success": bool(certificate["agree"]),
-        "message": _message(certificate),
-        "sigma": noise.sigma,
-        "diagnostics": {
-            "certificate": dict(certificate),
-            "rank": noise.geometry.rank,
-            "condition": noise.geometry.condition,
-            "at_bound": tuple(v for v, b in zip(names, at_bound, strict=True) if b),
-            "blind": tuple(v for v, b in zip(names, noise.geometry.blind, strict=True) if b),
-            "leverage": noise.geometry.leverage,
-            "distinct": len(np.unique(np.column_stack([data[v] for v in law.variables]), axis=0)),
-            "groups": 0 if groups is None else int(groups.max()) + 1,
-            "variance_within": noise.within,
-            "variance_between": noise.between,
-            "absorbed": noise.absorbed,
-        },
-        "data": dict(data),
-        "fixed": dict(fixed),
-        "groups": groups,
-        "labels": None if labels is None else tuple(str(v) for v in labels),
-        "notes": dict(notes or {}),
-        "pooled": pooled,
-    }
+    @cached_property
+    def theta(self) -> Array:
+        """The scaled working parameters (k,)."""
+        return self.work.scaled(self.values)
 
+    @cached_property
+    def params(self) -> dict[str, float]:
+        """The natural parameters by name."""
+        return dict(zip(self.law.param_names, self.values.tolist(), strict=True))
 
-def _message(certificate: Mapping[str, object]) -> str:
-    if certificate["agree"]:
-        return "two routes that share no start reach one optimum"
-    return (
-        f"the two routes disagree: objective {certificate['multi_start']:.8g} from many starts, "
-        f"{certificate['profile']:.8g} from the grid of exponents; the lower is reported"
-    )
+    @cached_property
+    def at_bound(self) -> tuple[str, ...]:
+        """Names of the free parameters that stand at a bound."""
+        work = self.work
+        near = (self.theta <= work.lower + AT_BOUND) | (self.theta >= work.upper - AT_BOUND)
+        return tuple(n for n, b in zip(self.law.param_names, work.free & near, strict=True) if b)
 
+    @cached_property
+    def rest(self) -> Solution:
+        """The optimum as a batch of one, descended to once more: profiles start from it."""
+        return minimise(self.work, self.theta[None, :])
 
-def units_jacobian(work: setups.Setup, theta: Array) -> Array:
-    """d natural / d scaled working (k, k), by central differences of the exact change of units."""
-    k = len(theta)
-    out = np.empty((k, k))
-    for j in range(k):
-        step = np.zeros(k)
-        step[j] = 1e-6 * max(1.0, abs(theta[j]))
-        up = work.law.to_units(theta + step, work.log_x0, work.log_l0)
-        down = work.law.to_units(theta - step, work.log_x0, work.log_l0)
-        out[:, j] = (up - down) / (2.0 * step[j])
-    return out * np.where(work.law.logged, work.natural(theta), 1.0)[:, None]
+    @property
+    def success(self) -> bool:
+        """Whether both routes reached one optimum."""
+        return bool(self.certificate["agree"])
+
+    @property
+    def message(self) -> str:
+        """The same in words."""
+        if self.success:
+            return "two routes that share no start reach one optimum"
+        return (
+            f"the two routes disagree: objective {self.certificate['multi_start']:.8g} from many starts, "
+            f"{self.certificate['profile']:.8g} from the grid of exponents; the lower is reported"
+        )
+
+    @property
+    def r2(self) -> float:
+        """R-squared of the losses, for history only: it is high for any smooth fall."""
+        loss = self.data["loss"]
+        spread = float(np.sum((loss - loss.mean()) ** 2))
+        return 1.0 - float(np.sum((loss * -np.expm1(-self.residuals)) ** 2)) / spread if spread > 0 else 0.0
+
+    # ---- how sure
+
+    @cached_property
+    def noise(self) -> Noise:
+        """The noise round the fit; parameters at their bound do not move."""
+        return self._measure(self.work.free & ~np.isin(self.law.param_names, self.at_bound))
+
+    @cached_property
+    def unbounded_noise(self) -> Noise:
+        """The noise as if no parameter stood at its bound."""
+        return self._measure(self.work.free) if self.at_bound else self.noise
+
+    def _measure(self, moving: Array) -> Noise:
+        jac = self.work.log_law(self.theta)[1]
+        return measure(jac, self.residuals, moving, self.dof, self.delta, self.groups)
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of the log loss from run to run."""
+        return self.noise.sigma
+
+    @cached_property
+    def to_natural(self) -> Array:
+        """d natural / d scaled working parameters (k, k), by central differences of the exact change of units."""
+        work, k = self.work, len(self.theta)
+        steps = np.diag(1e-6 * np.maximum(1.0, np.abs(self.theta)))
+        up, down = (work.law.to_units(self.theta + s, work.log_x0, work.log_l0) for s in (steps, -steps))
+        slopes = (up - down).T / (2.0 * steps[range(k), range(k)])
+        return slopes * np.where(work.law.logged, self.values, 1.0)[:, None]
+
+    @cached_property
+    def cov(self) -> Array:
+        """Covariance (k, k) of the natural parameters, zero where held."""
+        with np.errstate(over="ignore", invalid="ignore"):  # constants at N = 1 may be beyond all bounds
+            cov = self.to_natural @ self.noise.covariance() @ self.to_natural.T
+        return np.nan_to_num(cov, nan=0.0, posinf=1e300, neginf=-1e300)
+
+    @cached_property
+    def stderr(self) -> dict[str, float]:
+        """Standard error of each parameter: 0 if held; inf if at its bound or not identified.
+
+        Of draws it is half the central 68% range, which a few wild draws of A cannot move.
+        """
+        names = self.law.param_names
+        if self.draws is not None:
+            low, high = np.quantile(self.draws, [ndtr(-1.0), ndtr(1.0)], axis=0)
+            return dict(zip(names, ((high - low) / 2.0).tolist(), strict=True))
+        error = np.sqrt(np.maximum(np.diag(self.cov), 0.0))
+        lost = np.isin(names, self.at_bound) | self.noise.geometry.blind | (error >= 1e149) | (self.dof <= 0)
+        error = np.where(self.work.free, np.where(lost, np.inf, error), 0.0)
+        return dict(zip(names, error.tolist(), strict=True))
+
+    @cached_property
+    def misfit(self) -> Misfit:
+        """The bend of the residuals."""
+        if self.dof < 4:
+            return STRAIGHT
+        jac = self.work.log_law(self.theta)[1] * self.work.free
+        sigma = self.sigma if np.isfinite(self.delta) else np.inf  # robust fits may have outliers
+        return misfit(self.work.log_x, self.work.y, self.residuals, jac, self.noise, sigma, codes=self.groups)
+
+    @cached_property
+    def pool(self) -> pools.Pool | None:
+        """Several forms on these runs, weighed by a rolling hold-out among them; None with no degree of freedom."""
+        if self.dof <= 0:
+            return None
+        return pools.build(self.law, self.fixed, self.x, self.data["loss"], self.groups, self.theta)
+
+    @cached_property
+    def diagnostics(self) -> dict[str, Any]:
+        """Certificate, rank, condition, at_bound, blind, leverage (n,), numbers of distinct points and of groups."""
+        geometry, names = self.noise.geometry, self.law.param_names
+        return {
+            "certificate": dict(self.certificate),
+            "rank": geometry.rank,
+            "condition": geometry.condition,
+            "at_bound": self.at_bound,
+            "blind": tuple(n for n, b in zip(names, geometry.blind, strict=True) if b),
+            "leverage": geometry.leverage,
+            "distinct": len(np.unique(np.column_stack(self.x), axis=0)),
+            "groups": 0 if self.groups is None else int(self.groups.max()) + 1,
+        }

@@ -1,68 +1,73 @@
-"""Intervals of one form's predictions and of its parameters; bootstrap draws. `pool` has those of several forms."""
+"""Predictions, their intervals and those of parameters: by profile, the linear method or bootstrap draws.
+
+For a quantity g the profile is the least objective among the parameters that give g = q. Its signed root
+z(q) = +-sqrt(2 (profile(q) - minimum) / scale) is compared with a t quantile. Unlike the linear (delta) method this
+follows the curvature of the law and respects bounds, the floor's above all [Bates and Watts 1988, section 6.1].
+
+The constraint is a stiff quadratic ("pin"): the solution of a pinned problem lies on the profile curve at the g it
+actually reaches, so the pin's stiffness costs no accuracy. All targets and both sides are solved as one batch.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
-from scipy.special import ndtr, ndtri, stdtrit
+from scipy.special import ndtr, stdtrit
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit import bootstrap, check, profile
-from scaling_lib.fit.fitted import Fitted, units_jacobian
+from scaling_lib.fit.fitted import Fitted
 from scaling_lib.fit.forms import Array
-from scaling_lib.fit.noise import log_jacobian
+from scaling_lib.fit.laws import Law
+from scaling_lib.fit.noise import tail_sigma
+from scaling_lib.fit.solver import Pin, minimise
 
 TOP = 690.0  # exp of it is the largest number an interval states; beyond, it states inf
-AnyFit = TypeVar("AnyFit", bound=Fitted)
+FURTHEST = 5.0, 60.0  # a prediction that moves by e^5, or a parameter by 60, without objection is unbounded
+STEPS = 20
+NEARER = 5  # times a target that was not reached is brought nearer before it counts as out of reach
+STIFFEST = 1e40  # of a pin, so that its square times a steep law's does not overflow
+
+Off = Callable[[Array, Array, Array], tuple[Array, Array]]
 
 
-def _exact(fit: Fitted) -> bool:
-    """Whether rounding is all that is left of the residuals: there is then no noise and no profile."""
-    return float(np.sum(fit.residuals**2)) <= 1e-24 * fit.n_points
+def predict(fit: Fitted, x: tuple[Array, ...]) -> Array:
+    """Loss (m,) at flat targets ``x``: of the pool where the fit pools several forms."""
+    return fit.pool.predict(x) if fit.pooled and fit.pool is not None else fit.law.value(fit.values, *x)
 
 
-def add_draws(fit: AnyFit, count: int, kind: str, seed: int, *, starts: int = 8) -> AnyFit:
-    """The same fit with ``count`` bootstrap draws, each from ``starts`` starts spread anew and the estimate.
-
-    The standard errors become those of the draws (half the central 68% range, which a few wild draws of A cannot move).
-    """
-    kind = check.choice("bootstrap_kind", kind, bootstrap.KINDS)
-    if not isinstance(count, int | np.integer) or not 1 <= count <= bootstrap.MOST_DRAWS:
-        raise InputError(f"bootstrap={count!r} must be a whole number of draws from 1 to {bootstrap.MOST_DRAWS:,}")
-    work = fit.work
-    kind = bootstrap.choose(kind, fit.n_points, fit.dof, np.isinf(fit.delta), fit.groups is not None)
-    draws = work.natural(bootstrap.draw(work, fit.theta, fit.noise, fit.residuals, kind, int(count), seed, starts))
-    low, high = np.quantile(draws, [ndtr(-1.0), ndtr(1.0)], axis=0)
-    stderr = dict(zip(fit.law.param_names, ((high - low) / 2.0).tolist(), strict=True))
-    return replace(fit, draws=draws, bootstrap_kind=kind, stderr=stderr)
-
-
-def prediction_interval(fit: Fitted, x: tuple[Array, ...], level: float, kind: str, method: str) -> tuple[Array, Array]:
+def interval(
+    fit: Fitted, x: tuple[Array, ...], level: float, kind: str = "mean", method: str = "auto"
+) -> tuple[Array, Array]:
     """Low and high (m,) of the prediction at flat targets ``x``; see `FitResult.interval`."""
-    check.check_level(level)
+    if fit.pooled and fit.pool is not None and method == "auto":
+        return fit.pool.interval(x, level, kind)
     m = len(x[0])
-    if m == 0:
-        return np.empty(0), np.empty(0)
     if method == "auto":
         method = "profile" if fit.draws is None else "bootstrap"
     if method == "bootstrap" and fit.draws is None:
         raise InputError("method='bootstrap' needs draws: fit again with bootstrap=1000")
-    if fit.dof <= 0:
+    if fit.dof <= 0 or m == 0:
         return np.zeros(m), np.full(m, np.inf)
     at = fit.work.scaled_log(x)
-    centre, gradient = log_jacobian(fit.law, fit.theta, at)
+    centre, gradient = fit.work.log_law(fit.theta, at)
+
+    def off(theta: Array, cases: Array, place: Array) -> tuple[Array, Array]:
+        value, slope = log_at(fit.law, theta, tuple(v[cases] for v in at))
+        return value - place, slope
+
     if method == "bootstrap":
         down, up, quantile = _from_draws(fit, x, level)
     else:
-        down, up, quantile = _from_noise(fit, gradient, at, level, method)
+        down, up, quantile = _from_noise(fit, off, gradient, level, method, FURTHEST[0])
+    more = np.zeros(m)
     if fit.misfit.clear:  # the form is off by what its residuals show, carried on to the target
-        off = quantile**2 * fit.misfit.variance_at(at, gradient)
-        down, up = np.sqrt(down**2 + off), np.sqrt(up**2 + off)
-    if kind == "new_run":
-        spread = quantile * new_run_sigma(fit, level)
-        down, up = np.sqrt(down**2 + spread**2), np.sqrt(up**2 + spread**2)
+        more = fit.misfit.variance_at(at, gradient)
+    if kind == "new_run":  # robust fits may have outliers: the residuals' own quantile at that level
+        wide = 0.0 if np.isinf(fit.delta) else fit.noise.absorbed * tail_sigma(fit.residuals, fit.dof, level)
+        more = more + max(wide, fit.sigma) ** 2
+    down, up = (np.sqrt(side**2 + quantile**2 * more) for side in (down, up))
     centre = centre + fit.work.log_l0
     low = np.where(np.isinf(down), 0.0, np.exp(centre - np.minimum(down, TOP)))
     top = centre + np.minimum(up, 2.0 * TOP)
@@ -70,29 +75,60 @@ def prediction_interval(fit: Fitted, x: tuple[Array, ...], level: float, kind: s
 
 
 def _from_noise(
-    fit: Fitted,
-    gradient: Array,
-    at: tuple[Array, ...],
-    level: float,
-    method: str,
+    fit: Fitted, off: Off, gradient: Array, level: float, method: str, furthest: float
 ) -> tuple[Array, Array, Array]:
-    """Distances down and up in the log prediction, and the t quantile, by the linear method or the profile."""
-    noise = fit.noise
+    """Distances down and up of quantities with gradients (m, k), and the t quantile, each (m,); see `limits`."""
     variance, bend, dof = fit.unbounded_noise.contrast(gradient)
-    quantile = stdtrit(dof, 0.5 + level / 2.0)
-    error = np.sqrt(variance)
-    blind = np.abs(gradient[:, noise.geometry.blind]).max(axis=1, initial=0.0) > 1e-9
+    quantile, error = stdtrit(dof, 0.5 + level / 2.0), np.sqrt(variance)
     if method == "delta":
-        half = np.where(blind, np.inf, quantile * error)
-        return half, half, quantile
-    if _exact(fit):
+        blind = np.abs(gradient[:, fit.noise.geometry.blind]).max(axis=1, initial=0.0) > 1e-9
+        error = np.where(blind, np.inf, error)
+    if method == "delta" or is_exact(fit):
         return quantile * error, quantile * error, quantile
     # 2 (objective - minimum) rises as (g - g_hat)^2 / bend: the scale makes of it a squared t statistic.
-    seen = bend > 1e-100  # else nothing that is free moves the prediction
-    scale = np.where(seen, variance / np.where(seen, bend, 1.0), noise.within)
+    seen = bend > 1e-100  # else nothing that is free moves the quantity
+    scale = np.where(seen, variance / np.where(seen, bend, 1.0), fit.noise.within)
     scale = np.maximum(scale, 1e-3 * float(np.max(scale)) + 1e-300)
-    down, up = profile.limits(fit.work, fit.theta, error, scale, quantile, log_x=at)
-    return down, up, quantile
+    cases, nothing = np.arange(len(error)), np.zeros(len(error))
+    centre = off(np.repeat(fit.rest.theta, len(error), axis=0), cases, nothing)[0]
+    error = np.clip(error, 1e-12, 0.3 * furthest)
+    return *limits(fit, off, centre, error, 100.0 * scale / error**2, scale, quantile, furthest), quantile
+
+
+def is_exact(fit: Fitted) -> bool:
+    """Whether rounding is all that is left of the residuals: there is then no noise and no profile."""
+    return float(np.sum(fit.residuals**2)) <= 1e-24 * fit.n_points
+
+
+def parameter_interval(fit: Fitted, name: str, level: float = 0.9) -> tuple[float, float]:
+    """Profile interval (low, high) of a natural parameter; an end may be the parameter's bound."""
+    names = fit.law.param_names
+    if name not in names:
+        raise InputError(f"law {fit.law.name!r} has no parameter {name!r}: it has {', '.join(names)}")
+    j = names.index(name)
+    value, bounds, logged = fit.params[name], fit.law.bounds[j], fit.law.logged[j]
+    if name in fit.fixed:
+        return value, value
+    if fit.dof <= 0:
+        return bounds
+    if fit.draws is not None:
+        tail = float(ndtr(-stdtrit(fit.dof, 0.5 + level / 2.0)))
+        low, high = np.quantile(fit.draws[:, j], [tail, 1.0 - tail])
+        return float(low), float(high)
+    # The natural working parameter is linear in the scaled ones at fixed exponents.
+    vector = fit.to_natural[j] / (value if logged else 1.0)
+
+    def off(theta: Array, cases: Array, place: Array) -> tuple[Array, Array]:
+        return np.sum(theta * vector, axis=1) - place, np.broadcast_to(vector, theta.shape)
+
+    ends = _from_noise(fit, off, vector[None, :], level, "profile", FURTHEST[1])
+    down, up = float(ends[0][0]), float(ends[1][0])
+    if logged:
+        log = float(np.log(value))
+        low, high = float(np.exp(max(log - down, -TOP))), float(np.exp(min(log + up, TOP)))
+    else:
+        low, high = value - down, value + up
+    return max(low, bounds[0]), min(high, bounds[1])
 
 
 def _from_draws(fit: Fitted, x: tuple[Array, ...], level: float) -> tuple[Array, Array, Array]:
@@ -105,47 +141,98 @@ def _from_draws(fit: Fitted, x: tuple[Array, ...], level: float) -> tuple[Array,
     return np.maximum(-low, 0.0), np.maximum(high, 0.0), np.full(len(low), quantile)
 
 
-def new_run_sigma(fit: Fitted, level: float) -> float:
-    """Standard deviation of a new run's noise; for robust objectives by the residuals' own quantile at that level."""
-    if np.isinf(fit.delta):
-        return fit.sigma
-    n = fit.n_points
-    share = max(0.5, min(level, 1.0 - 4.0 / n))
-    size = float(np.quantile(np.abs(fit.residuals), share)) / float(ndtri(0.5 + share / 2.0))
-    size *= fit.diagnostics["absorbed"] * float(np.sqrt(n / max(fit.dof, 1)))
-    return max(size, fit.sigma)
+def log_at(law: Law, theta: Array, log_x: tuple[Array, ...]) -> tuple[Array, Array]:
+    """Logarithm (b,) of the law of each row of ``theta`` (b, k) at its own point (b,), and its gradient (b, k)."""
+    value, gradient = law.log_value(theta, tuple(v[:, None] for v in log_x))
+    return value[:, 0], gradient[:, :, 0]
 
 
-def parameter_interval(fit: Fitted, name: str, level: float = 0.9) -> tuple[float, float]:
-    """Profile interval (low, high) of a natural parameter; an end may be the parameter's bound."""
-    check.check_level(level)
-    names = fit.law.param_names
-    if name not in names:
-        raise InputError(f"law {fit.law.name!r} has no parameter {name!r}: it has {', '.join(names)}")
-    j = names.index(name)
-    value = fit.params[name]
-    bounds = fit.law.bounds[j]
-    if name in fit.fixed:
-        return value, value
-    if fit.dof <= 0:
-        return bounds
-    # The natural working parameter is linear in the scaled ones at fixed exponents; its gradient serves as the pin.
-    up = units_jacobian(fit.work, fit.theta)[j] / (value if fit.law.logged[j] else 1.0)
-    variance, bend, dof = fit.unbounded_noise.contrast(up[None, :])
-    if fit.draws is not None:
-        tail = float(ndtr(-stdtrit(fit.dof, 0.5 + level / 2.0)))
-        low, high = np.quantile(fit.draws[:, j], [tail, 1.0 - tail])
-        return float(low), float(high)
-    if bend[0] <= 1e-100 or _exact(fit):
-        return value, value
-    scale = variance / bend
-    quantile = stdtrit(dof, 0.5 + level / 2.0)
-    down, far = profile.limits(
-        fit.work, fit.theta, np.sqrt(variance), scale, quantile, vector=up[None, :], furthest=60.0
-    )
-    if fit.law.logged[j]:
-        log = float(np.log(value))
-        ends = np.exp(max(log - down[0], -TOP)), np.exp(min(log + far[0], TOP))
-    else:
-        ends = value - down[0], value + far[0]
-    return max(float(ends[0]), bounds[0]), min(float(ends[1]), bounds[1])
+def limits(
+    fit: Fitted,
+    off: Off,
+    centre: Array,
+    error: Array,
+    stiffness: Array,
+    scale: Array,
+    quantile: Array,
+    furthest: float,
+    rate: Callable[[Array, Array, Array], Array] | None = None,
+) -> tuple[Array, Array]:
+    """Distances (m,), (m,) >= 0 from the estimate to the lower and the upper end; inf where there is none.
+
+    Parameters
+    ----------
+    off : ``off(theta, cases, place)`` of (b, k), (b,) and (b,): how far the quantity of each of the m cases is from
+        ``place``, and the gradient (b, k) of that by the parameters.
+    centre : (m,) the quantities at the optimum. error : (m,) linear standard errors, the first guess.
+    stiffness : (m,) weight of the pin that holds ``off`` at 0. scale : (m,) the profile's scale.
+    quantile : (m,) of t. furthest : distance beyond which there is no end.
+    rate : the slope (b,) of ``off`` in ``place``; -1 without.
+    """
+    m = len(centre)
+    sign = np.repeat([-1.0, 1.0], m)
+    cases = np.tile(np.arange(m), 2)
+    centre, error, stiffness, scale, quantile = (v[cases] for v in (centre, error, stiffness, scale, quantile))
+    stiffness = np.minimum(stiffness, STIFFEST)
+    where = np.repeat(fit.rest.theta, 2 * m, axis=0)
+
+    def solve(i: Array, distance: Array) -> tuple[Array, Array]:
+        place = centre[i] + sign[i] * distance
+        pin = Pin(lambda at, j: off(at, cases[i[j]], place[j]), stiffness[i], np.arange(len(i)))
+        solved = minimise(replace(fit.work, pin=pin), where[i], max_iter=60, tol=1e-7)
+        where[i] = solved.theta
+        missed = pin.measure(solved.theta)[0]
+        reached = place - missed / (-1.0 if rate is None else rate(solved.theta, cases[i], place))
+        plain = solved.cost - 0.5 * pin.weight * missed**2
+        z = np.sqrt(np.maximum(2.0 * (plain - fit.rest.cost[0]) / scale[i], 0.0))
+        return z, np.maximum(sign[i] * (reached - centre[i]), 0.0)
+
+    out = walk(solve, quantile * error, quantile, furthest)
+    return out[:m], out[m:]
+
+
+def walk(solve: Callable[[Array, Array], tuple[Array, Array]], step: Array, quantile: Array, furthest: float) -> Array:
+    """Distances (m,) at which signed roots reach their quantiles (m,); inf where they never do within ``furthest``.
+
+    ``solve(i, distance)`` aims members ``i`` at distances and returns the signed roots z and the distances that were
+    reached. ``step`` (m,) is the first aim.
+    """
+    m, step = len(step), step.copy()
+    last_z, last_d = np.zeros(m), np.zeros(m)
+    best_z, best_d = np.zeros(m), np.zeros(m)  # nearest so far below the quantile
+    over_z, over_d = np.full(m, np.inf), np.full(m, np.inf)  # nearest above
+    open_ = np.ones(m, dtype=bool)
+    tries = np.zeros(m, dtype=int)
+    for _ in range(STEPS):
+        i = np.flatnonzero(open_)
+        if len(i) == 0:
+            break
+        z, d = solve(i, step[i])
+        below = z <= quantile[i]
+        gain = below & (d > best_d[i])
+        best_z[i[gain]], best_d[i[gain]] = z[gain], d[gain]
+        lower = ~below & (d < over_d[i])
+        over_z[i[lower]], over_d[i[lower]] = z[lower], d[lower]
+        slope = (z - last_z[i]) / np.where(np.abs(d - last_d[i]) > 1e-15, d - last_d[i], np.inf)
+        wanted = np.where(slope > 0, d + (quantile[i] - z) / np.where(slope > 0, slope, 1.0), 3.0 * step[i])
+        # Inside a bracket stay inside it; outside, grow by at most a factor of three.
+        inside = np.isfinite(over_d[i])
+        span = np.where(inside, over_d[i] - best_d[i], 0.0)
+        wanted = np.where(
+            inside,
+            np.clip(wanted, best_d[i] + 0.02 * span, best_d[i] + 0.98 * span),
+            np.clip(wanted, 0.0, 3.0 * np.maximum(step[i], d)),
+        )
+        stuck = (step[i] > 1.5 * d + 1e-12) & below  # the law cannot go there, or ...
+        nearer = stuck & (tries[i] < NEARER)  # ... the solver could not in one leap along a bent valley
+        tries[i[nearer]] += 1
+        close = np.abs(z - quantile[i]) < 0.005 * quantile[i]
+        far = (best_d[i] > furthest) & below
+        last_z[i], last_d[i] = z, d
+        step[i] = np.where(nearer, d + 0.3 * (step[i] - d), np.where(stuck, 1.5 * step[i], wanted))
+        open_[i[close | far | (step[i] > 4.0 * furthest)]] = False
+    # Between the nearest points below and above, or the last one below.
+    both = np.isfinite(over_d) & (over_z > best_z)
+    share = np.where(both, (quantile - best_z) / np.where(both, over_z - best_z, 1.0), 0.0)
+    out = best_d + np.clip(share, 0.0, 1.0) * np.where(both, over_d - best_d, 0.0)
+    return np.where(best_d > furthest, np.inf, out)

@@ -21,6 +21,7 @@ from scaling_lib.errors import InputError
 from scaling_lib.fit.check import check_level, check_seed, group_codes
 from scaling_lib.fit.envelopes import Floats, Line, Optimum, fit_line
 from scaling_lib.fit.table import table_from_arrays
+from scaling_lib.words import aligned
 
 LACK_P = 0.05  # curves that noise alone bends so rarely are taken to be no parabolas
 LEAST_SIZES = 5  # in a window: a parabola's three, and two to test it by
@@ -67,16 +68,16 @@ class IsoFlopResult(Optimum):
 
     def summary(self) -> str:
         """Return a text of a line per budget and the exponents."""
-        rows = [f"{'C, FLOP':>10} {'N*':>10} {'D*':>10} {'loss':>8}  minimum"]
+        rows = [("C, FLOP", "N*", "D*", "loss", "minimum")]
         for c, n, d, loss, flag in zip(self.budgets, self.n_opt, self.d_opt, self.loss_opt, self.flags, strict=True):
-            rows.append(f"{c:10.3g} {f'{n:10.3g} {d:10.3g} {loss:8.4f}' if n else '':>30}  {flag}")
+            rows.append((f"{c:.3g}", *((f"{n:.3g}", f"{d:.3g}", f"{loss:.4f}") if n else ("", "", "")), flag))
         whole, left = self.lack_of_fit
         told = f"lack of fit of the parabolas: p = {whole:.2g} over all sizes"
         if np.isfinite(self.window):
             told += f", {left:.2g} over those within {self.window:.3g}x of N*, which are fitted"
         if whole < LACK_P:
             told += "; the intervals hold the difference to the minima of quartics"
-        return "\n".join([*rows, told, *self.exponents()])
+        return "\n".join([aligned(rows, 0), told, *self.exponents()])
 
 
 class _Parabola(NamedTuple):

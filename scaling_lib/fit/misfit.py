@@ -63,9 +63,7 @@ class Misfit:
         return (max(0.0, 1.0 - 1.0 / max(self.ratio, 1.0)) * (bend @ self.coefficients)) ** 2 / 3.0
 
 
-def straight(k: int, variables: int) -> Misfit:
-    """No bend at all: of k parameters, in so many variables."""
-    return Misfit(1.0, 1.0, 0.0, np.zeros(variables), np.zeros(0), np.zeros((k, 0)))
+STRAIGHT = Misfit(1.0, 1.0, 0.0, np.zeros(0), np.zeros(0), np.zeros((0, 0)))  # no bend, or too few runs to tell
 
 
 def misfit(
@@ -88,7 +86,7 @@ def misfit(
 
     Where enough runs repeat an (N, D), their scatter alone is the measure of noise.
     """
-    n, k = jacobian.shape
+    n = len(jacobian)
     centre = np.array([v.mean() for v in log_x])
     bending = _products(log_x, centre)
     usable = np.array([_varies(column, codes) for column in bending.T], dtype=bool)
@@ -101,22 +99,22 @@ def misfit(
     beyond = bends - design @ absorbed
     usable &= np.linalg.norm(beyond, axis=0) > 1e-6 * np.maximum(np.linalg.norm(bends, axis=0), 1e-300)
     added = int(usable.sum())
-    left = n - np.linalg.matrix_rank(design) - added
-    if added < 1 or left < 3:
-        return straight(k, len(log_x))
+    dof = n - int(np.linalg.matrix_rank(design)) - added
+    if added < 1 or dof < 3:
+        return STRAIGHT
     coefficients = np.zeros(len(usable))
     coefficients[usable] = np.linalg.lstsq(beyond[:, usable], r, rcond=None)[0]
     bent = beyond @ coefficients
     explained = float(np.sum(bent**2))
-    rest, dof = float(np.sum((r - bent) ** 2) - np.sum((design @ (np.linalg.pinv(design) @ r)) ** 2)), left
-    size = float(np.sqrt(explained * np.mean(unit**2) / n))
+    rest = float(np.sum((r - bent) ** 2) - np.sum((design @ (np.linalg.pinv(design) @ r)) ** 2))
     repeats = replicates(log_x, log_loss)
     if repeats.many and codes is None:
         pure = np.clip(repeats.deviation / unit, -limit, limit)[repeats.repeated]
         rest, dof = float(np.mean(pure**2)) * repeats.spare, repeats.spare
     if rest <= 1e-26:
-        return straight(k, len(log_x))
-    ratio = float(explained / added / (rest / dof))
+        return STRAIGHT
+    ratio = explained / added / (rest / dof)
+    size = float(np.sqrt(explained * np.mean(unit**2) / n))
     return Misfit(ratio, float(fdtrc(added, dof, ratio)), size, centre, coefficients, absorbed)
 
 

@@ -1,28 +1,29 @@
 """How noisy the runs are, and what that makes of the law's parameters.
 
-Every objective here has the form sum rho(r) with psi = rho'. Near its optimum the estimate moves like least
-squares on the *pseudo-residuals* psi(r) / m, where m is the mean of psi' [Huber 1964]: r itself for least
-squares, and for near-LAD objectives the sign of r times 1 / (2 f(0)), f the density of the noise. All formulas
-below are those of least squares on the pseudo-residuals.
+Every objective here has the form sum rho(r) with psi = rho'. Near its optimum the estimate moves like least squares on
+the *pseudo-residuals* psi(r) / m, where m is the mean of psi' [Huber 1964]: r itself for least squares, and for
+near-LAD objectives the sign of r times 1 / (2 f(0)), f the density of the noise. All formulas below are those of least
+squares on the pseudo-residuals.
 
 Noise need not be equal: with many ungrouped runs each run's own squared residual enters, the "sandwich" [White 1980],
 and `by_size` asks how the scatter changes with N and D.
 
-Runs that share a trunk share part of their noise. With ``groups`` the noise is a random effect: variance
-``within`` for each run plus variance ``between`` for each group, both estimated from quadratic forms of the
-residuals whose expectation is exact for a linear law, so that few groups do not bias them. The degrees of freedom
-of a variance built from the two are Satterthwaite's [Satterthwaite 1946; Bell and McCaffrey 2002 for clusters].
+Runs that share a trunk share part of their noise. With groups the noise is a random effect: variance ``within`` for
+each run plus variance ``between`` for each group, both estimated from quadratic forms of the residuals whose
+expectation is exact for a linear law, so that few groups do not bias them. The degrees of freedom of a variance built
+from the two are Satterthwaite's [Satterthwaite 1946; Bell and McCaffrey 2002 for clusters].
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy.special import ndtri
 
 from scaling_lib.fit.forms import Array
-from scaling_lib.fit.laws import Law
 
 MANY = 60  # degrees of freedom from which each run's own residual says how noisy it is
 WINDOW = 0.6  # half-width, in robust standard deviations, of the window that measures the density at 0
@@ -35,10 +36,10 @@ REPLICATES = 8  # spare runs of repeated (N, D) from which their scatter alone s
 class Geometry:
     """What the design alone says, with k parameters of which some move.
 
-    inverse : (k, k) inverse of the objective's second derivative over the moving parameters, zero elsewhere.
-    influence : (n, k), what each run's pseudo-residual does to the parameters. basis : (n, r), orthonormal basis of
-    the Jacobian's columns. leverage : (n,). rank, condition : of the Jacobian with columns scaled to length 1.
-    blind : (k,) bool, parameters that no run informs.
+    inverse : (k, k) inverse normal matrix over the moving parameters, zero elsewhere.
+    influence : (n, k), what each run's pseudo-residual does to the parameters.
+    basis : (n, r), orthonormal basis of the Jacobian's columns. leverage : (n,).
+    rank, condition : of the Jacobian with columns scaled to length 1. blind : (k,) bool, parameters no run informs.
     """
 
     inverse: Array
@@ -54,61 +55,26 @@ class Geometry:
 class Noise:
     """Noise of the log losses round a fit.
 
+    dof : runs less free parameters. codes : (n,) groups 0, 1, ... or None.
     within, between : variances of the pseudo-residuals of a run, and of what its group shares (0 without groups).
     squares : with many ungrouped runs the squared pseudo-residual of each (n,), widened for leverage; else None.
     sigma : standard deviation of the log loss of a new run, group effect included.
-    density_variance : what the uncertainty of m adds to 1 / (degrees of freedom); 0 for least squares.
+    slope : m, the mean of psi'. slope_variance : what its uncertainty adds to 1 / (degrees of freedom).
     absorbed : how much wider the noise is than the residuals, beyond sqrt(n / dof): robust fits of groups.
-    codes : (n,) clusters or None. dof : runs less free parameters.
     moments : inverse moment matrix and covariance of the two forms, from which degrees of freedom are computed.
     """
 
     geometry: Geometry
+    dof: int
+    codes: Array | None
     within: float
     between: float
     squares: Array | None
     sigma: float
-    density_variance: float
+    slope: float
+    slope_variance: float
     absorbed: float
-    codes: Array | None
-    dof: int
     moments: tuple[Array, Array] | None
-
-    def contrast(self, gradient: Array) -> tuple[Array, Array, Array]:
-        """Variance (m,) of linear functions with gradients (m, k), g' H^-1 g of the same, degrees of freedom (m,).
-
-        H is the objective's second derivative: moving a function by e costs e^2 / (2 g' H^-1 g).
-        """
-        bend = _quadratic(gradient, self.geometry.inverse)
-        if self.codes is None:
-            variance, dof = _quadratic(gradient, self.covariance()), np.full(len(bend), float(self.dof))
-        else:
-            variance, dof = self._grouped(gradient)
-        return variance, bend, 1.0 / (1.0 / np.maximum(dof, 1.0) + self.density_variance)
-
-    def _grouped(self, gradient: Array) -> tuple[Array, Array]:
-        """Variance and degrees of freedom of functions of the runs' noise with its shared part."""
-        assert self.codes is not None
-        influence = self.geometry.influence
-        total = one_hot(self.codes).T @ influence
-        own, shared = _quadratic(gradient, influence.T @ influence), _quadratic(gradient, total.T @ total)
-        variance = self.within * own + self.between * shared
-        if self.moments is None:
-            return variance, np.full(len(own), max(1.0, len(total) - 1.0))
-        inverse, covariance = self.moments
-        q = np.stack([own, shared], axis=1) @ inverse  # variance = q . (within form, between form)
-        noise = np.maximum(_quadratic(q, covariance), 1e-300)
-        return variance, np.clip(2.0 * variance**2 / noise, 1.0, float(max(self.dof, 1)))
-
-    def cluster_widened(self, residuals: Array) -> Array:
-        """Residuals (n,) of each group, undone for the pull its own runs had on the fit: (I - H_gg)^-1/2 r_g."""
-        out = residuals.copy()
-        for g in range(int(self.codes.max()) + 1 if self.codes is not None else 0):
-            rows = self.codes == g
-            hat = self.geometry.basis[rows] @ self.geometry.basis[rows].T
-            values, vectors = np.linalg.eigh(np.eye(len(hat)) - hat)
-            out[rows] = vectors @ ((vectors.T @ residuals[rows]) / np.sqrt(np.maximum(values, 0.05)))
-        return out
 
     def covariance(self) -> Array:
         """Covariance (k, k) of the scaled working parameters."""
@@ -120,6 +86,31 @@ class Noise:
             total = one_hot(self.codes).T @ influence
             cov = cov + self.between * (total.T @ total)
         return cov
+
+    def contrast(self, gradient: Array) -> tuple[Array, Array, Array]:
+        """Variance (m,) of linear functions with gradients (m, k), g' H^-1 g of the same, degrees of freedom (m,).
+
+        H is the objective's second derivative: moving a function by e costs e^2 / (2 g' H^-1 g).
+        """
+        bend = _quadratic(gradient, self.geometry.inverse / self.slope)
+        if self.codes is None:
+            variance, dof = _quadratic(gradient, self.covariance()), np.full(len(bend), max(float(self.dof), 1.0))
+        else:
+            variance, dof = self._grouped(gradient, self.codes)
+        return variance, bend, 1.0 / (1.0 / dof + self.slope_variance)
+
+    def _grouped(self, gradient: Array, codes: Array) -> tuple[Array, Array]:
+        """Variance and degrees of freedom of functions of the runs' noise with its shared part."""
+        influence = self.geometry.influence
+        total = one_hot(codes).T @ influence
+        own, shared = _quadratic(gradient, influence.T @ influence), _quadratic(gradient, total.T @ total)
+        variance = self.within * own + self.between * shared
+        if self.moments is None:
+            return variance, np.full(len(own), max(1.0, len(total) - 1.0))
+        inverse, covariance = self.moments
+        q = np.stack([own, shared], axis=1) @ inverse  # variance = q . (within form, between form)
+        spread = np.maximum(_quadratic(q, covariance), 1e-300)
+        return variance, np.clip(2.0 * variance**2 / spread, 1.0, float(max(self.dof, 1)))
 
     def whitened(self, values: Array, codes: Array | None) -> Array:
         """``values`` (n, ...) of runs in groups ``codes`` so that noise shared in a group counts once.
@@ -145,74 +136,58 @@ def one_hot(codes: Array) -> Array:
     return (codes[:, None] == np.arange(int(codes.max()) + 1)).astype(float)
 
 
-def log_jacobian(law: Law, working: Array, log_x: tuple[Array, ...]) -> tuple[Array, Array]:
-    """Logarithm of the value (n,) and its derivatives (n, k) by the working parameters (k,)."""
-    m, grad = law.core(working, log_x)
-    m = np.maximum(m, 1e-300)
-    return np.log(m), (grad / m).T
-
-
 def measure(jac: Array, residuals: Array, moving: Array, dof: int, delta: float, codes: Array | None) -> Noise:
     """The noise round a fit with log residuals (n,), Jacobian (n, k), free parameters ``moving`` (k,) bool.
 
     ``dof`` is runs less free parameters; with 0 the noise is unknown and given as 0.
     """
-    k = jac.shape[1]
     pseudo, slope, near = pseudo_residuals(residuals, dof, delta)
     many = codes is None and dof >= MANY
     # With many runs, each run's own density at 0 weighs its row [Powell 1991]; with few, their mean serves for all.
-    rows = jac[:, moving] * np.sqrt(near)[:, None] if many else jac[:, moving]
-    half, rank, condition, blind, leverage = _inverse(rows)
-    full_half = np.zeros((k, half.shape[1]))
-    full_half[moving] = half
-    unit = full_half @ full_half.T
-    everywhere = np.zeros(k, dtype=bool)
-    everywhere[moving] = blind
-    pooled = float(np.sum(pseudo**2) / dof) if dof > 0 else 0.0
-    within, between, moments, squares, absorbed = pooled, 0.0, None, None, 1.0
+    geometry = _geometry(jac, moving, near if many else None)
+    within = float(np.sum(pseudo**2) / dof) if dof > 0 else 0.0
+    between, moments, squares, absorbed = 0.0, None, None, 1.0
     if many:
-        pull = np.einsum("ni,ni->n", jac @ unit, jac)
-        squares = pseudo**2 / np.clip(1.0 - pull * near, 0.05, 1.0) * (len(pseudo) / dof if np.isfinite(delta) else 1.0)
-        leverage = pull * near
+        widened = pseudo**2 / np.clip(1.0 - geometry.leverage, 0.05, 1.0)
+        squares = widened * (len(pseudo) / dof if np.isfinite(delta) else 1.0)
     elif codes is not None and dof > 0:
-        within, between, moments = _components(pseudo, jac @ full_half, codes, pooled)
+        pooled = within
+        within, between, moments = _components(pseudo, geometry.basis, codes, pooled)
         if np.isfinite(delta):
             # A fit absorbs far more of what few groups share than n / dof allows for. The residuals are that much
             # narrower than the noise, and the density at 0, from which m is read, that much too high.
             absorbed = max(1.0, float(np.sqrt((within + between) / max(pooled, 1e-300))))
-            slope = slope / absorbed
-            within, between = within * absorbed**2, between * absorbed**2
-            if moments is not None:
-                moments = moments[0], moments[1] * absorbed**4
-    return Noise(
-        geometry=Geometry(unit / slope, jac @ unit, jac @ full_half, leverage, rank, condition, everywhere),
-        within=within,
-        between=between,
-        squares=squares,
-        sigma=float(np.sqrt(within + between)) if np.isinf(delta) else absorbed * robust_sigma(residuals, dof),
-        density_variance=_density_variance(near, dof),
-        absorbed=absorbed,
-        codes=codes,
-        dof=dof,
-        moments=moments,
-    )
+            slope, within, between = slope / absorbed, within * absorbed**2, between * absorbed**2
+            moments = None if moments is None else (moments[0], moments[1] * absorbed**4)
+    sigma = float(np.sqrt(within + between)) if np.isinf(delta) else absorbed * robust_sigma(residuals, dof)
+    # A variance with 1/m^2 in it varies by 4 (1 - p)/(dof p), relative squared, where m counts a share p of the runs.
+    # A chi-square on nu degrees of freedom varies by 2/nu: the sum of both is 2 over the degrees of freedom of all.
+    share = float(np.mean(near > 0))
+    doubt = 2.0 * (1.0 - share) / (share * dof) if 0.0 < share < 1.0 and dof > 0 else 0.0
+    return Noise(geometry, dof, codes, within, between, squares, sigma, slope, doubt, absorbed, moments)
 
 
-def _inverse(jac: Array) -> tuple[Array, int, float, Array, Array]:
-    """Half of the inverse normal matrix (k, r), rank, condition, blind parameters (k,), leverages (n,)."""
+def _geometry(jac: Array, moving: Array, weight: Array | None) -> Geometry:
+    """Of a Jacobian (n, k) whose rows count by ``weight`` (n,), or alike."""
     n, k = jac.shape
-    if k == 0:
-        return np.zeros((0, 0)), 0, 1.0, np.zeros(0, dtype=bool), np.zeros(n)
-    norms = np.sqrt(np.sum(jac**2, axis=0))
+    rows = jac[:, moving] if weight is None else jac[:, moving] * np.sqrt(weight)[:, None]
+    blind = np.zeros(k, dtype=bool)
+    if not moving.any():
+        return Geometry(np.zeros((k, k)), np.zeros((n, k)), np.zeros((n, 0)), np.zeros(n), 0, 1.0, blind)
+    norms = np.sqrt(np.sum(rows**2, axis=0))
     dead = norms < 1e-12 * max(float(norms.max()), 1e-300)
     norms = np.where(dead, 1.0, norms)
-    u, s, vt = np.linalg.svd(np.where(dead, 0.0, jac) / norms, full_matrices=False)
+    u, s, vt = np.linalg.svd(np.where(dead, 0.0, rows) / norms, full_matrices=False)
     good = s > 1e-9 * max(float(s[0]), 1e-300)
-    half = (vt[good].T / s[good]) / norms[:, None]
-    lost = np.sum(vt[good] ** 2, axis=0) < 1.0 - 1e-6
-    smallest = float(s[-1]) if len(s) == k and not dead.any() else 0.0
+    half = np.zeros((k, int(good.sum())))
+    half[moving] = (vt[good].T / s[good]) / norms[:, None]
+    blind[moving] = np.sum(vt[good] ** 2, axis=0) < 1.0 - 1e-6
+    smallest = float(s[-1]) if len(s) == len(norms) and not dead.any() else 0.0
     condition = float(s[0]) / smallest if smallest > 0 else float("inf")
-    return half, int(good.sum()), condition, lost, np.sum(u[:, good] ** 2, axis=1)
+    inverse = half @ half.T
+    influence = jac @ inverse
+    leverage = np.sum(u[:, good] ** 2, axis=1) if weight is None else np.einsum("ni,ni->n", influence, jac) * weight
+    return Geometry(inverse, influence, jac @ half, leverage, int(good.sum()), condition, blind)
 
 
 def pseudo_residuals(residuals: Array, dof: int, delta: float) -> tuple[Array, float, Array]:
@@ -236,20 +211,15 @@ def pseudo_residuals(residuals: Array, dof: int, delta: float) -> tuple[Array, f
     return psi / slope, slope, inside * (n / max(int(inside.sum()), 1))
 
 
-def _density_variance(near: Array, dof: int) -> float:
-    """A variance with 1/m^2 in it varies by 4 (1 - p)/(dof p), relative squared, where m counts a share p of the runs.
-
-    A chi-square on nu degrees of freedom varies by 2/nu: the sum of both is 2 over the degrees of freedom of the whole.
-    """
-    share = float(np.mean(near > 0))
-    return 2.0 * (1.0 - share) / (share * dof) if 0.0 < share < 1.0 and dof > 0 else 0.0
+def robust_sigma(residuals: Array, dof: int, share: float = 0.75) -> float:
+    """Standard deviation of the noise by a quantile of the absolute residuals, corrected for the parameters."""
+    size = np.quantile(np.abs(residuals), share) / ndtri(0.5 + share / 2.0)
+    return float(size * np.sqrt(len(residuals) / max(dof, 1)))
 
 
-def robust_sigma(residuals: Array, dof: int) -> float:
-    """Standard deviation of the noise by the 75% quantile of the absolute residuals, corrected for the parameters."""
-    n = len(residuals)
-    size = np.quantile(np.abs(residuals), 0.75) / ndtri(0.875)
-    return float(size * np.sqrt(n / max(dof, 1)))
+def tail_sigma(residuals: Array, dof: int, level: float) -> float:
+    """As `robust_sigma`, by the quantile at ``level``; but the four largest residuals may be outliers."""
+    return robust_sigma(residuals, dof, max(0.5, min(level, 1.0 - 4.0 / len(residuals))))
 
 
 def _components(r: Array, basis: Array, codes: Array, pooled: float) -> tuple[float, float, tuple[Array, Array] | None]:
@@ -269,8 +239,7 @@ def _components(r: Array, basis: Array, codes: Array, pooled: float) -> tuple[fl
         within = rest_form / max(n - count - p, 1)
         between = max((mean_form - count * within) / max(float(size.mean()) * (count - 1), 1.0), 0.0)
         return within, between, None
-    root = member / np.sqrt(size)
-    inner = basis.T @ root
+    inner = basis.T @ (member / np.sqrt(size))
     h = np.eye(count) - inner.T @ inner
     sh = size[:, None] * h
     trace_h, trace_sh, trace_hsh = float(np.trace(h)), float(np.trace(sh)), float(np.sum(h * sh))
@@ -290,39 +259,21 @@ def _components(r: Array, basis: Array, codes: Array, pooled: float) -> tuple[fl
     return within, between, (inverse, 2.0 * np.array([[whole - 2.0 * half + both, half - both], [half - both, both]]))
 
 
-@dataclass(frozen=True)
-class SizeNoise:
-    """How the scatter of a run's log loss changes with the law's variables: exp(slopes . (ln x - centre)).
-
-    slopes, centre, low, high : (v,); outside the runs the scatter stays as at their edge. Its mean square over the
-    runs is 1. source : "replicates", "residuals", or "" where no change is seen.
-    """
-
-    slopes: Array
-    centre: Array
-    low: Array
-    high: Array
-    source: str
-
-    def __call__(self, log_x: tuple[Array, ...]) -> Array:
-        """Scatter (n,) relative to the runs' own root mean square."""
-        inside = np.clip(np.stack(log_x, axis=1), self.low, self.high)
-        return np.exp((inside - self.centre) @ self.slopes)
+Scatter = Callable[[tuple[Array, ...]], Array]  # of ln x, each (n,): noise relative to the runs' root mean square (n,)
 
 
-def by_size(log_x: tuple[Array, ...], log_loss: Array, residuals: Array, leverage: Array) -> SizeNoise:
-    """Scatter as a function of size: from runs of one (N, D) where enough repeat, else from a fit's residuals (n,).
+def by_size(log_x: tuple[Array, ...], log_loss: Array, residuals: Array, leverage: Array) -> Scatter:
+    """Scatter of the log losses as a function of size: exp(slopes . ln x); outside the runs it stays as at their edge.
 
-    The logarithm of each run's own deviation is regressed on ln x. A slope is shrunk by 1 - 2 (error / slope)^2, and is
-    0 where that is negative: noise that changes with size must be seen before it is believed.
+    It is read from runs of one (N, D) where enough repeat, else from a fit's residuals (n,). The logarithm of each
+    run's own deviation is regressed on ln x. A slope is multiplied by 1 - 2 (error / slope)^2, and is 0 where that is
+    negative: noise that changes with size must be seen before it is believed.
     """
     x = np.stack(log_x, axis=1)
-    low, high = x.min(axis=0), x.max(axis=0)
-    deviation, rows, spare, source = residuals / np.sqrt(np.clip(1.0 - leverage, 0.05, 1.0)), x, len(x), "residuals"
+    deviation, rows, spare = residuals / np.sqrt(np.clip(1.0 - leverage, 0.05, 1.0)), x, len(x)
     repeats = replicates(log_x, log_loss)
     if repeats.many:
-        keep = repeats.repeated
-        deviation, rows, spare, source = repeats.deviation[keep], x[keep], repeats.spare, "replicates"
+        deviation, rows, spare = repeats.deviation[repeats.repeated], x[repeats.repeated], repeats.spare
     design = np.column_stack([np.ones(len(rows)), rows - rows.mean(axis=0)])
     slopes = np.zeros(x.shape[1])
     free = spare - design.shape[1]
@@ -339,7 +290,11 @@ def by_size(log_x: tuple[Array, ...], log_loss: Array, residuals: Array, leverag
     offset = top + 0.5 * np.log(np.mean(np.exp(2.0 * (exponent - top))))  # ln of the root mean square
     norm = float(slopes @ slopes)
     centre = x.mean(axis=0) + (slopes * offset / norm if norm > 0 else 0.0)
-    return SizeNoise(slopes, centre, low, high, source if slopes.any() else "")
+    return partial(_scatter, slopes, centre, x.min(axis=0), x.max(axis=0))
+
+
+def _scatter(slopes: Array, centre: Array, low: Array, high: Array, log_x: tuple[Array, ...]) -> Array:
+    return np.exp((np.clip(np.stack(log_x, axis=1), low, high) - centre) @ slopes)
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,8 @@ from scaling_lib.fit import rolling
 from scaling_lib.fit.forms import Array
 from scaling_lib.fit.laws import CHINCHILLA, KAPLAN, LINE, POWER_MEAN, Law
 from scaling_lib.fit.misfit import Misfit, misfit
-from scaling_lib.fit.noise import SizeNoise, by_size
-from scaling_lib.fit.rolling import Cut, FormFit
+from scaling_lib.fit.noise import Scatter, by_size
+from scaling_lib.fit.rolling import Cut, Form, FormFit, Runs
 
 PRIOR_WORTH = 8.0  # observations that speak for k = 1: with it intervals hold 90 to 95% where a form is right
 CUT_WORTH = 0.5  # of a cut's evidence on k: the cuts share runs
@@ -85,7 +85,7 @@ class Pool:
     """
 
     members: tuple[Member, ...]
-    scatter: SizeNoise
+    scatter: Scatter
     tried: float
 
     @property
@@ -121,11 +121,10 @@ class Pool:
         out = []
         for m in self._mixed():
             r = max(1, round(count * m.weight))
-            values, vectors = np.linalg.eigh(m.fit.noise.covariance())
-            half = vectors * np.sqrt(np.maximum(values, 0.0) * m.inflation)
-            student = rng.standard_normal((r, len(values))) / np.sqrt(rng.chisquare(m.dof, (r, 1)) / m.dof)
-            theta = np.clip(m.fit.theta + student @ half.T, m.fit.work.lower, m.fit.work.upper)
-            out.append((m.fit.law, m.fit.work.natural(theta)))
+            work, half = m.fit.work, _root(m.fit.noise.covariance(), m.inflation)
+            student = rng.standard_normal((r, len(half))) / np.sqrt(rng.chisquare(m.dof, (r, 1)) / m.dof)
+            theta = np.clip(m.fit.theta + student @ half.T, work.lower, work.upper)
+            out.append((work.law, work.natural(theta)))
         return out
 
     def _mixed(self) -> list[Member]:
@@ -144,8 +143,8 @@ class Pool:
             centre.append(value)
             scale.append(np.sqrt(np.maximum(variance, rolling.PRECISION**2)))
             dof.append(np.minimum(freedom, m.dof))
-        parts = np.array(centre), np.array(scale), np.array(dof)
-        return [mixture_quantile(weight / weight.sum(), *parts, q) for q in tails]
+        mixture = weight / weight.sum(), np.array(centre), np.array(scale), np.array(dof)
+        return [mixture_quantile(*mixture, q) for q in tails]
 
 
 def mixture_quantile(weight: Array, centre: Array, scale: Array, dof: Array, q: float) -> Array:
@@ -177,25 +176,19 @@ def _exp(log_loss: Array) -> Array:
     return np.where(log_loss > 690.0, np.inf, np.exp(np.clip(log_loss, -745.0, 690.0)))
 
 
-def candidates(law: Law, fixed: Mapping[str, float]) -> list[tuple[str, Law, dict[str, float]]]:
-    """The forms pooled with a law, itself among them: (name, form, what is held). Held parameters must exist in all."""
+def candidates(law: Law, fixed: Mapping[str, float]) -> list[Form]:
+    """The forms pooled with a law, itself among them. Held parameters must exist in all."""
     if len(law.variables) == 1:
-        out = [(law.name, law, dict(fixed))]
-        if "E" in law.param_names and not fixed:
-            out.append(("line", law, {"E": 0.0}))  # with no floor a power law is a straight line in the logarithms
-        return out
+        # With no floor a power law is a straight line in the logarithms.
+        line = [Form("line", law, {"E": 0.0})] if "E" in law.param_names and not fixed else []
+        return [Form(law.name, law, dict(fixed)), *line]
     standard = [CHINCHILLA, POWER_MEAN, KAPLAN, LINE] if law.variables == ("N", "D") else []
-    forms = standard if any(f.name == law.name for f in standard) else [law, *standard]
-    return [(f.name, f, dict(fixed)) for f in forms if all(p in f.param_names for p in fixed)]
+    laws = standard if law in standard else [law, *standard]
+    return [Form(f.name, f, dict(fixed)) for f in laws if all(p in f.param_names for p in fixed)]
 
 
 def build(
-    law: Law,
-    fixed: Mapping[str, float],
-    x: tuple[Array, ...],
-    loss: Array,
-    codes: Array | None,
-    start: Array | None = None,
+    law: Law, fixed: Mapping[str, float], x: tuple[Array, ...], loss: Array, codes: Array | None, start: Array
 ) -> Pool | None:
     """Pool the forms that go with ``law`` on checked runs; None where no form has a degree of freedom left.
 
@@ -207,43 +200,31 @@ def build(
     Runs are taken in the order of their size, so that the answer does not depend on theirs.
     """
     order = np.lexsort((loss, *x, np.round(sum(np.log(v) for v in x), 9)))
-    x, loss, codes = tuple(v[order] for v in x), loss[order], None if codes is None else codes[order]
-    n, log_loss, log_x = len(loss), np.log(loss), tuple(np.log(v) for v in x)
+    n = len(loss)
+    runs = Runs(tuple(v[order] for v in x), loss[order], None if codes is None else codes[order], np.ones(n))
+    log_x, log_loss = tuple(np.log(v) for v in runs.x), np.log(runs.loss)
     whole = np.ones((1, n), dtype=bool)
-    forms = candidates(law, fixed)
-    first = {}
-    for name, form, held in forms:
-        given = start if form is law and held == dict(fixed) else None
-        fit = rolling.fit_form(name, form, held, x, loss, whole, np.ones(n), codes, given)[0]
+    first = []
+    for form in candidates(law, fixed):
+        given = start if form.law is law and form.held == dict(fixed) else None
+        fit = rolling.fit_form(form, runs, whole, given)[0]
         if fit is not None:
-            first[name] = fit
+            first.append((form, fit))
     if not first:
         return None
-    tightest = min(first.values(), key=lambda f: f.noise.sigma)
-    scatter = by_size(log_x, log_loss, log_loss - tightest.at(x)[0], tightest.noise.geometry.leverage)
-    relative = scatter(log_x)
-    keep = np.concatenate([whole, rolling.cuts(x)])
-    found: dict[str, tuple[FormFit, dict[int, Cut]]] = {}
-    for name, form, held in forms:
-        if name not in first:
-            continue
-        full, *parts = rolling.fit_form(name, form, held, x, loss, keep, relative, codes, first[name].theta)
+    tightest = min((fit for _, fit in first), key=lambda f: f.noise.sigma)
+    scatter = by_size(log_x, log_loss, log_loss - tightest.at(runs.x)[0], tightest.noise.geometry.leverage)
+    runs = replace(runs, scatter=scatter(log_x))
+    keep = np.concatenate([whole, rolling.cuts(runs.x)])
+    found: list[tuple[FormFit, dict[int, Cut]]] = []
+    for form, fit in first:
+        full, *parts = rolling.fit_form(form, runs, keep, fit.theta)
         assert full is not None
-        found[name] = (
-            full,
-            {
-                i: rolling.predict_hidden(full, part, keep[i], x, log_loss)
-                for i, part in enumerate(parts, start=1)
-                if part is not None
-            },
-        )
-    tested = {name: v for name, v in found.items() if v[1]}
-    found = tested or found
-    common = set.intersection(*[set(v[1]) for v in found.values()])
-    members = [
-        _member(full, [parts[i] for i in sorted(common)], log_x, log_loss, relative, codes)
-        for full, parts in found.values()
-    ]
+        hidden = {i: rolling.predict_hidden(full, p, keep[i], runs) for i, p in enumerate(parts, 1) if p is not None}
+        found.append((full, hidden))
+    found = [f for f in found if f[1]] or found
+    common = sorted(set.intersection(*[set(hidden) for _, hidden in found]))
+    members = [_member(full, tuple(hidden[i] for i in common), runs) for full, hidden in found]
     score = np.array([m.score for m in members])
     weight = np.exp(SCORE_WORTH * (score - score.max())) if common else np.ones(len(members))
     weighted = [replace(m, weight=float(w)) for m, w in zip(members, weight / weight.sum(), strict=True)]
@@ -252,45 +233,47 @@ def build(
     return Pool(tuple(sorted(weighted, key=lambda m: -m.weight)), scatter, tried)
 
 
-def _member(
-    fit: FormFit, parts: list[Cut], log_x: tuple[Array, ...], log_loss: Array, scatter: Array, codes: Array | None
-) -> Member:
+def _member(fit: FormFit, parts: tuple[Cut, ...], runs: Runs) -> Member:
     """A form with its inflation and its score; its weight is set later."""
-    value, gradient = fit.at(tuple(np.exp(v) for v in log_x))
-    scaled = fit.work.log_x
-    bend = misfit(scaled, log_loss, log_loss - value, gradient, fit.noise, fit.noise.sigma, scatter, codes)
+    value, gradient = fit.at(runs.x)
+    log_loss = np.log(runs.loss)
+    residuals, noise = log_loss - value, fit.noise
+    bend = misfit(fit.work.log_x, log_loss, residuals, gradient, noise, noise.sigma, runs.scatter, runs.codes)
     log_posterior = -0.5 * PRIOR_WORTH * (np.log(INFLATIONS) + 1.0 / INFLATIONS)
     for cut in parts:
-        log_posterior = log_posterior + CUT_WORTH * _evidence(fit, cut, scatter, codes)
+        log_posterior = log_posterior + CUT_WORTH * _evidence(fit, cut, runs)
     chance = np.exp(log_posterior - log_posterior.max())
     chance /= chance.sum()
     mean = float(chance @ np.log(INFLATIONS))
     spread = float(chance @ np.log(INFLATIONS) ** 2) - mean**2
     inflation = max(1.0, float(np.exp(mean)))
-    score, error, held = [], [], []
-    for cut in parts:
-        noise = (fit.sigma * scatter[cut.hidden]) ** 2
-        variance = inflation * cut.variance + noise
-        score.append(np.mean(-0.5 * np.log(variance) - 3.0 * np.log1p(cut.error**2 / variance / 5.0)))
-        error.append(np.mean(np.abs(cut.error)))
-        held.append(np.mean(np.abs(cut.error) <= 1.645 * np.sqrt(cut.variance + noise) + TOLERANCE))
-    scores = [float(np.mean(v)) if parts else float("nan") for v in (score, error, held)]
-    return Member(fit, 0.0, inflation, max(4.0, 2.0 / max(spread, 1e-3)), bend, tuple(parts), *scores)
+    scores = np.full((max(len(parts), 1), 3), np.nan)
+    for row, cut in zip(scores, parts, strict=False):
+        own = (fit.sigma * runs.scatter[cut.hidden]) ** 2
+        variance = inflation * cut.variance + own
+        row[0] = np.mean(-0.5 * np.log(variance) - 3.0 * np.log1p(cut.error**2 / variance / 5.0))
+        row[1] = np.mean(np.abs(cut.error))
+        row[2] = np.mean(np.abs(cut.error) <= 1.645 * np.sqrt(cut.variance + own) + TOLERANCE)
+    return Member(fit, 0.0, inflation, max(4.0, 2.0 / max(spread, 1e-3)), bend, parts, *scores.mean(axis=0).tolist())
 
 
-def _evidence(fit: FormFit, cut: Cut, scatter: Array, codes: Array | None) -> Array:
+def _evidence(fit: FormFit, cut: Cut, runs: Runs) -> Array:
     """Log likelihood of a cut's errors at each inflation on the grid.
 
     The prediction's errors at the hidden runs have covariance k^2 J C J' + noise. In the basis of J C^1/2, with the
     groups' shared noise weighted out, the components are independent: variance k^2 lambda + sigma^2.
     """
-    noise = fit.noise
-    unit = scatter[cut.hidden]
-    values, vectors = np.linalg.eigh(cut.fit.noise.covariance())
-    half = cut.gradient @ (vectors * np.sqrt(np.maximum(values, 0.0))) / unit[:, None]
-    hidden_codes = None if codes is None else np.unique(codes[cut.hidden], return_inverse=True)[1]
-    grouped = hidden_codes is not None and noise.between > 0 and noise.within > 0
-    basis, size, _ = np.linalg.svd(noise.whitened(half, hidden_codes), full_matrices=False)
-    component = basis.T @ noise.whitened(cut.error / unit, hidden_codes)
+    noise, unit = fit.noise, runs.scatter[cut.hidden]
+    half = cut.gradient @ _root(cut.fit.noise.covariance()) / unit[:, None]
+    codes = None if runs.codes is None else np.unique(runs.codes[cut.hidden], return_inverse=True)[1]
+    grouped = codes is not None and noise.between > 0 and noise.within > 0
+    basis, size, _ = np.linalg.svd(noise.whitened(half, codes), full_matrices=False)
+    component = basis.T @ noise.whitened(cut.error / unit, codes)
     variance = INFLATIONS[:, None] * size**2 + (noise.within if grouped else fit.sigma**2)
     return np.sum(-0.5 * np.log(variance) - 0.5 * component**2 / variance, axis=1)
+
+
+def _root(covariance: Array, times: float = 1.0) -> Array:
+    """A matrix (k, k) that times its transpose is so many times the covariance (k, k)."""
+    values, vectors = np.linalg.eigh(covariance)
+    return vectors * np.sqrt(np.maximum(values, 0.0) * times)

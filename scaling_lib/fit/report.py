@@ -73,7 +73,7 @@ class Report:
             "formula": fit.law.formula,
             "law_source": fit.law.source,
             "units": dict(zip(fit.law.param_names, fit.law.units, strict=True)),
-            "objective": {"name": fit.objective_name, "value": fit.objective, "delta": fit.delta},
+            "objective": {"name": fit.objective, "value": fit.cost, "delta": fit.delta},
             "noise": fit.sigma,
             "bootstrap": {
                 "draws": 0 if fit.draws is None else len(fit.draws),

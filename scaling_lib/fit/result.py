@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from scaling_lib.fit import check, intervals, pool, summary, verdict
+from scaling_lib.fit import check, intervals, summary, verdict
 from scaling_lib.fit.fitted import Fitted
 from scaling_lib.fit.verdict import Verdict
 
@@ -30,18 +30,10 @@ class FitResult(Fitted):
         )
         return f"<FitResult {self.law.name}{', pooled' if self.pooled else ''}: {values}; {self.n_points} runs>"
 
-    @cached_property
-    def pool(self) -> pool.Pool | None:
-        """Several forms on these runs, weighed by a rolling hold-out among them; None with no degree of freedom."""
-        if self.dof <= 0:
-            return None
-        return pool.build(self.law, self.fixed, self.x, self.data["loss"], self.groups, self.theta)
-
     def predict(self, *target: Any) -> Any:
         """Loss at N, at D, or at (N, D), in that order: a float for scalars, else an array of their shape."""
         flat, shape = check.targets(self.law.variables, target)
-        mixture = self.pool if self.pooled else None
-        out = self.law.value(self.values, *flat) if mixture is None else mixture.predict(flat)
+        out = intervals.predict(self, flat)
         return float(out[0]) if shape == () else out.reshape(shape)
 
     def interval(self, *target: Any, level: float = 0.9, kind: str = "mean", method: str = "auto") -> tuple[Any, Any]:
@@ -51,48 +43,41 @@ class FitResult(Fitted):
         ----------
         target : as for `predict`.
         level : confidence, between 0 and 1.
-        kind : ``"mean"``: where the law itself may lie. ``"new_run"``: where one more run would land,
-            noise included.
+        kind : ``"mean"``: where the law itself may lie. ``"new_run"``: where one more run would land, noise included.
         method : ``"auto"``: of a pooled fit the mixture of its forms, else the draws where there are some, else the
             profile. ``"profile"`` (likelihood, with t quantiles), ``"delta"`` (linear, fast) and ``"bootstrap"`` (the
             draws) take the named form alone.
 
         An end may be 0 or inf: then the data set no limit there.
+
+        Raises
+        ------
+        InputError
+            A target that is no positive number, a level, kind or method that does not exist, or no draws to use.
         """
         kind, method = check.choice("kind", kind, INTERVALS), check.choice("method", method, METHODS)
         check.check_level(level)
         flat, shape = check.targets(self.law.variables, target)
-        mixture = self.pool if self.pooled and method == "auto" else None
-        if mixture is None:
-            low, high = intervals.prediction_interval(self, flat, level, kind, method)
-        else:
-            low, high = mixture.interval(flat, level, kind)
+        low, high = intervals.interval(self, flat, level, kind, method)
         return (float(low[0]), float(high[0])) if shape == () else (low.reshape(shape), high.reshape(shape))
 
     def parameter_interval(self, name: str, *, level: float = 0.9) -> tuple[float, float]:
         """Interval (low, high) of a parameter: by profile likelihood, or by the draws where there are some."""
+        check.check_level(level)
         return intervals.parameter_interval(self, name, level)
 
     @cached_property
     def standing(self) -> verdict.Standing:
         """What the verdict says wherever the fit is used."""
-        return verdict.standing(self, lambda: self.pool)
+        return verdict.standing(self)
 
     def verdict(self, *target: Any) -> Verdict:
         """Whether a prediction at the target may be believed; without one, within the range of the data."""
-        return verdict.judge(self, lambda: self.pool, self.standing, *target)
+        return verdict.judge(self, self.standing, target)
 
     def summary(self, *target: Any) -> str:
         """The checklist of "(Mis)fitting" (2025) as text; with a target, its prediction and verdict too."""
-        return summary.text(self._checklist(*target))
+        return "\n".join(": ".join(row) for row in summary.rows(self, self.verdict(*target), target))
 
     def _repr_html_(self) -> str:
-        return summary.html(self._checklist())
-
-    def _checklist(self, *target: Any) -> list[tuple[str, str]]:
-        said, mixture = self.verdict(*target), self.pool if self.pooled else None
-        answers = None
-        if target and not said.refused:
-            points = check.targets(self.law.variables, target)[0]
-            answers = self.predict(*points), self.interval(*points), self.interval(*points, kind="new_run")
-        return summary.rows(self, mixture, said, target, answers)
+        return summary.html(summary.rows(self, self.verdict(), ()))

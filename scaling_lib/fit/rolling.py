@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import ndtri
 
 from scaling_lib.fit import setup as setups
 from scaling_lib.fit.forms import Array
 from scaling_lib.fit.laws import Law
-from scaling_lib.fit.noise import Noise, log_jacobian, measure, robust_sigma
+from scaling_lib.fit.noise import Noise, measure, robust_sigma, tail_sigma
 from scaling_lib.fit.solver import merge, minimise
 
 HIDDEN_SHARES = (0.1, 0.2, 0.35, 0.5)  # of the runs, the largest hidden: four cuts
@@ -28,23 +27,49 @@ PRECISION = 1e-6  # log losses of a table are taken to be no more exact than thi
 
 
 @dataclass(frozen=True)
+class Form:
+    """A law under a name, with parameters that are held: "line" is a power law whose floor is held at 0."""
+
+    name: str
+    law: Law
+    held: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Runs to fit. x : (n,) for each variable; loss : (n,); codes : (n,) groups 0, 1, ... or None.
+
+    scatter : (n,) noise of each run relative to the others.
+    """
+
+    x: tuple[Array, ...]
+    loss: Array
+    codes: Array | None
+    scatter: Array
+
+
+@dataclass(frozen=True)
 class FormFit:
     """One form fitted to all runs, or to those that a cut leaves.
 
-    theta : (k,) scaled working parameters. noise : round it, in units of the size noise.
+    theta : (k,) scaled working parameters. noise : round it, in units of the runs' scatter.
     sigma : standard deviation of a new run's log loss, likewise relative; outliers count, by a quantile.
     """
 
     name: str
-    law: Law
     work: setups.Setup
     theta: Array
     noise: Noise
     sigma: float
 
+    @property
+    def law(self) -> Law:
+        """The form's law."""
+        return self.work.law
+
     def at(self, x: tuple[Array, ...]) -> tuple[Array, Array]:
         """Log prediction (m,) and its gradient (m, k) by the scaled working parameters."""
-        value, gradient = log_jacobian(self.law, self.theta, self.work.scaled_log(x))
+        value, gradient = self.work.log_law(self.theta, self.work.scaled_log(x))
         return value + self.work.log_l0, gradient
 
 
@@ -72,86 +97,59 @@ def cuts(x: tuple[Array, ...]) -> Array:
     return np.array([keep for keep in keeps if keep.any()]).reshape(-1, len(size))
 
 
-def fit_form(
-    name: str,
-    law: Law,
-    fixed: Mapping[str, float],
-    x: tuple[Array, ...],
-    loss: Array,
-    keep: Array,
-    scatter: Array,
-    codes: Array | None,
-    start: Array | None = None,
-) -> list[FormFit | None]:
-    """Fit a form to the rows that each line of ``keep`` (r, n) of bool leaves; None where they are too few for it.
+def fit_form(form: Form, runs: Runs, keep: Array, start: Array | None = None) -> list[FormFit | None]:
+    """Fit a form to the runs that each row of ``keep`` (r, n) of bool leaves; None where they are too few for it.
 
-    Parameters
-    ----------
-    scatter : (n,) relative noise of each run. codes : (n,) groups or None.
-    start : (k,) scaled working parameters to start from, beside points spread over the law's box.
+    ``start`` : (k,) scaled working parameters to start from, beside points spread over the law's box.
     """
-    work = setups.make(law, x, loss, np.inf, fixed)
-    k = work.n_free
+    work = setups.make(form.law, runs.x, runs.loss, np.inf, form.held)
     points = np.round(np.stack(work.log_x, axis=1), 9)
-    enough = [bool(row.sum() > k and len(np.unique(points[row], axis=0)) > k) for row in keep]
+    enough = [len(np.unique(points[row], axis=0)) > work.n_free for row in keep]
     rows = keep[enough]
     if len(rows) == 0:
         return [None] * len(keep)
-    weight = rows / scatter**2
-    first = setups.seeds(work, 16 if start is None else 4)
-    if start is not None:
-        first = np.concatenate([start[None, :], first])
+    weight = rows / runs.scatter**2
+    first = setups.seeds(work, 16) if start is None else np.concatenate([start[None, :], setups.seeds(work, 4)])
     theta = _descend(work, weight[:1], first)[0]
-    if len(rows) > 1:
-        spread = np.concatenate([theta, setups.seeds(work, 5)])
-        theta = _descend(work, weight, spread)[:, 0]
-    else:
-        theta = theta[:1]
-    spare = rows.sum(axis=1) - k
+    more = np.concatenate([theta, setups.seeds(work, 5)])
+    theta = _descend(work, weight, more)[:, 0] if len(rows) > 1 else theta[:1]
+    spare = rows.sum(axis=1) - work.n_free
     for _ in range(REWEIGHTINGS if spare.max() >= FEWEST else 1):
-        r = _relative_residuals(work, theta, scatter)
+        r = (work.y - work.law.log_value(theta, work.log_x)[0]) / runs.scatter
         sigma = np.array(
             [robust_sigma(a[b], s) if s >= FEWEST else np.inf for a, b, s in zip(r, rows, spare, strict=True)]
         )
-        sigma = np.maximum(sigma, PRECISION)
-        robust = np.minimum(1.0, HUBER * sigma[:, None] / np.maximum(np.abs(r), 1e-300))
-        theta = minimise(work.problem(weight=weight * robust), theta, max_iter=40, tol=1e-8).theta
-    found = iter([_form_fit(name, work, t, row, scatter, codes) for t, row in zip(theta, rows, strict=True)])
+        limit = HUBER * np.maximum(sigma, PRECISION)[:, None]
+        robust = np.minimum(1.0, limit / np.maximum(np.abs(r), 1e-300))
+        theta = minimise(replace(work, weight=weight * robust), theta, max_iter=40, tol=1e-8).theta
+    found = iter([_form_fit(form, work, t, row, runs) for t, row in zip(theta, rows, strict=True)])
     return [next(found) if ok else None for ok in enough]
 
 
 def _descend(work: setups.Setup, weight: Array, starts: Array) -> Array:
     """The up to three best end points (r, 3, k) of each row of weights (r, n) from common starts (s, k)."""
     r, s = len(weight), len(starts)
-    problem = work.problem(delta=LOOSE, weight=np.repeat(weight, s, axis=0))
+    problem = replace(work, delta=LOOSE, weight=np.repeat(weight, s, axis=0))
     found = minimise(problem, np.tile(starts, (r, 1)), max_iter=60, tol=1e-5)
-    return merge(found.cost.reshape(r, s), found.theta.reshape(r, s, -1), 3)[1]
+    return merge(found.cost.reshape(r, s), found.theta.reshape(r, s, -1), 3)
 
 
-def _relative_residuals(work: setups.Setup, theta: Array, scatter: Array) -> Array:
-    value = work.law.core(theta, work.log_x)[0]
-    return (work.y - np.log(np.maximum(value, 1e-300))) / scatter
-
-
-def _form_fit(name: str, work: setups.Setup, theta: Array, keep: Array, scatter: Array, codes: Array | None) -> FormFit:
-    log_m, jac = log_jacobian(work.law, theta, work.log_x)
-    r = ((work.y - log_m) / scatter)[keep]
-    n, dof = len(r), int(keep.sum()) - work.n_free
-    if codes is not None:
-        codes = np.unique(codes[keep], return_inverse=True)[1]
-        codes = codes if codes.max() > 0 else None
+def _form_fit(form: Form, work: setups.Setup, theta: Array, keep: Array, runs: Runs) -> FormFit:
+    log_m, jac = work.log_law(theta)
+    r = ((work.y - log_m) / runs.scatter)[keep]
+    dof = len(r) - work.n_free
+    codes = None if runs.codes is None else np.unique(runs.codes[keep], return_inverse=True)[1]
+    if codes is not None and codes.max() == 0:
+        codes = None
     size = max(robust_sigma(r, dof), PRECISION)
-    noise = measure((jac / scatter[:, None])[keep], r, work.free, dof, HUBER * size, codes)
-    share = max(0.5, min(0.9, 1.0 - 4.0 / n))
-    wide = float(np.quantile(np.abs(r), share)) / float(ndtri(0.5 + share / 2.0)) * np.sqrt(n / dof)
-    return FormFit(name, work.law, work, theta, noise, max(noise.sigma, wide, PRECISION))
+    noise = measure((jac / runs.scatter[:, None])[keep], r, work.free, dof, HUBER * size, codes)
+    return FormFit(form.name, work, theta, noise, max(noise.sigma, tail_sigma(r, dof, 0.9), PRECISION))
 
 
-def predict_hidden(whole: FormFit, part: FormFit, keep: Array, x: tuple[Array, ...], log_loss: Array) -> Cut:
+def predict_hidden(whole: FormFit, part: FormFit, keep: Array, runs: Runs) -> Cut:
     """How the fit of a cut predicts what it hides. How noisy runs are is taken from all of them: the cut has fewer."""
     hidden = ~keep
-    value, gradient = part.at(tuple(v[hidden] for v in x))
+    value, gradient = part.at(tuple(v[hidden] for v in runs.x))
     noise = replace(part.noise, within=whole.noise.within, between=whole.noise.between, squares=None)
-    part = replace(part, noise=noise)
-    cov = noise.covariance()
-    return Cut(part, hidden, log_loss[hidden] - value, np.einsum("mi,ij,mj->m", gradient, cov, gradient), gradient)
+    variance = np.einsum("mi,ij,mj->m", gradient, noise.covariance(), gradient)
+    return Cut(replace(part, noise=noise), hidden, np.log(runs.loss[hidden]) - value, variance, gradient)

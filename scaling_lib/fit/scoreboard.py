@@ -32,6 +32,7 @@ from scaling_lib.fit.laws import Law, get_law
 from scaling_lib.fit.published import EPOCH_FILE
 from scaling_lib.fit.result import FitResult
 from scaling_lib.fit.table import RunTable, read_table
+from scaling_lib.words import aligned
 
 LINE, NEAREST = "straight line in the logarithms", "nearest trained run"
 ALIKE = 1.5  # forms within this factor of the best one's held-out error, or of 0.1%, have predicted equally well
@@ -94,8 +95,7 @@ class Comparison:
             there = "-" if s.prediction is None else f"{s.prediction:.4g}"
             sample = f"{100 * s.in_sample:.2f}%"
             rows.append((s.name, str(s.n_params), hidden or "could not be fitted", worst or "-", sample, there))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows]
+        lines = [aligned(rows)]
         if self.spread is not None:
             low, high = self.spread
             lines.append(

@@ -1,46 +1,36 @@
 """From data to a solver's problem and back: scaling, bounds, starts, the objective's stages.
 
-Variables and losses are divided by their geometric means before solving. A law's constants at the centre
-of the data are nearly independent of its exponents; at N = 1 parameter, where the natural ``A`` lives,
-they are almost collinear.
+Variables and losses are divided by their geometric means before solving. A law's constants at the centre of the data
+are nearly independent of its exponents; at N = 1 parameter, where the natural ``A`` lives, they are almost collinear.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit.forms import Array
 from scaling_lib.fit.laws import Law
-from scaling_lib.fit.solver import Pin, Problem, Solution, merge, minimise
+from scaling_lib.fit.solver import Problem, merge, minimise
 
 WIDE = 30.0  # bound of a scaled logarithm: e^30 either side of the data's centre
 FIRST_DELTA = 0.05  # first Huber stage: all but gross outliers count by their square
 LAST_DELTA = 1e-7  # least absolute deviation stops here: below, rounding costs more than the rounded corner
 
 
-@dataclass(frozen=True)
-class Setup:
-    """Scaled data and settings of one fit; see `make`.
+@dataclass(frozen=True, kw_only=True)
+class Setup(Problem):
+    """Scaled data and settings of one fit, whose parameters (k,) are called scaled working ones; see `make`.
 
-    log_x : tuple of (n,); y : (n,); log_x0, log_l0 : the scales taken out; free : (k,) bool;
-    held : (k,) scaled working values of the parameters that are not free; lower, upper : (k,);
-    delta : inf for least squares.
+    log_x0, log_l0 : the scales taken out of ``log_x`` and ``y`` (n,). held : (k,) values of what is not free.
     """
 
-    law: Law
-    log_x: tuple[Array, ...]
-    y: Array
     log_x0: tuple[float, ...]
     log_l0: float
-    delta: float
-    free: Array
     held: Array
-    lower: Array
-    upper: Array
 
     @property
     def n_free(self) -> int:
@@ -59,43 +49,25 @@ class Setup:
         """Scaled logarithms of points in the units of the data."""
         return tuple(np.log(v) - s for v, s in zip(x, self.log_x0, strict=True))
 
-    def problem(
-        self,
-        y: Array | None = None,
-        *,
-        weight: Array | None = None,
-        free: Array | None = None,
-        pin: Pin | None = None,
-        delta: float | None = None,
-        log_x: tuple[Array, ...] | None = None,
-        sharp: bool = True,
-    ) -> Problem:
-        """The solver's problem for these data or for other log losses ``y`` (B, n)."""
-        return Problem(
-            self.law,
-            self.log_x if log_x is None else log_x,
-            self.y[None, :] if y is None else y,
-            self.delta if delta is None else delta,
-            np.atleast_2d(self.free if free is None else free),
-            self.lower,
-            self.upper,
-            weight,
-            pin,
-            sharp,
-        )
+    def log_law(self, theta: Array, log_x: tuple[Array, ...] | None = None) -> tuple[Array, Array]:
+        """Scaled log prediction (m,) of parameters (k,) and its derivatives (m, k): at the runs, or at scaled logs."""
+        value, gradient = self.law.log_value(theta, self.log_x if log_x is None else log_x)
+        return value, gradient.T
 
 
 def make(law: Law, x: tuple[Array, ...], loss: Array, delta: float, fixed: Mapping[str, float]) -> Setup:
     """Scale checked data. ``fixed`` holds floors, exponents and shape parameters at a natural value."""
-    k = law.n_params
+    for name in fixed:
+        if name not in law.param_names:
+            raise InputError(f"law {law.name!r} has no parameter {name!r}: it has {', '.join(law.param_names)}")
     logs = [np.log(v) for v in x]
     means = [float(v.mean()) for v in logs]
     if law.variables == ("N", "D", "U"):
         means[2] = means[1]  # the law measures D in units of U
     y = np.log(loss)
     log_l0 = float(y.mean())
-    lower, upper = np.full(k, -WIDE), np.full(k, WIDE)
-    free, held = np.ones(k, dtype=bool), np.zeros(k)
+    k = law.n_params
+    lower, upper, held = np.full(k, -WIDE), np.full(k, WIDE), np.zeros(k)
     for i, name in enumerate(law.param_names):
         low, high = law.bounds[i]
         if name == "E":
@@ -105,23 +77,18 @@ def make(law: Law, x: tuple[Array, ...], loss: Array, delta: float, fixed: Mappi
         elif low > 0:
             lower[i], upper[i] = np.log(low), np.log(high)
         if name in fixed:
-            free[i] = False
-            held[i] = _held(law, i, float(fixed[name]), log_l0)
-            lower[i] = upper[i] = held[i]
-    for name in fixed:
-        if name not in law.param_names:
-            raise InputError(f"law {law.name!r} has no parameter {name!r}: it has {', '.join(law.param_names)}")
+            lower[i] = upper[i] = held[i] = _held(law, i, float(fixed[name]), log_l0)
     return Setup(
-        law,
-        tuple(v - s for v, s in zip(logs, means, strict=True)),
-        y - log_l0,
-        tuple(means),
-        log_l0,
-        delta,
-        free,
-        held,
-        lower,
-        upper,
+        law=law,
+        log_x=tuple(v - s for v, s in zip(logs, means, strict=True)),
+        y=y - log_l0,
+        delta=delta,
+        free=~np.isin(law.param_names, list(fixed)),
+        lower=lower,
+        upper=upper,
+        log_x0=tuple(means),
+        log_l0=log_l0,
+        held=held,
     )
 
 
@@ -138,35 +105,20 @@ def _held(law: Law, i: int, value: float, log_l0: float) -> float:
 
 def halton(n: int, k: int) -> Array:
     """The first ``n`` Halton points of the unit cube (n, k): evenly spread, and the same every time."""
-    out = np.empty((n, k))
-    index = np.arange(1, n + 1)
+    out = np.zeros((n, k))
     for j, base in enumerate((2, 3, 5, 7, 11, 13, 17)[:k]):
-        rest, factor, value = index.copy(), 1.0 / base, np.zeros(n)
+        rest, factor = np.arange(1, n + 1), 1.0 / base
         while rest.any():
-            value += factor * (rest % base)
+            out[:, j] += factor * (rest % base)
             rest //= base
             factor /= base
-        out[:, j] = value
     return out
 
 
 def seeds(setup: Setup, n: int) -> Array:
     """``n`` starting points (n, k) over the law's plausible box; held parameters stand at their values."""
     start = setup.law.seed_point(halton(n, setup.law.n_params), float(np.exp(setup.y.min())))
-    start = np.where(setup.free, start, setup.held)
-    return np.clip(start, setup.lower, setup.upper)
-
-
-def hoffmann_grid() -> Array:
-    """The 4,500 starts of Hoffmann et al. 2022 for Chinchilla's law, natural parameters (4500, 5).
-
-    ln A and ln B from 0 to 25 in steps of 5, ln E from -1 to 1 in steps of .5, exponents from 0 to 2 in steps of .5.
-    """
-    five = np.arange(5)
-    axes = (0.5 * five - 1.0, 5.0 * np.arange(6), 5.0 * np.arange(6), 0.5 * five, 0.5 * five)
-    grid = np.stack([m.ravel() for m in np.meshgrid(*axes, indexing="ij")], axis=1)
-    grid[:, :3] = np.exp(grid[:, :3])
-    return grid
+    return np.clip(np.where(setup.free, start, setup.held), setup.lower, setup.upper)
 
 
 def stages(delta: float) -> list[float]:
@@ -178,49 +130,32 @@ def stages(delta: float) -> list[float]:
 
 
 def descend(
-    setup: Setup,
-    start: Array,
-    y: Array,
-    *,
-    weight: Array | None = None,
-    keep: int = 3,
-    free: Array | None = None,
-    log_x: tuple[Array, ...] | None = None,
+    setup: Setup, start: Array, y: Array, *, weight: Array | None = None, keep: int
 ) -> tuple[Array, Array, Array]:
     """Best end point of each of R problems from S starts each.
 
     Parameters
     ----------
-    start : (S, k) shared by all problems, or (R, S, k). y : (R, n) log losses; weight : (R, n) or None.
-    keep : starts that have met after the first stage are merged; so many distinct ones go on.
+    start : (S, k) shared by all problems. y : (R, n) log losses; weight : (R, n) or None.
+    keep : starts that have met after a stage are merged; so many distinct ones go on.
 
     Returns
     -------
     theta (R, k), objective (R,), converged (R,).
     """
     r, k = len(y), setup.law.n_params
-    if start.ndim == 2:
-        start = np.broadcast_to(start, (r, *start.shape))
     plan = stages(setup.delta)
-    solution: Solution | None = None
+    start = np.broadcast_to(start, (r, *start.shape))
     for i, delta in enumerate(plan):
-        s = start.shape[1]
         last = i == len(plan) - 1
-        rows = np.repeat(np.arange(r), s)
-        problem = setup.problem(
-            y[rows] if r > 1 else y,
-            weight=None if weight is None else weight[rows],
-            delta=delta,
-            free=free,
-            sharp=last or i > 0,
-            log_x=None if log_x is None else tuple(v if v.ndim == 1 else v[rows] for v in log_x),
-        )
+        rows = np.repeat(np.arange(r), start.shape[1])
+        weights = None if weight is None else weight[rows]
+        problem = replace(setup, y=y[rows] if r > 1 else y[0], weight=weights, delta=delta, sharp=i > 0)
         limit, tol = (200, 1e-11) if last else (40, 1e-4)
-        solution = minimise(problem, start.reshape(r * s, k), max_iter=limit, tol=tol)
-        cost, theta = solution.cost.reshape(r, s), solution.theta.reshape(r, s, k)
+        found = minimise(problem, start.reshape(-1, k), max_iter=limit, tol=tol)
+        cost, theta = found.cost.reshape(r, -1), found.theta.reshape(r, -1, k)
         if not last:
-            start = merge(cost, theta, keep)[1]
-    assert solution is not None
+            start = merge(cost, theta, keep)
     best = np.argmin(cost, axis=1)
     pick = np.arange(r)
-    return theta[pick, best], cost[pick, best], solution.converged.reshape(r, -1)[pick, best]
+    return theta[pick, best], cost[pick, best], found.converged.reshape(r, -1)[pick, best]

@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from scaling_lib.errors import InputError
+from scaling_lib.fit import check, intervals
+from scaling_lib.fit import setup as setups
 from scaling_lib.fit.fitted import Fitted
 from scaling_lib.fit.forms import Array
-from scaling_lib.fit.influence import leave_one_out
-from scaling_lib.fit.intervals import parameter_interval
-from scaling_lib.fit.pool import Pool
 from scaling_lib.fit.verdict import Verdict
 
 OBJECTIVE = {
@@ -24,64 +22,56 @@ MOST_EXCLUDED = 300  # runs; beyond, leaving out each in turn takes longer than 
 
 
 def parameter_text(fit: Fitted, name: str) -> str:
-    """The value with its error and 90% interval, or its bound: a floor at 0 is never printed as an estimate."""
+    """The value with its 90% interval, or its bound: a floor at 0 is never printed as an estimate."""
     value = fit.params[name]
     if name in fit.fixed:
         return f"{value:.6g} (held)"
-    low, high = parameter_interval(fit, name)
-    if name in fit.diagnostics["at_bound"]:
+    low, high = intervals.parameter_interval(fit, name)
+    if name in fit.at_bound:
         where = "at its bound (0)" if name == "E" else f"at its bound ({value:.3g})"
         return where if not np.isfinite(high) else f"{where}; 90% interval up to {high:.3g}"
     if not np.isfinite(fit.stderr[name]):
         return f"{value:.6g} (not identified)"
-    return f"{value:.6g} ± {fit.stderr[name]:.2g}; 90% interval {low:.4g} to {high:.4g}"
+    return f"{value:.6g}, 90% interval [{low:.4g}, {high:.4g}], standard error {fit.stderr[name]:.2g}"
 
 
-Answers = tuple[Array, tuple[Array, Array], tuple[Array, Array]]  # prediction, interval of the mean, of a new run
-
-
-def rows(
-    fit: Fitted, pool: Pool | None, verdict: Verdict, target: tuple[Any, ...] = (), answers: Answers | None = None
-) -> list[tuple[str, str]]:
-    """The checklist as (item, answer) pairs; ``answers`` at a target that is not refused."""
-    certificate = fit.diagnostics["certificate"]
-    delta = f", delta {fit.delta:g}" if fit.objective_name == "huber" else ""
+def rows(fit: Fitted, verdict: Verdict, target: tuple[Any, ...]) -> list[tuple[str, str]]:
+    """The checklist as (item, answer) pairs, with the prediction at a target, or without one."""
+    certificate = fit.certificate
+    delta = f", delta {fit.delta:g}" if fit.objective == "huber" else ""
+    groups = f"; {fit.diagnostics['groups']} groups" if fit.groups is not None else ""
     out = [("form", f"{fit.law.formula} ({fit.law.source})")]
     out += [(name, parameter_text(fit, name)) for name in fit.law.param_names]
-    out.append(("runs", f"{fit.n_points}, at {fit.diagnostics['distinct']} distinct points; {_dof(fit)}"))
+    runs = f"{fit.n_points}, at {fit.diagnostics['distinct']} distinct points; {fit.dof} degrees of freedom{groups}"
+    out.append(("runs", runs))
     for v, (low, high) in fit.fit_range.items():
         out.append((f"range of {v}", f"{low:.4g} to {high:.4g} ({np.log10(high / low):.1f} decades)"))
     out += [
-        ("objective", f"{OBJECTIVE[fit.objective_name]}{delta} = {fit.objective:.6g}"),
+        ("objective", f"{OBJECTIVE[fit.objective]}{delta} = {fit.cost:.6g}"),
         ("optimiser", "batched Levenberg-Marquardt, analytic gradients"),
         ("starts", f"{certificate['starts']}, and a grid of {certificate['grid']} exponents"),
         ("certificate", fit.message),
         ("conditioning", _conditioning(fit)),
         ("noise", _noise(fit)),
-        ("intervals", _method(fit, pool)),
-        ("exclusions", _exclusions(fit, *target)),
+        ("intervals", _method(fit)),
+        ("exclusions", _exclusions(fit, target)),
         ("conventions", "N, D and the loss as passed in; all runs passed in are used"),
+        *fit.notes.items(),
     ]
-    out += list(fit.notes.items())
     if target:
-        out.append(("prediction", _prediction(answers)))
+        out.append(("prediction", "none: see the verdict" if verdict.refused else _prediction(fit, target)))
     out.append(("verdict", str(verdict)))
     out.append(("R-squared", f"{fit.r2:.4f}, for history: any smooth fall scores high; the verdict is {verdict.level}"))
     return out
 
 
-def _dof(fit: Fitted) -> str:
-    groups = f"; {fit.diagnostics['groups']} groups" if fit.diagnostics["groups"] else ""
-    return f"{fit.dof} degrees of freedom{groups}"
-
-
 def _conditioning(fit: Fitted) -> str:
-    condition = fit.diagnostics["condition"]
-    number = f"{condition:.3g}" if np.isfinite(condition) else "infinite"
-    i = int(np.argmax(fit.diagnostics["leverage"]))
+    geometry = fit.noise.geometry
+    number = f"{geometry.condition:.3g}" if np.isfinite(geometry.condition) else "infinite"
+    i = int(np.argmax(geometry.leverage))
     return (
-        f"Jacobian of rank {fit.diagnostics['rank']}, condition number {number}; "
-        f"largest leverage {fit.diagnostics['leverage'][i]:.2f}, {fit.run_name(i)}"
+        f"Jacobian of rank {geometry.rank}, condition number {number}; "
+        f"largest leverage {geometry.leverage[i]:.2f}, {fit.run_name(i)}"
     )
 
 
@@ -89,52 +79,51 @@ def _noise(fit: Fitted) -> str:
     if fit.dof <= 0:
         return "unknown: as many parameters as runs"
     text = f"{100 * fit.sigma:.2g}% of the loss from run to run"
-    if fit.diagnostics["groups"]:
-        both = fit.diagnostics["variance_within"] + fit.diagnostics["variance_between"]
-        text += (
-            f", {100 * fit.diagnostics['variance_between'] / max(both, 1e-300):.0f}% of its variance shared in groups"
-        )
-    return text
+    if fit.groups is None:
+        return text
+    share = fit.noise.between / max(fit.noise.within + fit.noise.between, 1e-300)
+    return f"{text}, {100 * share:.0f}% of its variance shared in groups"
 
 
-def _method(fit: Fitted, pool: Pool | None) -> str:
-    if fit.pooled and pool is not None:
-        each = ", ".join(
-            f"{m.name} {m.weight:.0%}" + (f" ({100 * m.error:.2g}% off)" if m.cuts else "") for m in pool.members
+def _method(fit: Fitted) -> str:
+    if fit.pooled and fit.pool is not None:
+        forms = ", ".join(
+            f"{m.name} {m.weight:.0%}" + (f" ({100 * m.error:.2g}% off)" if m.cuts else "") for m in fit.pool.members
         )
-        return f"several forms pooled by how they predict the largest of these runs from the smaller ones: {each}"
+        return f"several forms pooled by how they predict the largest of these runs from the smaller ones: {forms}"
     if fit.draws is None:
         return "profile likelihood with t quantiles"
     return f"{len(fit.draws)} {fit.bootstrap_kind} bootstrap draws, 9 starts in each"
 
 
-def _exclusions(fit: Fitted, *target: Any) -> str:
+def _exclusions(fit: Fitted, target: tuple[Any, ...]) -> str:
     if fit.dof < 1 or fit.n_points > MOST_EXCLUDED:
         return "none tried"
-    try:
-        without = leave_one_out(fit, *target)
-    except InputError:
-        without = leave_one_out(fit)
-    i = without.largest
+    points = check.targets(fit.law.variables, target)[0] if target else ()
+    one = bool(target) and points[0].size == 1
+    change = leave_one_out(fit, points if one else tuple(np.array([high]) for _, high in fit.fit_range.values()))
+    i = int(np.argmax(np.abs(change)))
     return (
         f"none; without {fit.run_name(i)}, the one that matters most, the prediction"
-        f"{'' if target else ' at the largest run'} moves by {100 * without.change[i]:+.2g}%"
+        f"{'' if one else ' at the largest run'} moves by {100 * change[i]:+.2g}%"
     )
 
 
-def _prediction(answers: Answers | None) -> str:
-    if answers is None:
-        return "none: see the verdict"
-    centre, mean, new = answers
+def leave_one_out(fit: Fitted, point: tuple[Array, ...]) -> Array:
+    """Relative change (n,) of the prediction at one point, arrays of one value, without each run."""
+    work, n = fit.work, fit.n_points
+    starts = np.concatenate([fit.theta[None, :], setups.seeds(work, 4)])
+    theta, _, _ = setups.descend(work, starts, np.broadcast_to(work.y, (n, n)), weight=1.0 - np.eye(n), keep=2)
+    return fit.law.value(work.natural(theta), *point)[:, 0] / fit.law.value(fit.values, *point) - 1.0
+
+
+def _prediction(fit: Fitted, target: tuple[Any, ...]) -> str:
+    x = check.targets(fit.law.variables, target)[0]
+    ends = (intervals.interval(fit, x, 0.9, kind) for kind in ("mean", "new_run"))
     return "; ".join(
-        f"{c:.4g}, 90% interval {a:.4g} to {b:.4g} (a new run: {p:.4g} to {q:.4g})"
-        for c, a, b, p, q in zip(centre, *mean, *new, strict=True)
+        f"{centre:.4g}, 90% interval [{a:.4g}, {b:.4g}] (a new run: [{p:.4g}, {q:.4g}])"
+        for centre, (a, b), (p, q) in zip(intervals.predict(fit, x), *(zip(*e, strict=True) for e in ends), strict=True)
     )
-
-
-def text(listed: list[tuple[str, str]]) -> str:
-    """The checklist as lines of ``item: answer``."""
-    return "\n".join(f"{item}: {answer}" for item, answer in listed)
 
 
 def html(listed: list[tuple[str, str]]) -> str:

@@ -21,17 +21,24 @@ def batch(
 
     Parameters
     ----------
-    tokens : integers (n_tokens,), a memory map or an array; at least ``seq_len + 1``.
-    seed, step : non-negative; they and the shapes decide the batch, whatever was asked for before.
-    unit : windows begin at multiples of it; it divides ``seq_len``.
+    tokens : integers (n_tokens,)
+        A memory map or an array of at least ``seq_len + 1``.
+    seed, step : int
+        Non-negative; they and the shapes decide the batch, whatever was asked for before.
+    batch_size, seq_len : int
+        Windows of the batch, and tokens of a window.
+    unit : int
+        Windows begin at multiples of it; it divides ``seq_len``.
 
     Returns
     -------
-    x, y : int64 (batch_size, seq_len); y is x one token later.
+    x, y : int64 (batch_size, seq_len)
+        Inputs and targets; y is x one token later.
 
     Raises
     ------
-    InputError : fewer than ``seq_len + 1`` tokens.
+    InputError
+        Fewer than ``seq_len + 1`` tokens.
     """
     n_windows = windows_per_epoch(len(tokens), seq_len)
     epochs, places = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), n_windows)
@@ -76,18 +83,25 @@ def val_windows(
 
     Parameters
     ----------
-    max_tokens : keep about this many tokens (at least one window). The windows kept are spread evenly over
-        the whole set, because neighbouring ones come from the same document and are alike.
+    corpus : Corpus
+        Its ``val`` and ``val_document`` are used.
+    seq_len : int
+        Tokens of a window.
+    max_tokens : int, optional
+        Keep about this many tokens (at least one window). The windows kept are spread evenly over the whole set,
+        because neighbouring ones come from the same document and are alike.
 
     Returns
     -------
-    x, y : int64 (n_windows, seq_len); y is x one token later.
-    document : int32 (n_windows, seq_len), the index of the validation document that each y belongs to: the
-        clusters of the loss's standard error.
+    x, y : int64 (n_windows, seq_len)
+        y is x one token later.
+    document : int32 (n_windows, seq_len)
+        The validation document that each y belongs to: the clusters of the loss's standard error.
 
     Raises
     ------
-    InputError : the validation set is shorter than one window.
+    InputError
+        The validation set is shorter than one window.
     """
     n_windows = (len(corpus.val) - 1) // seq_len
     if n_windows < 1:

@@ -36,12 +36,15 @@ def clustered_mean(losses: np.ndarray, document: np.ndarray) -> tuple[float, flo
 
     Parameters
     ----------
-    losses : float (...,), nats.
-    document : int, same shape; which document each token belongs to.
+    losses : float (...,)
+        Nats per token.
+    document : int (...,)
+        Which document each token belongs to.
 
     Returns
     -------
-    mean, standard error; the error is NaN where all tokens are of one document.
+    mean, error : float
+        The standard error is NaN where all tokens are of one document.
     """
     _, which = np.unique(document.ravel(), return_inverse=True)
     sums = np.bincount(which, weights=losses.ravel())

@@ -24,7 +24,12 @@ def mean_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tenso
 
     Parameters
     ----------
-    hidden : (n, d), final states. weight : (V, d), the output head. targets : int64 (n,).
+    hidden : float (n, d)
+        Final states.
+    weight : float (V, d)
+        The output head.
+    targets : int64 (n,)
+        The token that follows each state.
     """
     if not torch.is_grad_enabled():
         return token_cross_entropy(hidden, weight, targets).mean()

@@ -19,7 +19,7 @@ from scipy import special
 from scaling_lib.errors import InputError
 from scaling_lib.runs import Run
 from scaling_lib.show.ladders import short
-from scaling_lib.show.plot import FAINT, look, new_axes
+from scaling_lib.show.plot import FAINT, Row, plot_intervals
 from scaling_lib.words import aligned
 
 if TYPE_CHECKING:
@@ -206,24 +206,11 @@ def _with_intervals(equal: str, made: Sequence[tuple[str, float, np.ndarray]]) -
 
 
 def plot_tokenizers(found: Tokenizers, axes: Axes | None = None) -> Axes:
-    """Draw the change in bits per byte against the shape, a line for each yardstick, with 90% intervals."""
-    axes = axes or new_axes()
-    shapes = list(dict.fromkeys(c.shape for c in found.cells))
-    for i, equal in enumerate(EQUAL):
-        own = [c for c in found.cells if c.equal == equal]
-        if not own:
-            continue  # the one ladder begins beyond the other's end
-        x = [shapes.index(c.shape) + 0.08 * (i - 1) for c in own]
-        change = np.array([[c.change, c.low, c.high] for c in own]).T * 100
-        colour, marker = look(i)
-        axes.errorbar(
-            x, change[0], yerr=np.nan_to_num([change[0] - change[1], change[2] - change[0]]),
-            fmt=f"{marker}-", color=colour, capsize=3, linewidth=1.3, label=f"equal {equal}",
-        )  # fmt: skip
-    axes.axhline(0, color=FAINT, linestyle=":", linewidth=1.2)
-    axes.set_xticks(range(len(shapes)), shapes)
-    axes.set_xlabel("model (layers x width)")
+    """Draw the change in bits per byte at each shape by each yardstick, with its 90% interval."""
+    rows = [Row(f"{c.shape}, {c.equal}", 100 * c.change, 100 * c.low, 100 * c.high) for c in found.cells]
+    axes = plot_intervals(rows, axes)
+    axes.axvline(0, color=FAINT, linestyle=":", linewidth=1.2)
     a, b = found.vocabularies
-    axes.set_ylabel(f"bits per byte, {b:,} against {a:,} (%)")
-    axes.legend()
+    axes.set_xlabel(f"bits per byte, {b:,} against {a:,} (%)")
+    axes.set_title("At equal tokens, text, FLOPs", fontsize="medium")
     return axes

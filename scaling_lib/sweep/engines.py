@@ -25,14 +25,10 @@ _EXTRAS = {"dask": ("distributed", "cluster", "tcp://HOST:8786"), "ray": ("ray",
 
 @dataclass(frozen=True)
 class Engine:
-    """An engine that is ready: joblib's backend is set to it.
+    """An engine that is ready: joblib's backend is set to it."""
 
-    killed : the errors that say that a worker process died with its job.
-    everything : take all workers there are, however many the plan has for this machine.
-    """
-
-    killed: tuple[type[BaseException], ...]
-    everything: bool = False
+    killed: tuple[type[BaseException], ...]  # the errors that say that a worker process died with its job
+    everything: bool = False  # take all workers there are, however many the plan has for this machine
 
     def n_jobs(self, phase: Phase, todo: int) -> int:
         return -1 if self.everything else min(phase.workers, todo)

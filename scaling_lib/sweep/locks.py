@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 
 from scaling_lib.errors import InputError
-from scaling_lib.files import temporary_beside
+from scaling_lib.files import temporary_beside, write_atomically
 
 BEAT_SECONDS = 2.0
 STALE_SECONDS = 30.0
@@ -48,11 +48,9 @@ class Lock:
         while not self._stop.wait(BEAT_SECONDS):
             content = {**self._content, "beat": self._content["beat"] + 1}
             self._content = content
-            with contextlib.suppress(OSError):  # a full disk must not end a training
+            with contextlib.suppress(InputError):  # a full disk must not end a training
                 if _read(self._path).get("token") == content["token"]:
-                    temporary = temporary_beside(self._path)
-                    temporary.write_text(json.dumps(content))
-                    os.replace(temporary, self._path)
+                    write_atomically(self._path, json.dumps(content).encode())
 
     def release(self) -> None:
         self._stop.set()

@@ -231,7 +231,7 @@ def _by_hand(key: str, title: str, fit: FitResult, name: str) -> Json:
     height = a / middle**power
     return {
         "key": key, "title": title, "variable": v, "name": name, "x": x.tolist(), "loss": loss.tolist(),
-        "middle": middle, "best": {"E": e, "h": height, "a": power}, "objective": fit.objective,
+        "middle": middle, "best": {"E": e, "h": height, "a": power}, "objective": fit.cost,
         "ends": {
             "E": [0.0, float(np.ceil(200 * 1.02 * max(loss.min(), e)) / 200)],
             "h": [min(10**-2.5, height / 3), max(10.0, height * 3)], "a": [0.001, 3.0],

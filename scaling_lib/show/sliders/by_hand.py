@@ -161,7 +161,7 @@ class LawByHand(Panel):
         percent = 100 * np.log(self._loss / self.predict(self._x))
         self._residuals.set_data(self._x, np.clip(percent, -MOST, MOST))
         self.canvas.redraw()
-        ratio = self.objective / max(self.best.objective, 1e-300)
+        ratio = self.objective / max(self.best.cost, 1e-300)
         said = (
             "this is the best fit"
             if ratio < 1.0005
