@@ -316,7 +316,7 @@ class SpanCurve:
 
     def summary(self) -> str:
         """Return a text of a line per bin, all but the runs in percent."""
-        rows = [("beyond", "runs", "mean", "worst", "bias", "line", "nearest", "held")]
+        rows: list[tuple[str, ...]] = [("beyond", "runs", "mean", "worst", "bias", "line", "nearest", "held")]
         errors = (self.bin_mean_abs, self.bin_max_abs, self.bin_bias, self.bin_line, self.bin_nearest, self.bin_covered)
         for low, high, count, values in zip(
             self.bin_low, self.bin_high, self.bin_count, 100 * np.transpose(errors), strict=True

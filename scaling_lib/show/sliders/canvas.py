@@ -46,7 +46,8 @@ class Canvas:
         self._agg = FigureCanvasAgg(self.figure)
         self.parts: list[FigureBase] = [self.figure]
         if len(shares) > 1:
-            self.parts = list(np.ravel(self.figure.subfigures(1, len(shares), width_ratios=shares)))
+            made: Any = self.figure.subfigures(1, len(shares), width_ratios=shares)
+            self.parts = list(made)
         ends = np.round(width * np.cumsum(shares) / sum(shares)).astype(int)
         self._columns = [slice(int(start), int(end)) for start, end in zip((0, *ends), ends, strict=False)]
         # The height follows the width, so that a narrow page shrinks a picture and does not squeeze it.
