@@ -22,6 +22,7 @@ APART = np.tile([-1.0, 0.4, 1.2, -0.6], 6)
 SMALL_FALL = 3.0 * np.repeat(np.linspace(1.004, 1.0, 6), 4) * np.exp(1e-4 * APART)
 ONE_WILD = (1.7 + 400 / X**0.34) * np.exp(0.01 * np.cos(np.arange(10))) * np.append(np.ones(9), 4.0)
 HUNG = np.array([1e6, 1.1e6, 1.2e6, 1.3e6, 1.4e6, 1.5e6, 1e9])
+GIANT = "6.7 decades in N beyond the largest run"
 WEAK, UNKNOWN, FLAT = "weak", "not identifiable", "no trend"
 
 
@@ -83,14 +84,6 @@ def test_a_clean_ladder_is_supported_near_and_weak_or_refused_far() -> None:
     assert str(Verdict("weak", ("a", "b"))) == "weak: a; b"
 
 
-@pytest.mark.parametrize(("noise", "floor"), [(0.0, "free"), (0.02, "free"), (0.0, 0.0), (0.02, 0.0)])
-def test_five_small_models_do_not_support_a_giant(noise: float, floor: str | float) -> None:
-    """The demo's ladder, 25k to 0.4M, asked about 1.8T parameters."""
-    verdict = ladder(x=np.geomspace(25e3, 0.4e6, 5), noise=noise, floor=floor).verdict(1.8e12)
-    assert verdict.refused
-    assert says(verdict, "6.7 decades in N beyond the largest run")
-
-
 def test_losses_that_are_noise_have_no_trend() -> None:
     for seed in range(20):
         verdict = fit_power_law(np.geomspace(2e6, 1e8, 6), np.log(10_000) * normal(6, 0.01, seed)).verdict(1e9)
@@ -129,6 +122,16 @@ def test_losses_that_are_noise_have_no_trend() -> None:
         (lambda: ladder(noise=0.02, seed=2).verdict(2e10), WEAK, "% of the loss"),
         (lambda: bent_down(law="power").verdict(), WEAK, "the floor E is at its bound (0)"),
         (wavy, WEAK, "the residuals bend"),
+        # Five models of the demo do not support a giant, and the published table not the rumoured one: its bend, ...
+        (lambda: ladder(x=np.geomspace(25e3, 0.4e6, 5), noise=0.0).verdict(1.8e12), UNKNOWN, GIANT),
+        (lambda: ladder(x=np.geomspace(25e3, 0.4e6, 5), noise=0.02, floor=0.0).verdict(1.8e12), UNKNOWN, GIANT),
+        (lambda: fit_joint(*epoch_table(), law="chinchilla").verdict(1.8e12, 1.3e13), WEAK, "the residuals bend"),
+        (
+            lambda: fit_joint(*epoch_table()).verdict(1.8e12, 1.3e13),
+            UNKNOWN,
+            "90% interval at the target",
+        ),  # carried on
+        (lambda: fit_joint(*epoch_table()).verdict(1.75e11, 3e11), WEAK, ""),
         (lambda: ladder(x=HUNG, noise=0.001, floor=1.7).verdict(), WEAK, "hangs on row 7 (N = 1e+09)"),
     ],
 )
@@ -142,16 +145,6 @@ def test_lack_of_fit_is_uniform_under_noise() -> None:
     """A p value: one draw in ten below .1, whatever the design."""
     low = [ladder(seed=s, x=np.geomspace(1e6, 1e9, 16)).misfit.chance < 0.1 for s in range(120)]
     assert 3 <= sum(low) <= 23  # 12 expected; 99.8% of binomial draws
-
-
-def test_published_table_is_weak_at_the_rumoured_size() -> None:
-    alone = fit_joint(*epoch_table(), law="chinchilla").verdict(1.8e12, 1.3e13)
-    assert alone.level == "weak"
-    assert says(alone, "2.0 decades in N beyond the largest run")
-    assert says(alone, "the residuals bend")
-    pooled = fit_joint(*epoch_table())
-    assert pooled.verdict(1.8e12, 1.3e13).refused  # the bend of the residuals, carried that far, makes it too wide
-    assert not pooled.verdict(1.75e11, 3e11).refused
 
 
 def trunk_grid(bend: float, seed: int, shared: float = 0.01) -> FitResult:
