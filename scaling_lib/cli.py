@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from scaling_lib import __version__, cli_doctor, cli_fit, cli_lab, cli_show, cli_sweep
+from scaling_lib import __version__, cli_doctor, cli_fit, cli_lab, cli_next, cli_show, cli_sweep
 from scaling_lib.cli_shared import ended_like_ctrl_c
 from scaling_lib.errors import InputError
 
@@ -107,10 +107,10 @@ COMMANDS = (
      "Predict a loss at N, D or C, with intervals and a verdict."),
     ("compare", cli_show.compare_options, cli_show.compare_command,
      "Compare a quick look with a real sweep, or the recipes of one folder."),
-    ("next", cli_fit.next_options, cli_fit.next_command, "Which runs to train next for a target and a budget."),
+    ("next", cli_next.next_options, cli_next.next_command, "Which runs to train next for a target and a budget."),
     ("lab", cli_lab.lab_options, cli_lab.lab_command,
      "A game: spend a budget, seal a prediction of a large run, find out."),
-    ("noise", cli_fit.noise_options, cli_fit.noise_command,
+    ("noise", cli_next.noise_options, cli_next.noise_command,
      "Are two recipes different? From runs that repeat with other seeds."),
     ("pack", cli_sweep.pack_options, cli_sweep.pack_command,
      "Put the records of a folder into one file, runs.jsonl, with one record a line."),

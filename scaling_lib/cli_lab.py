@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scaling_lib.cli_fit import advice_table
+from scaling_lib.cli_next import advice_table
 from scaling_lib.cli_shared import positive, refuse, say
 from scaling_lib.errors import InputError
 

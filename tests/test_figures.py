@@ -13,8 +13,8 @@ from PIL import Image
 from scaling_lib.errors import InputError
 from scaling_lib.runs import Run
 from scaling_lib.show.export import TARGETS, save_set
-from scaling_lib.show.figures import figure_set, grid_isoflop, isoflop_points, plot_isoflop
-from scaling_lib.show.grids import the_grid
+from scaling_lib.show.figures import figure_set
+from scaling_lib.show.grids import grid_isoflop, isoflop_points, plot_isoflop, the_grid
 from scaling_lib.sweep.recipes import peak_lr
 
 Make = Callable[..., Run]

@@ -231,10 +231,11 @@ MAY_IMPORT = {
     "cli_shared": {"runs", "show", "sweep"},
     "cli_sweep": {"cli_shared", "config", "counting", "runs", "progress", "lm", "sweep", "show"},
     "cli_fit": {"cli_shared", "runs", "fit", "show"},
+    "cli_next": {"cli_shared", "runs", "fit", "show"},
     "cli_show": {"cli_shared", "runs", "show", "sweep"},
-    "cli_lab": {"cli_fit", "cli_shared", "lab"},
+    "cli_lab": {"cli_next", "cli_shared", "lab"},
     "cli_doctor": {"cli_shared", "lm", "sweep"},
-    "cli": {"cli_doctor", "cli_fit", "cli_lab", "cli_shared", "cli_show", "cli_sweep"},
+    "cli": {"cli_doctor", "cli_fit", "cli_lab", "cli_next", "cli_shared", "cli_show", "cli_sweep"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -19,7 +19,8 @@ from matplotlib.text import Text
 from scaling_lib.cli import main
 from scaling_lib.fit import fit_power_law
 from scaling_lib.runs import Run, write_run
-from scaling_lib.show.slides import BOX, LETTERS, SMALLEST, WIDTH, Slide, save_slides, tell
+from scaling_lib.show.deck import BOX, LETTERS, SMALLEST, WIDTH, Slide, save_slides
+from scaling_lib.show.slides import tell
 from scaling_lib.sweep.recipes import peak_lr
 
 MakeRun = Callable[..., Run]

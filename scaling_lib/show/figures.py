@@ -10,10 +10,17 @@ import numpy as np
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit import backtests
-from scaling_lib.fit.isoflops import IsoFlopResult, isoflop
 from scaling_lib.runs import Run
 from scaling_lib.show.changes import of_recipe
-from scaling_lib.show.grids import Grid, find_grids, plot_grid, plot_held_out
+from scaling_lib.show.grids import (
+    Grid,
+    find_grids,
+    grid_isoflop,
+    isoflop_points,
+    plot_grid,
+    plot_held_out,
+    plot_isoflop,
+)
 from scaling_lib.show.ladders import Ladder, at_shared_length, find_ladders, short
 from scaling_lib.show.plot import (
     AXIS,
@@ -22,7 +29,6 @@ from scaling_lib.show.plot import (
     LOSS,
     Row,
     bracket,
-    count_axis,
     legend_above,
     look,
     look_of,
@@ -33,7 +39,6 @@ from scaling_lib.show.plot import (
     plot_training_curves,
     say_instead,
     scatter,
-    shades,
 )
 from scaling_lib.show.rates import is_rate_study, plot_rates, rate_report
 from scaling_lib.show.versus import compare_recipes
@@ -43,7 +48,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WAY = ("v1", "v1-long", "v1-warmup", "v1-cosine", "v2")
-BUDGETS = 5
 
 
 @dataclass(frozen=True)
@@ -293,42 +297,6 @@ def plot_recipes(runs: Mapping[str, Sequence[Run]], axes: Axes) -> Axes:
     return axes
 
 
-def isoflop_points(grid: Grid, budgets: int = BUDGETS) -> np.ndarray:
-    """Size, budget and loss, float (m, 3): each size's losses interpolated in ln D to where it spends the budget.
-
-    Budgets are spread evenly in ln C = ln 6ND where at least four sizes can spend them within the tokens
-    that they were trained on.
-    """
-    t = grid.table
-    n, d = np.asarray(t.n_params), np.asarray(t.n_tokens)
-    sizes = np.unique(n)
-    lows = np.sort([6 * s * d[n == s].min() for s in sizes])
-    highs = np.sort([6 * s * d[n == s].max() for s in sizes])[::-1]
-    c = np.geomspace(lows[min(3, len(lows) - 1)], highs[min(3, len(highs) - 1)], budgets)
-    rows = []
-    for budget in c:
-        for size in sizes:
-            own_d, own_loss = d[n == size], t.loss[n == size]
-            lengths = np.unique(own_d)
-            means = np.array([own_loss[own_d == x].mean() for x in lengths])
-            want = budget / (6 * size)
-            if lengths[0] <= want <= lengths[-1]:  # between two lengths a power of D, as losses fall
-                loss = np.exp(np.interp(np.log(want), np.log(lengths), np.log(means)))
-                rows.append((size, budget, float(loss)))
-    return np.array(rows)
-
-
-def grid_isoflop(grid: Grid, budgets: int = BUDGETS) -> IsoFlopResult:
-    """IsoFLOP parabolas through `isoflop_points`.
-
-    Raises
-    ------
-    InputError
-        When no two budgets have a minimum inside.
-    """
-    return isoflop(*isoflop_points(grid, budgets).T)
-
-
 def _grid(grid: Grid, several: bool) -> Iterable[Named]:
     def both(figure: Figure) -> None:
         for i, variable in enumerate("DN"):
@@ -364,24 +332,6 @@ def _grid(grid: Grid, several: bool) -> Iterable[Named]:
         f"are minima inside. N* ~ C^{found.a:.2f}, without an interval: budgets share runs.",
         "Parabolas of loss against size, one for each compute budget; minima move to larger sizes.",
     )
-
-
-def plot_isoflop(found: IsoFlopResult, points: np.ndarray, axes: Axes) -> Axes:
-    """Draw the points of each budget, its parabola over the sizes tried, and the minimum if it lies inside."""
-    for i, colour in enumerate(shades(len(found.budgets))):
-        at = np.geomspace(found.n_range[i, 0], found.n_range[i, 1], 60)
-        u = np.log(at) - found.centre[i]
-        axes.plot(at, found.coefficients[i] @ np.stack([np.ones_like(u), u, u * u]), color=colour,
-                  label=f"{found.budgets[i]:.1e} FLOP")  # fmt: skip
-        own = points[np.isclose(points[:, 1], found.budgets[i])]
-        axes.plot(own[:, 0], own[:, 2], "o", color=colour, markersize=5)
-        if found.used[i]:
-            axes.plot(found.n_opt[i], found.loss_opt[i], "*", color=colour, markersize=14, markeredgecolor="white")
-    count_axis(axes)
-    axes.set_xlabel(AXIS["N"])
-    axes.set_ylabel(LOSS)
-    axes.legend()
-    return axes
 
 
 def back_tests() -> Named:

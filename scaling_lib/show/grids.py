@@ -13,16 +13,18 @@ import numpy as np
 from scaling_lib.errors import InputError
 from scaling_lib.fit.backtests import BacktestResult, backtest
 from scaling_lib.fit.estimate import fit_joint
+from scaling_lib.fit.isoflops import IsoFlopResult, isoflop
 from scaling_lib.fit.result import FitResult
 from scaling_lib.fit.table import RunTable, table_from_arrays
 from scaling_lib.runs import Run, check_poolable
 from scaling_lib.show.ladders import short
-from scaling_lib.show.plot import AXIS, FAINT, look, new_axes, plot_law, shades
+from scaling_lib.show.plot import AXIS, FAINT, LOSS, count_axis, look, new_axes, plot_law, shades
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LEAST_SIZES, LEAST_LENGTHS = 4, 3
+BUDGETS = 5  # of IsoFLOP curves
 LEAST_CELLS = 12  # the five parameters of Chinchilla's law want more than a ladder each way
 
 
@@ -181,5 +183,59 @@ def plot_held_out(grid: Grid, axes: Axes | None = None, law: str = "auto") -> Ax
     axes.set_xlabel("observed loss (nats per token)")
     axes.set_ylabel("predicted from smaller runs")
     axes.set_title(f"Held out: mean error {100 * b.mean_abs_error:.1f}%")
+    axes.legend()
+    return axes
+
+
+def isoflop_points(grid: Grid, budgets: int = BUDGETS) -> np.ndarray:
+    """Size, budget and loss, float (m, 3): each size's losses interpolated in ln D to where it spends the budget.
+
+    Budgets are spread evenly in ln C = ln 6ND where at least four sizes can spend them within the tokens
+    that they were trained on.
+    """
+    t = grid.table
+    n, d = np.asarray(t.n_params), np.asarray(t.n_tokens)
+    sizes = np.unique(n)
+    lows = np.sort([6 * s * d[n == s].min() for s in sizes])
+    highs = np.sort([6 * s * d[n == s].max() for s in sizes])[::-1]
+    c = np.geomspace(lows[min(3, len(lows) - 1)], highs[min(3, len(highs) - 1)], budgets)
+    rows = []
+    for budget in c:
+        for size in sizes:
+            own_d, own_loss = d[n == size], t.loss[n == size]
+            lengths = np.unique(own_d)
+            means = np.array([own_loss[own_d == x].mean() for x in lengths])
+            want = budget / (6 * size)
+            if lengths[0] <= want <= lengths[-1]:  # between two lengths a power of D, as losses fall
+                loss = np.exp(np.interp(np.log(want), np.log(lengths), np.log(means)))
+                rows.append((size, budget, float(loss)))
+    return np.array(rows)
+
+
+def grid_isoflop(grid: Grid, budgets: int = BUDGETS) -> IsoFlopResult:
+    """IsoFLOP parabolas through `isoflop_points`.
+
+    Raises
+    ------
+    InputError
+        When no two budgets have a minimum inside.
+    """
+    return isoflop(*isoflop_points(grid, budgets).T)
+
+
+def plot_isoflop(found: IsoFlopResult, points: np.ndarray, axes: Axes) -> Axes:
+    """Draw the points of each budget, its parabola over the sizes tried, and the minimum if it lies inside."""
+    for i, colour in enumerate(shades(len(found.budgets))):
+        at = np.geomspace(found.n_range[i, 0], found.n_range[i, 1], 60)
+        u = np.log(at) - found.centre[i]
+        axes.plot(at, found.coefficients[i] @ np.stack([np.ones_like(u), u, u * u]), color=colour,
+                  label=f"{found.budgets[i]:.1e} FLOP")  # fmt: skip
+        own = points[np.isclose(points[:, 1], found.budgets[i])]
+        axes.plot(own[:, 0], own[:, 2], "o", color=colour, markersize=5)
+        if found.used[i]:
+            axes.plot(found.n_opt[i], found.loss_opt[i], "*", color=colour, markersize=14, markeredgecolor="white")
+    count_axis(axes)
+    axes.set_xlabel(AXIS["N"])
+    axes.set_ylabel(LOSS)
     axes.legend()
     return axes

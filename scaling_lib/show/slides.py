@@ -1,24 +1,22 @@
-"""A talk about sweeps: a list of (headline, figure, caption, notes), saved as an editable 16:9 PowerPoint file.
+"""A talk about sweeps: a list of slides (headline, figure, caption, notes).
 
 Headlines are messages, computed from the records. Every interval on a slide holds 90%, in brackets or as a band of the
-law's mean; where a verdict refuses, "no prediction" stands. Letters have 14 points or more.
+law's mean; where a verdict refuses, "no prediction" stands.
 """
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scaling_lib.files import atomic_file
 from scaling_lib.fit import published
 from scaling_lib.runs import Run
 from scaling_lib.show import plot
 from scaling_lib.show.changes import of_recipe
+from scaling_lib.show.deck import TITLE, Slide, save_slides
 from scaling_lib.show.extrapolation import plot_at_models
 from scaling_lib.show.figures import WAY, back_tests, plot_recipes
 from scaling_lib.show.grids import Grid, find_grids, plot_grid, plot_held_out
@@ -34,29 +32,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TITLE, DECK = "Neural scaling laws, measured", "talk.pptx"
-WIDTH, MARGIN = 13.333, 0.6  # inches; 7.5 high
-BOX = (MARGIN, 1.5, WIDTH - 2 * MARGIN, 4.55)  # of what a slide shows: left, top, width, height
-COVER, HEADLINE, TEXT, CAPTION, SMALLEST = 44, 28, 24, 16, 14  # points
-# Above the style sheet for slides; "small" is 0.83 of the font's size, so that nothing falls below 14 points.
-LETTERS = {"font.size": 17, "axes.titlesize": 17, "axes.labelsize": 17, "legend.fontsize": 14.5, "lines.linewidth": 2.6,
-           "lines.markersize": 8}  # fmt: skip
+DECK = "talk.pptx"
 MOST_ROWS = 9  # of a table on one slide
 FAR = 1000.0
 NAMES = {"v1": "V1", "v1-long": "V1, V2's steps", "v1-warmup": "… + warm-up", "v1-cosine": "… + cosine decay",
          "v2": "V2", "wsd": "Warm-up, stable, decay"}  # fmt: skip
 CHANGES = {"v1-long": "V2's number\nof steps", "v1-warmup": "then warm-up", "v1-cosine": "then cosine\ndecay",
            "v2": "then weight\ndecay"}  # fmt: skip
-
-
-class Slide(NamedTuple):
-    """One message. ``figure`` draws on an empty figure of the box's size; or it is the rows of a table, the first its
-    headings; or lines of text. In all text ``^`` raises the word or number after it."""
-
-    headline: str
-    figure: Callable[[Figure], object] | Sequence[tuple[str, ...]] | Sequence[str]
-    caption: str = ""
-    notes: str = ""
 
 
 def save_talk(
@@ -388,89 +370,3 @@ def _end(sweeps: Sequence[tuple[str, Sequence[Run]]]) -> Iterator[Slide]:
         notes="Sources: Kaplan et al. 2020; Henighan et al. 2020; Hoffmann et al. 2022; Besiroglu et al. 2024; "
         "Biderman et al. 2023 (Pythia); Dey et al. 2023 (Cerebras-GPT).",
     )  # fmt: skip
-
-
-# ---- the file --------------------------------------------------------------------
-
-
-def save_slides(slides: Sequence[Slide], path: Path) -> Path:
-    """Write the slides, the first of them as a cover, with real titles, tables and notes; returns ``path``."""
-    import matplotlib.style
-    from pptx import Presentation
-    from pptx.util import Inches
-
-    deck = Presentation()
-    deck.slide_width, deck.slide_height = Inches(WIDTH), Inches(7.5)
-    deck.core_properties.title, deck.core_properties.author = TITLE, "scaling_lib"
-    with matplotlib.style.context(["scaling_lib.show.styles.slides", LETTERS]):
-        for number, slide in enumerate(slides, 1):
-            cover = 1.7 if number == 1 else 0.0  # lower down by so many inches
-            page = deck.slides.add_slide(deck.slide_layouts[5])  # a title and nothing else
-            _place(page.shapes.title, (MARGIN, 0.35 + cover, BOX[2], 1.1))
-            _write(page.shapes.title.text_frame, [slide.headline], COVER if cover else HEADLINE, bold=True)
-            if callable(slide.figure):
-                _picture(page, slide)
-            elif isinstance(slide.figure[0], tuple):
-                _table(page, slide.figure)
-            else:
-                _box(page, slide.figure, (MARGIN, BOX[1] + cover, BOX[2], BOX[3] - cover), TEXT)
-            _box(page, [slide.caption], (MARGIN, 6.08, BOX[2], 0.95), CAPTION)
-            _box(page, [str(number)], (WIDTH - MARGIN - 0.6, 7.05, 0.6, 0.4), SMALLEST)
-            page.notes_slide.notes_text_frame.text = f"{slide.notes}\n\n{slide.caption}".strip()
-    with atomic_file(path) as file:
-        deck.save(file)
-    return path
-
-
-def _picture(page: Any, slide: Slide) -> None:
-    from matplotlib.figure import Figure
-    from pptx.util import Inches
-
-    assert callable(slide.figure)
-    figure, pixels = Figure(figsize=BOX[2:]), io.BytesIO()
-    slide.figure(figure)
-    figure.savefig(pixels, format="png")
-    picture = page.shapes.add_picture(pixels, *(Inches(v) for v in BOX))
-    picture._element.nvPicPr.cNvPr.set("descr", f"{slide.headline}. {slide.caption}")
-
-
-def _table(page: Any, rows: Any) -> None:
-    from pptx.util import Inches
-
-    table = page.shapes.add_table(len(rows), len(rows[0]), *(Inches(v) for v in (*BOX[:3], 0.45 * len(rows)))).table
-    longest = [max(len(row[j]) for row in rows) + 3 for j in range(len(rows[0]))]
-    for j, length in enumerate(longest):
-        table.columns[j].width = Inches(BOX[2] * length / sum(longest))
-        for i, row in enumerate(rows):
-            _write(table.cell(i, j).text_frame, [row[j]], CAPTION, bold=i == 0)
-
-
-def _place(shape: Any, box: tuple[float, ...]) -> None:
-    from pptx.util import Inches
-
-    shape.left, shape.top, shape.width, shape.height = (Inches(v) for v in box)
-
-
-def _box(page: Any, lines: Any, box: tuple[float, ...], points: int) -> None:
-    if any(lines):
-        shape = page.shapes.add_textbox(0, 0, 0, 0)
-        _place(shape, box)
-        _write(shape.text_frame, lines, points)
-
-
-def _write(frame: Any, lines: Sequence[str], points: int, bold: bool = False) -> None:
-    """A paragraph a line; ``^`` raises what follows it, a minus is one, and intervals stay on one line."""
-    from pptx.enum.text import PP_ALIGN
-    from pptx.util import Pt
-
-    frame.word_wrap = True
-    for i, line in enumerate(lines):
-        paragraph = frame.paragraphs[0] if i == 0 else frame.add_paragraph()
-        paragraph.alignment, paragraph.space_after = PP_ALIGN.LEFT, Pt(points / 2 if len(lines) > 1 else 0)
-        line = re.sub(r"(?<![\w-])-(?=\d)", "−", line.replace("alpha =", "α =").replace("beta =", "β ="))
-        line = re.sub(r"\[([^\[\]]*), ([^\[\]]*)\]", "[\\1,\u00a0\\2]", line)
-        for j, text in enumerate(re.split(r"\^(β/\(α\+β\)|\w+)", line)):
-            run = paragraph.add_run()
-            run.text, run.font.size, run.font.bold = text, Pt(points), bold
-            if j % 2:
-                run.font._element.set("baseline", "30000")

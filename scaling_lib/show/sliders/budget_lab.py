@@ -164,7 +164,7 @@ class BudgetLab(Panel):
         self.canvas.parts[0].legend(*plane.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
         path.set(xlim=(0, self._lab.budget * 1.05), ylim=(0, 1), xlabel=f"spent ({shop.unit})")
         path.set_ylabel("90% interval at the hero (nats per token)")
-        self._bars = [moving(path.plot([], [], color=BLUE, marker="_", markersize=10)[0]) for _ in range(60)]
+        self._bars = moving(path.vlines([], [], [], color=BLUE, linewidth=3))
         self._truth = moving(path.axhline(-1.0, color=ORANGE, linestyle=":"))
         self._panel = path
 
@@ -174,10 +174,7 @@ class BudgetLab(Panel):
         bought = [lab.shop.find(name) for name in lab.losses]
         self._own.set_data([i.n for i in bought], [i.d for i in bought])
         self._star.set_data([hero.n], [hero.d])
-        for bar in self._bars:
-            bar.set_data([], [])
-        for bar, (spent, low, high) in zip(self._bars, self._path[-len(self._bars) :], strict=False):
-            bar.set_data([spent, spent], [low, high])
+        self._bars.set_segments([np.array([(spent, low), (spent, high)]) for spent, low, high in self._path])
         kinds = {e["kind"]: e for e in lab.entries}
         ends = [v for _, low, high in self._path for v in (low, high)]
         if "hero" in kinds:
