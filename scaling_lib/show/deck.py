@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 from scaling_lib.files import atomic_file
+from scaling_lib.show.figures import Story
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-TITLE = "Neural scaling laws, measured"
 WIDTH, MARGIN = 13.333, 0.6  # inches; 7.5 high
 BOX = (MARGIN, 1.5, WIDTH - 2 * MARGIN, 4.55)  # of what a slide shows: left, top, width, height
 COVER, HEADLINE, TEXT, CAPTION, SMALLEST = 44, 28, 24, 16, 14  # points
@@ -22,25 +19,18 @@ LETTERS = {"font.size": 17, "axes.titlesize": 17, "axes.labelsize": 17, "legend.
            "lines.markersize": 8}  # fmt: skip
 
 
-class Slide(NamedTuple):
-    """One message. ``figure`` draws on an empty figure of the box's size; or it is the rows of a table, the first its
-    headings; or lines of text. In all text ``^`` raises the word or number after it."""
+def save_slides(slides: Sequence[Story], path: Path) -> Path:
+    """Write the slides, the first of them as a cover, with real titles, tables and notes; returns ``path``.
 
-    headline: str
-    figure: Callable[[Figure], object] | Sequence[tuple[str, ...]] | Sequence[str]
-    caption: str = ""
-    notes: str = ""
-
-
-def save_slides(slides: Sequence[Slide], path: Path) -> Path:
-    """Write the slides, the first of them as a cover, with real titles, tables and notes; returns ``path``."""
+    Raises ``InputError`` where the folder cannot be written.
+    """
     import matplotlib.style
     from pptx import Presentation
     from pptx.util import Inches
 
     deck = Presentation()
     deck.slide_width, deck.slide_height = Inches(WIDTH), Inches(7.5)
-    deck.core_properties.title, deck.core_properties.author = TITLE, "scaling_lib"
+    deck.core_properties.title, deck.core_properties.author = slides[0].headline, "scaling_lib"
     with matplotlib.style.context(["scaling_lib.show.styles.slides", LETTERS]):
         for number, slide in enumerate(slides, 1):
             cover = 1.7 if number == 1 else 0.0  # lower down by so many inches
@@ -61,7 +51,7 @@ def save_slides(slides: Sequence[Slide], path: Path) -> Path:
     return path
 
 
-def _picture(page: Any, slide: Slide) -> None:
+def _picture(page: Any, slide: Story) -> None:
     from matplotlib.figure import Figure
     from pptx.util import Inches
 
@@ -70,7 +60,7 @@ def _picture(page: Any, slide: Slide) -> None:
     slide.figure(figure)
     figure.savefig(pixels, format="png")
     picture = page.shapes.add_picture(pixels, *(Inches(v) for v in BOX))
-    picture._element.nvPicPr.cNvPr.set("descr", f"{slide.headline}. {slide.caption}")
+    picture._element.nvPicPr.cNvPr.set("descr", f"{slide.headline}. {slide.alt}")
 
 
 def _table(page: Any, rows: Any) -> None:

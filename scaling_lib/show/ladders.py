@@ -15,8 +15,11 @@ from scaling_lib.fit.result import FitResult
 from scaling_lib.runs import Run, check_poolable
 
 MIN_RUNGS = 3
-# The way from V1 to V2, in tables and legends; recipes of other names follow in the order of the alphabet.
-ORDER = ("v1", "v1-long", "v1-warmup", "v1-cosine", "v2", "wsd")
+COUNT = {"N": "n_params_non_embedding", "D": "n_tokens"}  # of a run
+# Recipes as figures call them, in the order of the way from V1 to V2; others follow in the order of the alphabet.
+NAMES = {"v1": "V1", "v1-long": "V1, V2's steps", "v1-warmup": "… + warm-up", "v1-cosine": "… + cosine decay",
+         "v2": "V2", "wsd": "Warm-up, stable, decay"}  # fmt: skip
+ORDER = tuple(NAMES)
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ def at_shared_length(runs: Sequence[Run]) -> list[Run]:
 
 
 def _ladder(recipe: str, variable: str, members: Sequence[Run]) -> Ladder | None:
-    column = "n_params_non_embedding" if variable == "N" else "n_tokens"
+    column = COUNT[variable]
     good = sorted((r for r in members if r.finished), key=lambda r: r.counts[column])
     left_out = tuple(r.run_id for r in members if not r.finished)
     x = np.array([r.counts[column] for r in good])
@@ -126,6 +129,11 @@ def _ladder(recipe: str, variable: str, members: Sequence[Run]) -> Ladder | None
     except ValueError as error:
         why_not = str(error)
     return Ladder(recipe, variable, tuple(good), x, loss, fit, why_not, left_out)
+
+
+def recipe_name(recipe: str) -> str:
+    """A recipe in words for figures, whose readers know no names of options."""
+    return NAMES.get(recipe, recipe.upper())
 
 
 def text_of(run: Run) -> str:

@@ -19,7 +19,8 @@ from scaling_lib.runs import Run
 from scaling_lib.show.changes import LEVEL, Change, changes, of_recipe
 from scaling_lib.show.grids import find_grids
 from scaling_lib.show.ladders import ORDER, Ladder, at_shared_length, find_ladders, short, text_of
-from scaling_lib.show.plot import GREEK, Row, legend_above, plot_fit, plot_intervals, say_instead
+from scaling_lib.show.panels import plot_fit
+from scaling_lib.show.plot import GREEK, Row, legend_above, plot_intervals, say_instead
 from scaling_lib.show.tokenizers import Tokenizers, compare_tokenizers, plot_tokenizers
 from scaling_lib.words import aligned, duration
 
