@@ -98,7 +98,7 @@ def _write(frame: Any, lines: Sequence[str], points: int, bold: bool = False) ->
         paragraph.alignment, paragraph.space_after = PP_ALIGN.LEFT, Pt(points / 2 if len(lines) > 1 else 0)
         line = re.sub(r"(?<![\w-])-(?=\d)", "−", line.replace("alpha =", "α =").replace("beta =", "β ="))
         line = re.sub(r"\[([^\[\]]*), ([^\[\]]*)\]", "[\\1,\u00a0\\2]", line)
-        for j, text in enumerate(re.split(r"\^(β/\(α\+β\)|\w+)", line)):
+        for j, text in enumerate(re.split(r"\^(β/\(α\+β\)|[\w.]*\w)", line)):
             run = paragraph.add_run()
             run.text, run.font.size, run.font.bold = text, Pt(points), bold
             if j % 2:

@@ -58,9 +58,6 @@ def save_picture(story: Story, out: Path, formats: Sequence[str], target: str) -
     style: list[str | dict[str, Any]] = [f"scaling_lib.show.styles.{target}"]
     if story.tall and target == "slides":
         style.append(SMALLER)
-        f"scaling_lib.show.styles.{target}",
-        SMALLER if story.tall and target == "slides" else {},
-    ]
     with matplotlib.style.context(style):
         figure = Figure(figsize=TARGETS[target][story.tall])
         story.figure(figure)

@@ -109,8 +109,8 @@ def _overview(runs: Sequence[Run], ladders: Sequence[Ladder]) -> Story:
     levels = "; ".join(f"{_of(x)}: {x.fit.verdict().level if x.fit else 'no fit'}" for x in ladders) or "no ladder"
     return Story(
         "overview", "", lambda figure: plot_overview(runs, figure),
-        "Losses in nats per token with their laws, 90% bands of the law's mean (dark) and of a new run (light), and "
-        f"the training curves. Verdicts within the data: {levels}.",
+        "Losses in nats per token with their laws, 90% bands of the laws' means, and the training curves. "
+        f"Verdicts within the data: {levels}.",
         "Four panels. Above, loss against parameters and against training tokens, with fitted laws that continue "
         "dashed beyond the data. Below, training loss against tokens seen, a line for each size and for each length.",
         tall=True,
@@ -119,6 +119,11 @@ def _overview(runs: Sequence[Run], ladders: Sequence[Ladder]) -> Story:
 
 def _of(ladder: Ladder) -> str:
     return f"{recipe_name(ladder.recipe)}, L({ladder.variable})"
+
+
+def _held(ladder: Ladder) -> str:
+    shared = "N" if ladder.variable == "D" else "D"
+    return f"{short(ladder.runs[0].counts[COUNT[shared]])} {THING[shared]} each"
 
 
 def _one(draw: Callable[[Axes], object]) -> Callable[[Figure], object]:
@@ -150,13 +155,14 @@ def _recipes(runs: Sequence[Run]) -> Iterator[Story]:
     if not ends:  # one seed only: nothing to pair
         return
     names = STEPS if len(there) > 2 else {"v2": "V1 to V2"}
-    rows = [plot.Row(names[b.recipe], c.change, c.low, c.high, _signed(c)) for _, b, c in way]
+    rows = [plot.Row(names[b.recipe], c.change, c.low, c.high) for _, b, c in way]
+    rows = [row._replace(note=_signed(row, 3)) for row in rows]
     most = max(rows, key=lambda row: abs(row.value or 0.0))
     rest = max((abs(row.value or 0.0) for row in rows if row is not most), default=0.0)
     told = "; ".join(f"{row.label} {row.note}" for row in rows)
     yield Story(
         "one-change-at-a-time",
-        f"{most.label}: {most.note} nats; each other change: {rest:.2f} at most" if len(rows) > 1 else "",
+        f"{most.label}: {_signed(most, 2)} nats; each other change: {rest:.2f} at most" if len(rows) > 1 else "",
         _one(lambda axes: _draw_changes(rows, axes)),
         f"What each change of recipe does to the final loss, in the mean over {paired} of {size} parameters, with its "
         "90% interval. One that holds 0 shows nothing.",
@@ -165,8 +171,9 @@ def _recipes(runs: Sequence[Run]) -> Iterator[Story]:
     )  # fmt: skip
 
 
-def _signed(c: Change) -> str:
-    return f"{c.change:+.3f} [{c.low:+.3f}, {c.high:+.3f}]"
+def _signed(row: plot.Row, digits: int) -> str:
+    value, low, high = (f"{v:+.{digits}f}".replace("-", "−") for v in (row.value or 0.0, row.low, row.high))
+    return f"{value} [{low}, {high}]"
 
 
 def _draw_changes(rows: list[plot.Row], axes: Axes) -> None:
@@ -184,7 +191,7 @@ def _law(ladders: Sequence[Ladder], runs: Sequence[Run]) -> Story:
     if (fit := last.fit) is not None:
         verdict = fit.verdict()
         notes = f"The verdict in full: {verdict}."
-        caption = f"{_of(last)}, {last.held}: {verdict.level}."
+        caption = f"{_of(last)}, {_held(last)}: {verdict.level}."
         if verdict.level == "no trend":
             headline = f"The loss does not fall with {what} beyond its noise: there is no law"
         elif verdict.refused:
@@ -194,7 +201,7 @@ def _law(ladders: Sequence[Ladder], runs: Sequence[Run]) -> Story:
             if fit.law.param_names[-1] in fit.diagnostics["at_bound"]:
                 headline = f"The loss falls to its floor so fast that these runs do not pin down the exponent of {what}"
             floor = plot.bracket(fit.params["E"], *fit.parameter_interval("E"))
-            caption = f"{_of(last)}, {last.held}: {plot.law_label(fit)}. Floor E = {floor}. {_band(fit)}"
+            caption = f"{_of(last)}, {_held(last)}: {plot.law_label(fit)}. Floor E = {floor}. {_band(fit)}"
     caption += f" The entropy of this text is known: {truth:.3f}." if truth else ""
     gaps = _gaps(ladders)
     if gaps:
@@ -209,6 +216,7 @@ def _law(ladders: Sequence[Ladder], runs: Sequence[Run]) -> Story:
             axes.set_ylim(bottom=min(axes.get_ylim()[0], truth - 0.05 * float(np.ptp(last.loss))))
         if right:
             plot_gaps(gaps, last, right[0])
+            axes.set_ylabel("validation loss\n(nats per token)")  # the legend takes of the height
             figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
         else:
             axes.legend()
@@ -254,7 +262,7 @@ def _curves(ladder: Ladder) -> Story:
     what = "size" if ladder.variable == "N" else "length"
     return Story(
         f"curves-by-{what}", "", _one(lambda axes: plot_training_curves(ladder, axes)),
-        f"Training loss of {recipe_name(ladder.recipe)} by {what}, {ladder.held}. A point is the mean since the one "
+        f"Training loss of {recipe_name(ladder.recipe)} by {what}, {_held(ladder)}. A point is the mean since the one "
         "before.",
         f"Training curves, one for each {what}; the final validation losses go {_ends(ladder)}.",
     )  # fmt: skip
@@ -346,11 +354,14 @@ def _grid(grid: Grid, end: str) -> Iterator[Story]:
         found = grid_isoflop(grid)
     except InputError:
         return
+    inside = int(found.used.sum())
     yield Story(
-        f"isoflop{end}", f"Ten times the compute pay for a model {10**found.a:.1f} times as large, by parabolas",
+        f"isoflop{end}",
+        f"Ten times the compute pay for a model {10**found.a:.1f} times as large, by parabolas" if inside > 2 else
+        f"Of {len(found.budgets)} budgets, {inside} have their best size well inside those tried: too few for a law",
         _one(lambda axes: plot_isoflop(found, isoflop_points(grid), axes)),
         f"Loss against size at {len(found.budgets)} budgets, interpolated in the grid; stars are minima inside the "
-        f"sizes tried, {int(found.used.sum())} of {len(found.budgets)}. N* grows as C^{found.a:.2f}: no interval, "
+        f"sizes tried, {inside} of {len(found.budgets)}. N* grows as C^{found.a:.2f}: no interval, "
         "since the budgets share runs.",
         "Parabolas of loss against size, one for each compute budget; minima move to larger sizes.",
         "A parabola is only the loss's local shape, and where sizes lie to one side of the minimum it is biased.",

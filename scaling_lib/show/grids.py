@@ -229,11 +229,11 @@ def plot_isoflop(found: IsoFlopResult, points: np.ndarray, axes: Axes) -> Axes:
         at = np.geomspace(found.n_range[i, 0], found.n_range[i, 1], 60)
         u = np.log(at) - found.centre[i]
         axes.plot(at, found.coefficients[i] @ np.stack([np.ones_like(u), u, u * u]), color=colour,
-                  label=f"{found.budgets[i]:.1e} FLOP")  # fmt: skip
+                  label=f"{found.budgets[i]:.1e} FLOP".replace("e+", "e"))  # fmt: skip
         own = points[np.isclose(points[:, 1], found.budgets[i])]
-        axes.plot(own[:, 0], own[:, 2], "o", color=colour, markersize=5)
+        axes.plot(own[:, 0], own[:, 2], "o", color=colour)
         if found.used[i]:
-            axes.plot(found.n_opt[i], found.loss_opt[i], "*", color=colour, markersize=14, markeredgecolor="white")
+            axes.plot(found.n_opt[i], found.loss_opt[i], "*", color=colour, markersize=18, markeredgecolor="black")
     count_axis(axes)
     axes.set_xlabel(AXIS["N"])
     axes.set_ylabel(LOSS)

@@ -17,7 +17,7 @@ from scaling_lib.runs import Run, check_poolable
 MIN_RUNGS = 3
 COUNT = {"N": "n_params_non_embedding", "D": "n_tokens"}  # of a run
 # Recipes as figures call them, in the order of the way from V1 to V2; others follow in the order of the alphabet.
-NAMES = {"v1": "V1", "v1-long": "V1, V2's steps", "v1-warmup": "… + warm-up", "v1-cosine": "… + cosine decay",
+NAMES = {"v1": "V1", "v1-long": "V1, V2's steps", "v1-warmup": "V1 + warm-up", "v1-cosine": "V1 + warm-up, cosine",
          "v2": "V2", "wsd": "Warm-up, stable, decay"}  # fmt: skip
 ORDER = tuple(NAMES)
 

@@ -80,8 +80,8 @@ def plot_overview(runs: Sequence[Run], figure: Figure | None = None) -> Figure:
     panels = [figure.add_subplot(2, 2, k + 1, label=n) for k, n in enumerate(("N", "D", "curves N", "curves D"))]
     for i, (variable, rungs) in enumerate((("N", "sizes"), ("D", "lengths"))):
         own = [x for x in ladders if x.variable == variable]
-        for ladder in own:
-            plot_fit(ladder, panels[i])
+        for ladder in own:  # several laws far beyond their runs hide each other
+            plot_fit(ladder, panels[i], extrapolate=plot.BEYOND if len(own) == 1 else 3.0, bands=("mean",))
         panels[i].set_title("Parameter scaling" if variable == "N" else "Data scaling")
         if own:
             plot.legend_above(panels[i])
@@ -93,7 +93,7 @@ def plot_overview(runs: Sequence[Run], figure: Figure | None = None) -> Figure:
 
 
 def plot_recipes(runs: dict[str, Run], figure: Figure) -> None:
-    """Draw the validation loss along one run of each recipe, all of it and the last quarter, where curves lie close."""
+    """Draw the validation loss along one run of each recipe, all of it and its end, where curves lie close."""
     curves = {
         recipe_name(recipe): [(p.n_tokens, p.val_loss) for p in run.history if p.val_loss is not None]
         for recipe, run in runs.items()
@@ -112,12 +112,12 @@ def plot_recipes(runs: dict[str, Run], figure: Figure) -> None:
     whole.set_ylabel(plot.LOSS)
     end.get_legend().remove()
     points = np.array([point for curve in curves.values() for point in curve])
-    last = points[:, 0].max()
-    near = points[points[:, 0] >= 0.75 * last, 1]
-    room = max(float(np.ptp(near)), 0.01)
-    end.set(xlim=(0.75 * last, 1.01 * last), ylim=(near.min() - 0.1 * room, near.max() + 0.1 * room))
+    start, last = np.unique(points[:, 0])[[-2, -1]]
+    near = points[points[:, 0] >= start, 1]
+    pad = 0.05 * max(float(np.ptp(near)), 0.01)
+    end.set(xlim=(start, last + 0.02 * (last - start)), ylim=(near.min() - pad, near.max() + pad))
     end.locator_params(axis="x", nbins=4)
-    end.set_title("Its last quarter")
+    end.set_title("The end, enlarged")
 
 
 def plot_gaps(gaps: dict[str, list[Change]], last: Ladder, axes: Axes) -> None:

@@ -151,8 +151,9 @@ def plot_intervals(rows: Sequence[Row], axes: Axes | None = None, *, truth: floa
                     axes.plot(at, y, arrow, color=colour, clip_on=False)
         axes.plot(row.value, y, marker, color=colour)
         if row.note:
-            axes.annotate(row.note, (row.value, y), (0, 7), textcoords="offset points", ha="center", va="bottom",
-                          fontsize="small", color=GREY)  # fmt: skip
+            place = (row.value - left) / (right - left)  # words stay inside the frame
+            axes.annotate(row.note, (row.value, y), (0, 7), textcoords="offset points", va="bottom", fontsize="small",
+                          ha="left" if place < 0.2 else "right" if place > 0.8 else "center", color=GREY)  # fmt: skip
     axes.set_yticks(range(len(rows)), [row.label for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.7)
     axes.set_xlim(left, right)
@@ -220,7 +221,7 @@ def count_axis(axes: Axes) -> None:
     axes.set_xscale("log")
     low, high = axes.get_xlim()
     # Few decades want more ticks than one each; the margins of later artists change little.
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high / low < 10**3.2 else (1.0,), numticks=12))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high / low < 10**3.2 else (1.0,), numticks="auto"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
 
