@@ -221,7 +221,7 @@ def count_axis(axes: Axes) -> None:
     axes.set_xscale("log")
     low, high = axes.get_xlim()
     # Few decades want more ticks than one each; the margins of later artists change little.
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high / low < 10**3.2 else (1.0,), numticks="auto"))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high / low < 10**3.2 else (1.0,)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
 
