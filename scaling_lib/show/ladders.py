@@ -65,7 +65,7 @@ def find_ladders(runs: Sequence[Run]) -> list[Ladder]:
     check_poolable(runs)
     check_rates(runs)
     found = []
-    for recipe in sorted({r.config.train.recipe for r in runs}, key=_place):
+    for recipe in sorted({r.config.train.recipe for r in runs}, key=place):
         own = [r for r in runs if r.config.train.recipe == recipe]
         steps = _most_varied(own, lambda r: r.config.train.max_steps, lambda r: r.config.model)
         model = _most_varied(own, lambda r: r.config.model, lambda r: r.config.train.max_steps)
@@ -79,7 +79,8 @@ def find_ladders(runs: Sequence[Run]) -> list[Ladder]:
     return found
 
 
-def _place(recipe: str) -> tuple[int, str]:
+def place(recipe: str) -> tuple[int, str]:
+    """Where a recipe stands in tables: on the way from V1 to V2, then by the alphabet."""
     return (ORDER.index(recipe) if recipe in ORDER else len(ORDER), recipe)
 
 

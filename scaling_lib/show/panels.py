@@ -137,4 +137,4 @@ def plot_gaps(gaps: dict[str, list[Change]], last: Ladder, axes: Axes) -> None:
     axes.minorticks_off()
     plot.count_axis(axes)
     axes.set_xlabel(plot.AXIS[last.variable])
-    axes.set_ylabel(f"less {recipe_name(last.recipe)} (nats)")
+    axes.set_ylabel("difference (nats)")

@@ -107,9 +107,11 @@ def _all_exponents(sweeps: Sweeps) -> Iterator[Story]:
         for _, runs in sweeps if not is_rate_study(runs)
         for side in sides(runs) for name, e in side.exponents.items()
     ]  # fmt: skip
-    for first in range(0, len(rows) if len(rows) > 1 else 0, MOST_ROWS):
+    pages = -(-len(rows) // MOST_ROWS) if len(rows) > 1 else 0
+    each = -(-len(rows) // max(pages, 1))
+    for first in range(0, pages * each, max(each, 1)):
         yield Story("", "All exponents, and whether they may be believed" + (", continued" if first else ""),
-                    [("text", "recipe", "law", "exponent, 90% interval", "verdict"), *rows[first : first + MOST_ROWS]],
+                    [("text", "recipe", "law", "exponent, 90% interval", "verdict"), *rows[first : first + each]],
                     "Exponents compare across texts, losses do not.")  # fmt: skip
 
 

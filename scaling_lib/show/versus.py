@@ -18,7 +18,7 @@ from scaling_lib.errors import InputError
 from scaling_lib.runs import Run
 from scaling_lib.show.changes import LEVEL, Change, changes, of_recipe
 from scaling_lib.show.grids import find_grids
-from scaling_lib.show.ladders import ORDER, Ladder, at_shared_length, find_ladders, short, text_of
+from scaling_lib.show.ladders import COUNT, Ladder, at_shared_length, find_ladders, place, short, text_of
 from scaling_lib.show.panels import plot_fit
 from scaling_lib.show.plot import GREEK, Row, legend_above, plot_intervals, say_instead
 from scaling_lib.show.tokenizers import Tokenizers, compare_tokenizers, plot_tokenizers
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 VAGUE = 3.0  # an interval from x to 3x excludes little
 ENOUGH = 0.75  # of the losses inside their 90% intervals: of a handful, one may miss
 RIGHT = {True: "right", False: "wrong", None: "open"}
-COUNT = {"N": "n_params_non_embedding", "D": "n_tokens"}
 
 
 @dataclass(frozen=True)
@@ -62,14 +61,18 @@ class Side:
                 found[f"{symbol} of {law}"] = row
         return found
 
-    @property
-    def text(self) -> str:
-        """What its losses are of, in words."""
-        return f"{text_of(self.runs[0])}, vocabulary {self.runs[0].config.model.vocab_size:,}"
-
-    def largest(self, variable: str) -> float:
-        """The largest N or D that was trained."""
-        return max(r.counts[COUNT[variable]] for r in self.runs)
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """What was trained, as plain data."""
+        return {
+            "label": self.label,
+            "recipe": self.recipe,
+            "runs": len(self.runs),
+            "text": f"{text_of(self.runs[0])}, vocabulary {self.runs[0].config.model.vocab_size:,}",
+            "seconds": sum(r.seconds for r in self.runs),
+            "largest_n": max(r.counts[COUNT["N"]] for r in self.runs),
+            "largest_d": max(r.counts[COUNT["D"]] for r in self.runs),
+        }
 
 
 @dataclass(frozen=True)
@@ -156,9 +159,8 @@ def compare_sweeps(first: Sequence[Run], second: Sequence[Run], names: tuple[str
 
 def sides(runs: Sequence[Run], label: str = "") -> list[Side]:
     """One side for each recipe, on the way from V1 to V2, then the others."""
-    recipes = {r.config.train.recipe for r in runs}
-    order = sorted(recipes, key=lambda r: (ORDER.index(r) if r in ORDER else len(ORDER), r))
-    return [Side(f"{label} {x.upper()}".strip(), x, tuple(of_recipe(runs, x))) for x in order]
+    recipes = sorted({r.config.train.recipe for r in runs}, key=place)
+    return [Side(f"{label} {x.upper()}".strip(), x, tuple(of_recipe(runs, x))) for x in recipes]
 
 
 def _check_recipes(wanted: Sequence[str], there: dict[str, Side], name: str) -> None:
@@ -222,9 +224,9 @@ def _beyond(quick: Side, real: Side) -> list[tuple[bool | None, str]]:
 def tables(versus: Versus) -> str:
     """What was trained with the exponents and their verdicts, and the losses where they may be compared."""
     lines = [
-        f"{s.label}: {len(s.runs)} runs, up to {short(s.largest('N'))} parameters and {short(s.largest('D'))} tokens, "
-        f"{duration(sum(r.seconds for r in s.runs))} of training; {s.text}"
-        for s in versus.sides
+        f"{a['label']}: {a['runs']} runs, up to {short(a['largest_n'])} parameters and {short(a['largest_d'])} tokens, "
+        f"{duration(a['seconds'])} of training; {a['text']}"
+        for a in (s.about for s in versus.sides)
     ]
     lost = [r.run_id for s in versus.sides for r in s.runs if not r.finished]
     lines += [f"Diverged, and in no fit: {', '.join(lost)}"] if lost else []
@@ -290,21 +292,19 @@ def to_dict(versus: Versus) -> dict[str, Any]:
             "change": c.change, "seeds": c.seeds, "low": c.low, "high": c.high,
         }  # fmt: skip
 
-    told = [
-        {
-            "label": s.label, "recipe": s.recipe, "runs": len(s.runs), "text": s.text,
-            "seconds": sum(r.seconds for r in s.runs), "largest_n": s.largest("N"), "largest_d": s.largest("D"),
-            "exponents": {
-                name: {"value": e.value, "low": e.low, "high": e.high, "verdict": e.note}
-                for name, e in s.exponents.items()
-            },
-        }
-        for s in versus.sides
-    ]  # fmt: skip
     return {
         "name": versus.name,
         "of_recipes": versus.of_recipes,
-        "sides": told,
+        "sides": [
+            s.about
+            | {
+                "exponents": {
+                    name: {"value": e.value, "low": e.low, "high": e.high, "verdict": e.note}
+                    for name, e in s.exponents.items()
+                }
+            }
+            for s in versus.sides
+        ],
         "why_not_losses": versus.why_not_losses or None,
         "tokenizers": asdict(versus.tokenizers) if versus.tokenizers else None,
         "changes": [plain(versus.sides[0], versus.sides[-1], c) for c in versus.changes],
@@ -342,5 +342,7 @@ def plot_versus(versus: Versus, figure: Figure | None = None) -> Figure:
             else:
                 say_instead(panel, f"no ladder in {variable}")
             title = "Parameter scaling" if variable == "N" else "Data scaling"
-            panel.set_title(title if versus.of_recipes else f"{sides[0].label}\n{sides[0].text}", fontsize="medium")
+            panel.set_title(
+                title if versus.of_recipes else f"{sides[0].label}\n{sides[0].about['text']}", fontsize="medium"
+            )
     return figure
