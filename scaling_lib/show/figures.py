@@ -89,16 +89,16 @@ def _tell(runs: Sequence[Run], rule: Rule | None) -> Iterator[Story]:
 
 
 def _laws(runs: Sequence[Run]) -> Iterator[Story]:
-    ladders = find_ladders(runs)
+    ladders, truth = find_ladders(runs), runs[0].corpus.get("entropy_rate")
     yield _overview(runs, ladders)
     yield from _recipes(runs)
     for variable in "ND":
         own = [x for x in ladders if x.variable == variable]
         if own:
-            yield from (_law(own, runs), _curves(own[-1]), _residuals(own[-1]), _far(own[-1]))
+            yield from (_law(own, truth), _curves(own[-1]), _residuals(own[-1]), _far(own[-1], truth))
     grids = find_grids(runs)
     yield from chain.from_iterable(_grid(grid, f"-{grid.recipe}" if len(grids) > 1 else "") for grid in grids)
-    if len(grids) == 1 and runs[0].corpus.get("entropy_rate") is not None:
+    if len(grids) == 1 and truth is not None:
         yield _floors(runs)
 
 
@@ -184,9 +184,9 @@ def _draw_changes(rows: list[plot.Row], axes: Axes) -> None:
 # ---- one law ---------------------------------------------------------------------
 
 
-def _law(ladders: Sequence[Ladder], runs: Sequence[Run]) -> Story:
+def _law(ladders: Sequence[Ladder], truth: float | None) -> Story:
     """L(N) or L(D) of every recipe; words are of the last one's."""
-    last, truth, what = ladders[-1], runs[0].corpus.get("entropy_rate"), THING[ladders[-1].variable]
+    last, what = ladders[-1], THING[ladders[-1].variable]
     headline, caption, notes = "", f"{_of(last)}: no law: {last.why_not}", ""
     if (fit := last.fit) is not None:
         verdict = fit.verdict()
@@ -211,9 +211,7 @@ def _law(ladders: Sequence[Ladder], runs: Sequence[Run]) -> Story:
         axes, *right = figure.subplots(1, 1 + bool(gaps), squeeze=False)[0]
         for ladder in ladders:
             plot_fit(ladder, axes, extrapolate=NEAR, bands=("mean",))
-        if truth:
-            axes.axhline(truth, color="black", linestyle=":", label=f"known entropy {truth:.3f}")
-            axes.set_ylim(bottom=min(axes.get_ylim()[0], truth - 0.05 * float(np.ptp(last.loss))))
+        _draw_truth(truth, last, axes)
         if right:
             plot_gaps(gaps, last, right[0])
             axes.set_ylabel("validation loss\n(nats per token)")  # the legend takes of the height
@@ -226,6 +224,12 @@ def _law(ladders: Sequence[Ladder], runs: Sequence[Run]) -> Story:
         f"Loss against {what}: " + "; ".join(f"{recipe_name(x.recipe)} goes {_ends(x)}" for x in ladders) + ".",
         notes,
     )  # fmt: skip
+
+
+def _draw_truth(truth: float | None, ladder: Ladder, axes: Axes) -> None:
+    if truth is not None:
+        axes.axhline(truth, color="black", linestyle=":", label=f"known entropy {truth:.3f}")
+        axes.set_ylim(bottom=min(axes.get_ylim()[0], truth - 0.05 * float(np.ptp(ladder.loss))))
 
 
 def _gaps(ladders: Sequence[Ladder]) -> dict[str, list[Change]]:
@@ -284,7 +288,7 @@ def _residuals(ladder: Ladder) -> Story:
     )  # fmt: skip
 
 
-def _far(ladder: Ladder) -> Story:
+def _far(ladder: Ladder, truth: float | None) -> Story:
     """Three decades beyond the runs: how far the law may be believed is the message."""
     fit, headline, notes = ladder.fit, "", ""
     if fit is not None:
@@ -303,6 +307,7 @@ def _far(ladder: Ladder) -> Story:
     def draw(axes: Axes) -> None:
         plot_fit(ladder, axes, extrapolate=FAR, bands=("mean",))
         axes.axvspan(ladder.x.min(), ladder.x.max(), color="black", alpha=0.05, linewidth=0)
+        _draw_truth(truth, ladder, axes)
         axes.legend()
 
     return Story(
@@ -377,7 +382,9 @@ def _floors(runs: Sequence[Run]) -> Story:
         said = f"has no number ({verdict.level})"
     levels = [f.fit.verdict() for f in floors]
     rows = [
-        plot.Row(f.name, None if at.refused else f.fit.params["E"], f.low, f.high, at.level)
+        plot.Row(f.name, None, note=f"{plot.NO_PREDICTION}: {at.level}")
+        if at.refused
+        else plot.Row(f.name, f.fit.params["E"], f.low, f.high, at.level)
         for f, at in zip(floors, levels, strict=True)
     ]
 

@@ -20,7 +20,7 @@ from scaling_lib.show.changes import LEVEL, Change, by_seed, changes, of_recipe
 from scaling_lib.show.grids import find_grids
 from scaling_lib.show.ladders import COUNT, Ladder, at_shared_length, find_ladders, place, short, text_of
 from scaling_lib.show.panels import plot_fit
-from scaling_lib.show.plot import GREEK, Row, legend_above, plot_intervals, say_instead
+from scaling_lib.show.plot import GREEK, NO_PREDICTION, Row, legend_above, plot_intervals, say_instead
 from scaling_lib.show.tokenizers import Tokenizers, compare_tokenizers, plot_tokenizers
 from scaling_lib.words import aligned, duration
 
@@ -323,7 +323,11 @@ def plot_versus(versus: Versus, figure: Figure | None = None) -> Figure:
     grid = figure.add_gridspec(2, 1 + len(columns), width_ratios=[1.15, *[1] * len(columns)])
     axes = figure.add_subplot(grid[0 if versus.tokenizers else slice(None), 0])
     letters = {name: GREEK[name.split()[0]] + name[name.index(" ") :] for name, *_ in versus.exponents}
-    plot_intervals([e._replace(label=f"{letters[name]}\n{s.label}") for name, s, e in versus.exponents], axes)
+    rows = []
+    for name, s, e in versus.exponents:
+        note = f"{NO_PREDICTION}: {e.note}" if e.value is None else e.note
+        rows.append(e._replace(label=f"{letters[name]}\n{s.label}", note=note))
+    plot_intervals(rows, axes)
     axes.set_xlabel("exponent, with 90% interval")
     axes.set_title("Exponents")
     if versus.tokenizers:
