@@ -332,18 +332,17 @@ def plot_versus(versus: Versus, figure: Figure | None = None) -> Figure:
     axes.set_title("Exponents")
     if versus.tokenizers:
         plot_tokenizers(versus.tokenizers, figure.add_subplot(grid[1, 0]))
-    for column, sides in enumerate(columns, 1):
-        for row, variable in enumerate("ND"):
+    for column, own in enumerate(columns, 1):
+        for row, (variable, title) in enumerate((("N", "Parameter scaling"), ("D", "Data scaling"))):
             panel = figure.add_subplot(grid[row, column])
-            own = [s.ladders[variable] for s in sides if variable in s.ladders]
-            for ladder in own:
-                plot_fit(ladder, panel, extrapolate=3.0)
-            if own:
-                legend_above(panel)
-            else:
+            ladders = [s.ladders[variable] for s in own if variable in s.ladders]
+            for ladder in ladders:
+                plot_fit(ladder, panel, extrapolate=3.0, bands=("mean",))
+            if not ladders:
                 say_instead(panel, f"no ladder in {variable}")
-            title = "Parameter scaling" if variable == "N" else "Data scaling"
+            elif versus.of_recipes:
+                legend_above(panel)
             panel.set_title(
-                title if versus.of_recipes else f"{sides[0].label}\n{sides[0].about['text']}", fontsize="medium"
+                title if versus.of_recipes else f"{own[0].label}\n{own[0].about['text']}", fontsize="medium"
             )
     return figure
