@@ -94,8 +94,8 @@ def _talk(args: argparse.Namespace, names: list[str], sweeps: list[list[Run] | N
 
 def _pictures(args: argparse.Namespace, names: list[str], sweeps: list[list[Run] | None]) -> Iterator[Path]:
     from scaling_lib.show.export import save_pictures
-    from scaling_lib.show.figures import back_tests, sweep_stories
-    from scaling_lib.show.slides import published_stories
+    from scaling_lib.show.figures import sweep_stories
+    from scaling_lib.show.slides import back_tests, published_stories
     from scaling_lib.sweep.recipes import peak_lr
 
     for name, runs in zip(names, sweeps, strict=True):

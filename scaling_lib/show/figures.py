@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit import backtests
 from scaling_lib.fit.result import FitResult
 from scaling_lib.runs import Run
 from scaling_lib.show import plot
@@ -126,7 +125,8 @@ def _held(ladder: Ladder) -> str:
     return f"{short(ladder.runs[0].counts[COUNT[shared]])} {THING[shared]} each"
 
 
-def _one(draw: Callable[[Axes], object]) -> Callable[[Figure], object]:
+def one_panel(draw: Callable[[Axes], object]) -> Callable[[Figure], object]:
+    """What draws on an empty figure, from what draws on axes."""
     return lambda figure: draw(figure.add_subplot())
 
 
@@ -163,7 +163,7 @@ def _recipes(runs: Sequence[Run]) -> Iterator[Story]:
     yield Story(
         "one-change-at-a-time",
         f"{most.label}: {_signed(most, 2)} nats; each other change: {rest:.2f} at most" if len(rows) > 1 else "",
-        _one(lambda axes: _draw_changes(rows, axes)),
+        one_panel(lambda axes: _draw_changes(rows, axes)),
         f"What each change of recipe does to the final loss, in the mean over {paired} of {size} parameters, with its "
         "90% interval. One that holds 0 shows nothing.",
         f"A row for each change with its interval: {told}.",
@@ -205,7 +205,8 @@ def _law(ladders: Sequence[Ladder], truth: float | None) -> Story:
     caption += f" The entropy of this text is known: {truth:.3f}." if truth else ""
     gaps = _gaps(ladders)
     if gaps:
-        caption += f" Right: loss at the same {what} less that of {recipe_name(last.recipe)}, paired by seed."
+        above = f"loss at the same number of {what} less that of {recipe_name(last.recipe)}"
+        caption += f" Right, stretched about 0: {above}, paired by seed."
 
     def draw(figure: Figure) -> None:
         axes, *right = figure.subplots(1, 1 + bool(gaps), squeeze=False)[0]
@@ -265,7 +266,7 @@ def _ends(ladder: Ladder) -> str:
 def _curves(ladder: Ladder) -> Story:
     what = "size" if ladder.variable == "N" else "length"
     return Story(
-        f"curves-by-{what}", "", _one(lambda axes: plot_training_curves(ladder, axes)),
+        f"curves-by-{what}", "", one_panel(lambda axes: plot_training_curves(ladder, axes)),
         f"Training loss of {recipe_name(ladder.recipe)} by {what}, {_held(ladder)}. A point is the mean since the one "
         "before.",
         f"Training curves, one for each {what}; the final validation losses go {_ends(ladder)}.",
@@ -281,7 +282,7 @@ def _residuals(ladder: Ladder) -> Story:
 
     rest = f"{100 * plot.scatter(ladder.fit):.2f}%" if ladder.fit else "unknown"
     return Story(
-        f"residuals-{ladder.variable.lower()}", "", _one(draw),
+        f"residuals-{ladder.variable.lower()}", "", one_panel(draw),
         f"What the law {_of(ladder)} leaves over; scatter {rest} of the loss. A bend here would say that the form is "
         "wrong.",
         f"Residuals of the fitted law about zero, in percent of the loss, at {len(ladder.x)} runs.",
@@ -311,7 +312,7 @@ def _far(ladder: Ladder, truth: float | None) -> Story:
         axes.legend()
 
     return Story(
-        f"extrapolation-{ladder.variable.lower()}", headline, _one(draw),
+        f"extrapolation-{ladder.variable.lower()}", headline, one_panel(draw),
         f"{_of(ladder)}, three decades beyond its runs (grey). {_band(fit) if fit else 'No fit.'} A law stops where "
         "its verdict refuses.",
         f"The law continued beyond the data, with a band that widens. {headline}".strip(), notes,
@@ -348,7 +349,7 @@ def _grid(grid: Grid, end: str) -> Iterator[Story]:
         f"held-out{end}",
         f"The largest runs, hidden: {plot.NO_PREDICTION}; the law would have erred by {errs}" if b.verdict.refused else
         f"The largest runs, hidden and predicted: the law errs by {errs}",
-        _one(lambda axes: plot_held_out(grid, axes).set_title("")),
+        one_panel(lambda axes: plot_held_out(grid, axes).set_title("")),
         f"The largest size and the longest runs, predicted from the rest: {int(b.covered.sum())} of {b.covered.size} "
         "lie inside the 90% interval of a new run (whiskers). Errors are means; the line is in the logarithms; the "
         f"nearest trained run errs by {nearest}. Verdict there: {b.verdict.level}.",
@@ -364,7 +365,7 @@ def _grid(grid: Grid, end: str) -> Iterator[Story]:
         f"isoflop{end}",
         f"Ten times the compute pay for a model {10**found.a:.1f} times as large, by parabolas" if inside > 2 else
         f"Of {len(found.budgets)} budgets, {inside} have their best size well inside those tried: too few for a law",
-        _one(lambda axes: plot_isoflop(found, isoflop_points(grid), axes)),
+        one_panel(lambda axes: plot_isoflop(found, isoflop_points(grid), axes)),
         f"Loss against size at {len(found.budgets)} budgets, interpolated in the grid; stars are minima inside the "
         f"sizes tried, {inside} of {len(found.budgets)}. N* grows as C^{found.a:.2f}: no interval, "
         "since the budgets share runs.",
@@ -393,7 +394,7 @@ def _floors(runs: Sequence[Run]) -> Story:
         axes.set_xlabel("floor E (nats per token), with its 90% interval")
 
     return Story(
-        "floors", f"The text's entropy is {truth:.3f}: the joint law's floor, {said}", _one(draw),
+        "floors", f"The text's entropy is {truth:.3f}: the joint law's floor, {said}", one_panel(draw),
         "Floors with 90% intervals. A ladder in N at one number of tokens has a floor of its own: what endless "
         "parameters reach with that much data. Only the joint law's floor means the language.",
         "A row for each fit: its floor with an interval, beside the known entropy.",
@@ -401,7 +402,7 @@ def _floors(runs: Sequence[Run]) -> Story:
     )  # fmt: skip
 
 
-# ---- rates, and models of others -------------------------------------------------
+# ---- rates -----------------------------------------------------------------------
 
 
 def _rates(runs: Sequence[Run], rule: Rule) -> Iterator[Story]:
@@ -418,40 +419,4 @@ def _rates(runs: Sequence[Run], rule: Rule) -> Iterator[Story]:
         "rate of the width rule dotted.",
         "A law is only as good as the tuning behind each of its points: an untuned rate at the large sizes bends it."
         f"\n\n{rate_report(runs, rule).strip()}",
-    )  # fmt: skip
-
-
-def back_tests() -> Story:
-    """Published models predicted from their smaller kin: how the error of honest back-tests looks."""
-    results = {
-        "Cerebras-GPT, from 5 models": backtests.cerebras()[5],
-        "Pythia, N without embeddings": backtests.pythia()["non_embedding"],
-        "Pythia, N in all": backtests.pythia()["total"],
-    }
-
-    def draw(axes: Axes) -> None:
-        for i, (name, r) in enumerate(results.items()):
-            colour, marker = plot.look(i)
-            low, high = 100 * (r.predicted - r.low) / r.observed, 100 * (r.high - r.predicted) / r.observed
-            axes.errorbar(r.span * 1.02 ** (i - 1), 100 * r.error, yerr=np.array([low, high]), fmt=marker,
-                          color=colour, capsize=4, label=name)  # fmt: skip
-        axes.axhline(0, color=plot.FAINT, linewidth=1)
-        axes.set_xscale("log")
-        axes.set_xticks([2, 5, 10, 20], ["2x", "5x", "10x", "20x"])
-        axes.minorticks_off()
-        axes.set_xlabel("how far beyond the largest fitted model")
-        axes.set_ylabel("error of the prediction (%)")
-        axes.legend()
-
-    worst = {name: 100 * float(r.error[np.argmax(np.abs(r.error))]) for name, r in results.items()}
-    words = "; ".join(f"{name} {value:+.1f}%" for name, value in worst.items())
-    least, most = (f(abs(value) for value in worst.values()) for f in (min, max))
-    return Story(
-        "back-tests",
-        f"Published families, predicted from their smaller kin: off by {least:.1f}% to {most:.1f}% at worst",
-        _one(draw),
-        f"Published models predicted from their smaller kin, with 90% intervals of a new run. Worst errors: {words}.",
-        f"Errors of back-tests against their distance, with intervals; the worst are {words}.",
-        "Dey et al. 2023 (Cerebras-GPT); Biderman et al. 2023 (Pythia). A claim that reaches further than these tests "
-        "is not covered by them.",
     )  # fmt: skip

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scaling_lib.fit import published
+from scaling_lib.fit import backtests, published
 from scaling_lib.runs import Run
 from scaling_lib.show import plot
 from scaling_lib.show.extrapolation import plot_at_models
-from scaling_lib.show.figures import Rule, Story, about, back_tests, sweep_stories
+from scaling_lib.show.figures import Rule, Story, about, one_panel, sweep_stories
 from scaling_lib.show.ladders import recipe_name, short, text_of
 from scaling_lib.show.published import JOINT, known_models
 from scaling_lib.show.rates import is_rate_study
@@ -19,6 +19,7 @@ from scaling_lib.show.sliders.sources import published_source
 from scaling_lib.show.versus import sides
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 TITLE = "Neural scaling laws, measured"
@@ -69,6 +70,42 @@ def published_stories() -> list[Story]:
             "; ".join(published.laws[name].source for name in JOINT),
         ),
     ]  # fmt: skip
+
+
+def back_tests() -> Story:
+    """Published models predicted from their smaller kin: how the error of honest back-tests looks."""
+    results = {
+        "Cerebras-GPT, from 5 models": backtests.cerebras()[5],
+        "Pythia, N without embeddings": backtests.pythia()["non_embedding"],
+        "Pythia, N in all": backtests.pythia()["total"],
+    }
+
+    def draw(axes: Axes) -> None:
+        for i, (name, r) in enumerate(results.items()):
+            colour, marker = plot.look(i)
+            low, high = 100 * (r.predicted - r.low) / r.observed, 100 * (r.high - r.predicted) / r.observed
+            axes.errorbar(r.span * 1.02 ** (i - 1), 100 * r.error, yerr=np.array([low, high]), fmt=marker,
+                          color=colour, capsize=4, label=name)  # fmt: skip
+        axes.axhline(0, color=plot.FAINT, linewidth=1)
+        axes.set_xscale("log")
+        axes.set_xticks([2, 5, 10, 20], ["2x", "5x", "10x", "20x"])
+        axes.minorticks_off()
+        axes.set_xlabel("how far beyond the largest fitted model")
+        axes.set_ylabel("error of the prediction (%)")
+        axes.legend()
+
+    worst = {name: 100 * float(r.error[np.argmax(np.abs(r.error))]) for name, r in results.items()}
+    words = "; ".join(f"{name} {value:+.1f}%" for name, value in worst.items())
+    least, most = (f(abs(value) for value in worst.values()) for f in (min, max))
+    return Story(
+        "back-tests",
+        f"Published families, predicted from their smaller kin: off by {least:.1f}% to {most:.1f}% at worst",
+        one_panel(draw),
+        f"Published models predicted from their smaller kin, with 90% intervals of a new run. Worst errors: {words}.",
+        f"Errors of back-tests against their distance, with intervals; the worst are {words}.",
+        "Dey et al. 2023 (Cerebras-GPT); Biderman et al. 2023 (Pythia). A claim that reaches further than these tests "
+        "is not covered by them.",
+    )  # fmt: skip
 
 
 def _draw_form(figure: Figure) -> None:
