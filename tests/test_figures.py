@@ -116,7 +116,8 @@ def test_files_have_the_size_of_their_target_and_words_beside_them(
 
 def test_the_same_records_give_the_same_bytes_and_letters_stay_letters(recipe_runs: list[Run], tmp_path: Path) -> None:
     for folder in ("a", "b"):
-        save_pictures(sweep_stories(recipe_runs), tmp_path / folder, ["png", "svg", "pdf"])
+        some = [s for s in sweep_stories(recipe_runs) if s.name in ("overview", "parameter-scaling", "v1-against-v2")]
+        save_pictures(some, tmp_path / folder, ["png", "svg", "pdf"])
     for path in sorted((tmp_path / "a").iterdir()):
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
     assert "non-embedding parameters N</text>" in (tmp_path / "a" / "parameter-scaling.svg").read_text()

@@ -354,7 +354,7 @@ def test_recipes_that_lie_on_each_other_are_told_apart(make_run: Make) -> None:
     rows = changes(second.runs, first.runs, lambda r: (r.counts["n_params_non_embedding"],))
     axes = Figure().add_subplot()
     plot_gaps({"v1-cosine": rows, "v1-long": rows}, second, axes)
-    (one, *_), (two, *_) = axes.containers
+    one, two = axes.containers
     assert list(one[0].get_ydata()) == list(two[0].get_ydata()) == [c.change for c in rows]
     assert all(a < size_of(d) < b for a, d, b in zip(one[0].get_xdata(), WIDTHS, two[0].get_xdata(), strict=True))
     whiskers = np.array([segment[:, 1] for segment in one[2][0].get_segments()])

@@ -140,12 +140,14 @@ def _recipes(runs: Sequence[Run]) -> Iterator[Story]:
     if not way:
         return
     model = way[0][2].cell
-    own = {name: at_shared_length([r for r in of_recipe(runs, name) if r.config.model == model]) for name in there}
+    own = {name: [r for r in at_shared_length(of_recipe(runs, name)) if r.config.model == model] for name in there}
     (whole,) = changes(own["v1"], own["v2"], lambda r: r.config.model)
     size, paired = short(own["v1"][0].counts["n_params_non_embedding"]), counted(whole.seeds, "paired seed")
-    ends = "" if np.isnan(whole.low) else f" [{-whole.high:.2f}, {-whole.low:.2f}]"
+    sign, where = (1, "above") if whole.change > 0 else (-1, "below")
+    low, high = sorted((sign * whole.low, sign * whole.high))
+    ends = "" if np.isnan(low) else f" [{low:.2f}, {high:.2f}]"
     yield Story(
-        "v1-against-v2", f"V2 ends {-whole.change:.2f}{ends} nats below V1",
+        "v1-against-v2", f"V2 ends {abs(whole.change):.2f}{ends} nats {where} V1",
         lambda figure: plot_recipes({name: found[0] for name, found in own.items()}, figure),
         f"{size} parameters, {paired}. Validation loss along one run of each recipe, and its end enlarged. Dotted: "
         "the loss of knowing nothing.",
