@@ -19,7 +19,7 @@ from matplotlib.text import Text
 from scaling_lib.cli import main
 from scaling_lib.fit import fit_power_law
 from scaling_lib.runs import Run, write_run
-from scaling_lib.show.deck import BOX, LETTERS, SMALLEST, WIDTH, save_slides
+from scaling_lib.show.deck import BOX, LETTERS, SMALLEST, STYLES, WIDTH, save_slides
 from scaling_lib.show.figures import Story, sweep_stories
 from scaling_lib.show.slides import talk
 from scaling_lib.sweep.recipes import peak_lr
@@ -71,7 +71,7 @@ def deck(slides: list[Story], tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def drawn(slide: Story) -> Figure:
-    with style.context(["scaling_lib.show.styles.slides", LETTERS]):
+    with style.context([*STYLES, LETTERS]):
         figure = Figure(figsize=BOX[2:])
         slide.figure(figure)  # type: ignore[operator]
         figure.draw_without_rendering()

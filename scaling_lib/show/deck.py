@@ -14,7 +14,8 @@ from scaling_lib.show.figures import Story
 WIDTH, MARGIN = 13.333, 0.6  # inches; 7.5 high
 BOX = (MARGIN, 1.5, WIDTH - 2 * MARGIN, 4.55)  # of what a slide shows: left, top, width, height
 COVER, HEADLINE, TEXT, CAPTION, SMALLEST = 44, 28, 24, 16, 14  # points
-# Above the style sheet for slides; "small" is 0.83 of the font's size, so that nothing falls below 14 points.
+STYLES = ["scaling_lib.show.styles.blog", "scaling_lib.show.styles.slides"]
+# Above the style sheets; "small" is 0.83 of the font's size, so that nothing falls below 14 points.
 LETTERS = {"font.size": 17, "axes.titlesize": 17, "axes.labelsize": 17, "legend.fontsize": 14.5, "lines.linewidth": 2.6,
            "lines.markersize": 8}  # fmt: skip
 
@@ -31,7 +32,7 @@ def save_slides(slides: Sequence[Story], path: Path) -> Path:
     deck = Presentation()
     deck.slide_width, deck.slide_height = Inches(WIDTH), Inches(7.5)
     deck.core_properties.title, deck.core_properties.author = slides[0].headline, "scaling_lib"
-    with matplotlib.style.context(["scaling_lib.show.styles.slides", LETTERS]):
+    with matplotlib.style.context([*STYLES, LETTERS]):
         for number, slide in enumerate(slides, 1):
             cover = 1.7 if number == 1 else 0.0  # lower down by so many inches
             page = deck.slides.add_slide(deck.slide_layouts[5])  # a title and nothing else

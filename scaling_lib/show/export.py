@@ -55,7 +55,7 @@ def save_picture(story: Story, out: Path, formats: Sequence[str], target: str) -
 
     assert callable(story.figure)
     paths = [out / f"{story.name}.{kind}" for kind in formats]
-    style: list[str | dict[str, Any]] = [f"scaling_lib.show.styles.{target}"]
+    style: list[str | dict[str, Any]] = [f"scaling_lib.show.styles.{name}" for name in dict.fromkeys(("blog", target))]
     if story.tall and target == "slides":
         style.append(SMALLER)
     with matplotlib.style.context(style):
