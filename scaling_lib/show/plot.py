@@ -30,6 +30,7 @@ NO_PREDICTION = "no prediction"
 MARKERS = "osD^vPX*"
 STYLES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (4, 1.5, 1, 1.5)), (0, (2, 2)))
 GREY, FAINT = "0.45", "0.6"
+ON_WHITE = {"facecolor": "white", "alpha": 0.6, "pad": 1, "edgecolor": "none"}  # words that lines may cross
 POINTS = 40  # of a line: a band takes one profile for each
 HALVINGS = 9  # of the decades between the runs and the end of the axis: finer than the eye asks for
 
@@ -141,7 +142,7 @@ def plot_intervals(rows: Sequence[Row], axes: Axes | None = None, *, truth: floa
     for y, row in enumerate(rows):
         colour, marker = look_of(row.recipe) if row.recipe else look(0)
         if row.value is None:
-            axes.text(left + pad, y, row.note, va="center", color=colour, fontsize="small")
+            axes.text(left + pad, y, row.note, va="center", color=colour, fontsize="small", bbox=ON_WHITE)
             continue
         low, high = max(row.low, left), min(row.high, right)
         if np.isfinite(row.low) or np.isfinite(row.high):
@@ -153,7 +154,8 @@ def plot_intervals(rows: Sequence[Row], axes: Axes | None = None, *, truth: floa
         if row.note:
             place = (row.value - left) / (right - left)  # words stay inside the frame
             axes.annotate(row.note, (row.value, y), (0, 7), textcoords="offset points", va="bottom", fontsize="small",
-                          ha="left" if place < 0.2 else "right" if place > 0.8 else "center", color=GREY)  # fmt: skip
+                          ha="left" if place < 0.2 else "right" if place > 0.8 else "center", color=GREY,
+                          bbox=ON_WHITE)  # fmt: skip
     axes.set_yticks(range(len(rows)), [row.label for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.7)
     axes.set_xlim(left, right)
@@ -352,5 +354,5 @@ def _say_no(axes: Axes, x: float, y: float, colour: str) -> None:
     axes.annotate(
         NO_PREDICTION, (x, y), (9, 2), textcoords="offset points", rotation=90 if tight else 0, ha="left",
         va="bottom", fontsize="small", color=colour, annotation_clip=True, zorder=5,
-        bbox={"facecolor": "white", "alpha": 0.6, "pad": 1, "edgecolor": "none"},
+        bbox=ON_WHITE,
     )  # fmt: skip
