@@ -128,12 +128,9 @@ def print_report(runs: Sequence[Run]) -> None:
 def save_figure(name: str, draw: Callable[[Figure], object], out: Path, tall: bool = False) -> Path:
     """Draw the figure of a command as ``out/NAME.png``."""
     from scaling_lib.show import export
-    from scaling_lib.show.figures import Named
+    from scaling_lib.show.figures import Story
 
-    def on(figure: Figure) -> None:
-        draw(figure)
-
-    return export.save_named(Named(name, on, "", "", tall=tall), out, ["png"], "blog")[0]
+    return export.save_picture(Story(name, "", draw, tall=tall), out, ["png"], "blog")[0]
 
 
 @contextlib.contextmanager
