@@ -1,12 +1,16 @@
-"""What this process may use of its machine, a container's limits included."""
+"""What this process may use of its machine, a container's limits included, and which processes live on it."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
+import socket
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_GROUP = Path("/proc/self/cgroup")
+BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def cores() -> int:
@@ -25,6 +29,30 @@ def memory_bytes() -> float:
         with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
             found.append(float(int(path.read_text())))
     return min(found)
+
+
+@functools.cache
+def here() -> str:
+    """This machine since its last start, and in a container its own table of processes.
+
+    Elsewhere the number of a process means another one, though the host may have the same name.
+    """
+    found = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        found += [BOOT.read_text().strip(), os.readlink("/proc/self/ns/pid")]
+    return " ".join(found)
+
+
+def is_dead(pid: int) -> bool:
+    """Whether no process here has this number. A zombie is dead too: without an init process nobody buries it."""
+    import psutil
+
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+    except (psutil.Error, ValueError, OverflowError):  # not ours to look at, or no number of a process
+        return False
 
 
 def _limits() -> list[Path]:
