@@ -48,6 +48,7 @@ def independent_of_its_start() -> None:
             stream.reconfigure(errors="backslashreplace")
     for name in [name for name, value in os.environ.items() if not value and not name.endswith("VISIBLE_DEVICES")]:
         del os.environ[name]
+    os.environ.pop("SOURCE_DATE_EPOCH", None)  # no file here has a date, and matplotlib fails at a bad one
     os.environ["MPLBACKEND"] = "agg"
     warnings.formatwarning = lambda message, *_, **__: f"scaling_lib: {message}\n"
 

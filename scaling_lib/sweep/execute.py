@@ -125,10 +125,10 @@ def run_sweep(
             # Or skipped by its job, since another launcher had trained it.
             others = name in found_done or (said is not None and said.status == "skipped")
             outcomes.append(Outcome(name, "skipped" if others else run.status))
+        elif said is not None and said.status == "failed":
+            outcomes.append(said)
         else:
-            outcomes.append(
-                said if said and said.status == "failed" else Outcome(name, "failed", "its record vanished")
-            )
+            outcomes.append(Outcome(name, "failed", "its record has vanished"))
     for job in plan.jobs:  # of jobs whose worker was killed when all was recorded
         if all(is_recorded(out, names[cell]) for cell in job.cells):
             _remove_trunk(out, trunk_id(job.cells[0], corpus.fingerprint))
