@@ -8,6 +8,8 @@ import os
 import socket
 from pathlib import Path
 
+from scaling_lib.errors import InputError
+
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_GROUP = Path("/proc/self/cgroup")
 BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -17,7 +19,10 @@ def cores() -> int:
     """Cores, by the process's affinity and a container's quota."""
     import joblib
 
-    return int(joblib.cpu_count())
+    try:
+        return int(joblib.cpu_count())
+    except ValueError as error:  # of a variable that the environment sets
+        raise InputError(f"LOKY_MAX_CPU_COUNT must be a whole number of at least 1 ({error})") from None
 
 
 def memory_bytes() -> float:

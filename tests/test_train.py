@@ -175,7 +175,7 @@ def test_where_nothing_can_be_compiled_a_run_is_eager_and_says_so(plain_run, wal
         raise RuntimeError("no compiler")
 
     monkeypatch.setattr(torch, "compile", broken)
-    module_of_runtimes._compile_error.cache_clear()
+    module_of_runtimes.compile_error.cache_clear()
     run = train(configure(), walk, runtime=replace(EXACT, compile=True), history_points=1000)
     assert (run.environment["compile"], run.environment["compile_failed"]) == (False, "RuntimeError")
     assert "compile_failed" not in plain_run.environment
@@ -187,7 +187,7 @@ def test_where_nothing_can_be_compiled_a_run_is_eager_and_says_so(plain_run, wal
     resumed = train(configure(), walk, runtime=EXACT, checkpoint_dir=tmp_path)
     assert resumed.environment["compile_failed"] == "RuntimeError"
     assert resumed.val_loss == plain_run.val_loss
-    module_of_runtimes._compile_error.cache_clear()
+    module_of_runtimes.compile_error.cache_clear()
 
 
 def test_progress_is_told(walk):
