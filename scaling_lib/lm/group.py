@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from scaling_lib.errors import InputError
 
-
 MEETING = timedelta(minutes=2)  # for all processes to start; one alone would wait for ever
 
 
