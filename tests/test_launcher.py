@@ -57,6 +57,7 @@ case "$*" in
         cp "$0" "$3/bin/python" ;;
     '-m pip '*)
         log "$*"
+        if [ "${{PIP_USER:-0}}" != 0 ]; then exit 1; fi # as pip ends in a virtual environment
         case "$*" in
             *notebooks*)
                 if [ -n "${{STAND_IN_HANGS:-}}" ]; then : >"$STAND_IN_HANGS"; sleep 60; fi
@@ -149,6 +150,7 @@ def copy(tmp_path: Path) -> Copy:
     env = {
         "PATH": str(stand_in.parent),
         "HOME": str(tmp_path),
+        "PIP_USER": "1",
         "STAND_IN": str(stand_in),
         "STAND_IN_LOG": str(tmp_path / "log"),
     }
@@ -530,6 +532,15 @@ def test_on_linux_uv_is_asked_for_the_fitting_torch_and_pip_steps_in(copy: Copy,
     assert len(asked) == (2 if uv == "reachable" else 1)
     assert ("uv brings the build that fits" if uv == "reachable" else "pip takes the index's") in result.stderr
     assert copy.installs() == 1
+
+
+def test_a_path_without_a_program_it_needs_is_said_and_no_environment_is_touched(copy: Copy, tmp_path: Path) -> None:
+    assert copy.run("demo").returncode == 0
+    before = copy.log()
+    (tmp_path / "bin" / "cat").unlink()
+    result = copy.run("demo")
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+    assert copy.log() == before
 
 
 def test_a_script_that_has_lost_its_repository_says_so(copy: Copy) -> None:
