@@ -9,10 +9,8 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -199,10 +197,6 @@ def test_what_rots_or_was_left_by_the_dead_is_noticed_and_made_anew(world: Path,
     said = started(run, place).err
     assert rotten.name in said
     assert [r.val_loss for r in read_runs(place / "o")] == losses
-    assert [len(re.findall(",2,", line)) for line in (place / "o" / "timings.csv").read_text().splitlines()] == [
-        0,
-        1,
-        1,
-    ]
+    counted = [line.split(",")[1] for line in (place / "o" / "timings.csv").read_text().splitlines()]
+    assert counted == ["runs", "2", "2"]
     assert not list(place.rglob(".*.tmp"))
-    assert signal.SIGKILL
