@@ -18,6 +18,10 @@ from typing import Any, NoReturn
 from scaling_lib import __version__, cli_doctor, cli_fit, cli_lab, cli_next, cli_show, cli_sweep
 from scaling_lib.cli_shared import ended_like_ctrl_c, independent_of_its_start, say
 from scaling_lib.errors import InputError
+from scaling_lib.machine import address_space
+
+
+LEAST_SPACE = 4e8  # bytes to address: with fewer SciPy cannot be loaded, or waits for memory for ever
 
 
 class _Parser(argparse.ArgumentParser):
@@ -44,6 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with ended_like_ctrl_c():
             args = _parser().parse_args(argv)
+            if (space := address_space()) < LEAST_SPACE:
+                raise InputError(
+                    f"this process may use {space / 1e6:.0f} MB of memory (ulimit -v); "
+                    f"{LEAST_SPACE / 1e6:.0f} MB are needed"
+                )
             status = int(args.call(args))
             sys.stdout.flush()  # so that a reader who has left is noticed here, not while Python shuts down
         return status

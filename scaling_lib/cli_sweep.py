@@ -80,11 +80,13 @@ def _cells(args: argparse.Namespace) -> list[RunConfig]:
 
 def _options(args: argparse.Namespace, cells: Sequence[RunConfig]) -> Options:
     """How to compute; what can be found wrong in it is said before anything is written."""
+    from scaling_lib.machine import cores
     from scaling_lib.sweep.engines import check_engine
     from scaling_lib.sweep.plan import Options
 
     options = Options(args.device, args.dtype, args.compile, args.workers, args.engine, args.address, args.threads)
     check_engine(options)
+    cores()  # which a variable of the environment may make nonsense of
     if args.engine != "local":
         refuse(args, "is for this machine; on a cluster its scheduler decides: leave it out", "workers", "max_hours")
     if (args.device, args.dtype) != ("auto", "auto"):  # which takes torch to judge

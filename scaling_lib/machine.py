@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import socket
 from pathlib import Path
@@ -26,14 +27,24 @@ def cores() -> int:
 
 
 def memory_bytes() -> float:
-    """Memory in all, or the least that a control group of this process is held to."""
+    """Memory in all, or the least that this process or a control group of it is held to."""
     import psutil
 
-    found = [float(psutil.virtual_memory().total)]
+    found = [float(psutil.virtual_memory().total), address_space()]
     for path in _limits():
         with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
             found.append(float(int(path.read_text())))
     return min(found)
+
+
+def address_space() -> float:
+    """Bytes that this process may address (``ulimit -v``), more than it will ever touch; infinite without a limit."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return math.inf
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return math.inf if limit == resource.RLIM_INFINITY else float(limit)
 
 
 @functools.cache

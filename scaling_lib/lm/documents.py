@@ -25,6 +25,7 @@ from packaging.utils import canonicalize_name
 
 from scaling_lib.errors import InputError
 from scaling_lib.files import with_home
+from scaling_lib.machine import memory_bytes
 
 # A file of text longer than two of these (in characters) is cut at blank lines into documents of at least
 # one, so that a single file can have a validation part. 4,096 makes 270 documents of a megabyte.
@@ -219,6 +220,11 @@ def _text_source(argument: str) -> Source:
     files = [file for file in found if file.stat().st_size]
     if not files:
         raise InputError(f"corpus text: {path} is empty; give a file or a folder of UTF-8 text")
+    if (size := sum(file.stat().st_size for file in files)) > memory_bytes() / 4:
+        raise InputError(
+            f"corpus text: {path} has {size / 1e9:.1f} GB, too much for {memory_bytes() / 1e9:.1f} GB of memory, in "
+            "which its documents are held several times; give a part of it"
+        )
     for file in files[:100]:  # a look at the beginnings finds most mistakes before anything is planned
         try:
             with file.open("rb") as handle:
