@@ -20,7 +20,6 @@ from scaling_lib.cli_shared import ended_like_ctrl_c, independent_of_its_start, 
 from scaling_lib.errors import InputError
 from scaling_lib.machine import address_space
 
-
 LEAST_SPACE = 4e8  # bytes to address: with fewer SciPy cannot be loaded, or waits for memory for ever
 
 

@@ -86,7 +86,7 @@ ROWS = {
     "without assertions and docstrings": Row(FIT, env={"PYTHONOPTIMIZE": "2"}, right=law_found),
     "a script without docstrings": Row("--help", program=f"-OO {shlex.quote(str(ROOT / 'quick_scaling_demo.py'))}"),
     "little memory": Row(FIT, 2, before="ulimit -v 250000"),  # with which SciPy's import never ends
-    "a text larger than the memory": Row("plan --corpus text:large", 2, before="truncate -s 100T large"),
+    "a text larger than the memory": Row("plan --corpus text:large", 2, before="truncate -s 4T large"),
     "fit nothing": Row('fit "$UNSET"', 2),
     "summary of nothing": Row('summary "$UNSET"', 2),
     "predict of nothing": Row('predict "$UNSET" --target N=1e9', 2),
