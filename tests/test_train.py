@@ -194,7 +194,7 @@ def test_where_nothing_can_be_compiled_a_run_is_eager_and_says_so(plain_run, wal
 def test_bits_per_byte_are_of_the_bytes_that_the_loss_was_measured_on(small_text):
     """A sample of a few windows, spelt out by the tokenizer itself."""
     text = load_corpus(f"text:{small_text}", 300)
-    config = replace(configure(max_steps=2, eval_tokens=64), model=replace(MODEL, vocab_size=300))
+    config = replace(configure(max_steps=5, eval_tokens=64), model=replace(MODEL, vocab_size=300))
     run = train(config, text, runtime=EXACT)
     _, targets, _ = val_windows(text, MODEL.seq_len, 64)
     spelt = load_tokenizer(text).decode(targets.ravel().tolist(), skip_special_tokens=True).encode()
