@@ -583,18 +583,6 @@ def test_any_signal_is_like_ctrl_c_a_second_ends_at_once_and_nohup_is_obeyed() -
         process.kill()
 
 
-def test_an_environment_that_torchrun_would_not_make_is_one_line(
-    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("LOCAL_RANK", "0")
-    for size in ("x", "0", "2"):  # of two, one is alone
-        monkeypatch.setenv("WORLD_SIZE", size)
-        assert call("run", "--sizes", 1, "--max-steps", 2, "--corpus", UNIFORM, "--device", "cpu") == 2
-        out, err = capsys.readouterr()
-        assert (out, err.count("\n")) == ("", 1)
-        assert "torchrun" in err
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them: Ctrl-C is not tried")
 def test_signals_end_every_process_and_the_sweep_goes_on_to_the_same_losses(tmp_path: Path, no_measuring: None) -> None:

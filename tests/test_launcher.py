@@ -50,7 +50,7 @@ case "$*" in
         if [ -n "${{STAND_IN_HANGS_PLAN:-}}" ]; then exec {python} -c "{hang_plan}"; fi
         if [ -n "${{STAND_IN_PLAN_FAILS:-}}" ]; then echo 'scaling_lib: no such corpus' >&2; exit 2; fi
         echo '6 runs, 1.2e+15 FLOPs, up to 1.5 GB of memory, about 9.5 h on this machine' >&2
-        echo "{{\"expected_seconds\": ${{STAND_IN_TIME:-34200.0}}}}" ;;
+        echo '{{"expected_seconds":' "${{STAND_IN_TIME:-34200.0}}" '}}' ;;
     '-m venv '*)
         log "$*"
         mkdir -p "$3/bin"

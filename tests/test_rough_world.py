@@ -96,6 +96,8 @@ ROWS = {
     "a text of no such user": Row("plan --corpus text:~nobody-of-this-name/x", 2),
     "no number of cores": Row(f"plan --corpus text:small.txt {SMALL}", 2, env={"LOKY_MAX_CPU_COUNT": "x"}),
     "no number of processes": Row("run", 2, env={"LOCAL_RANK": "0", "WORLD_SIZE": "x"}),
+    "no process": Row("run", 2, env={"LOCAL_RANK": "0", "WORLD_SIZE": "0"}),
+    "two processes of which one is told nothing": Row("run", 2, env={"LOCAL_RANK": "0", "WORLD_SIZE": "2"}),
     "a million seeds": Row("plan --seeds 1000000", 2),
     "a tower of rules": Row("plan --corpus hierarchy:depth=1000000000000", 2),
     "a device for a folder": Row("summary /dev/zero", 2),
