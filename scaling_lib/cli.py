@@ -13,7 +13,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from scaling_lib import __version__, cli_doctor, cli_fit, cli_lab, cli_next, cli_show, cli_sweep
 from scaling_lib.cli_shared import ended_like_ctrl_c, independent_of_its_start, say
@@ -24,11 +24,6 @@ LEAST_SPACE = 4e8  # bytes to address: with fewer SciPy cannot be loaded, or wai
 
 
 class _Parser(argparse.ArgumentParser):
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.register("type", None, _given)  # what is read as plain text
-        self.register("type", Path, lambda text: Path(_given(text)))
-
     def error(self, message: str) -> NoReturn:
         """One line, not the whole usage; exit 2."""
         self.exit(2, f"{self.prog}: {_one_line(message)}; see {self.prog} --help\n")
@@ -153,5 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, options, call, text in COMMANDS:
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(call=call)
+        command.register("type", None, _given)  # of what is read as plain text
+        command.register("type", Path, lambda text: Path(_given(text)))
         options(command)
     return parser

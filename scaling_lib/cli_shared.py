@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from scaling_lib.runs import Run
 
+USUAL = warnings.formatwarning
 # Options of several commands: ``add("--json", **JSON)``.
 JSON: dict[str, Any] = {"action": "store_true", "help": "print JSON"}
 LEVEL: dict[str, Any] = {"type": float, "default": 0.9, "help": "confidence of the intervals (default: 0.9)"}
@@ -50,7 +51,12 @@ def independent_of_its_start() -> None:
         del os.environ[name]
     os.environ.pop("SOURCE_DATE_EPOCH", None)  # no file here has a date, and matplotlib fails at a bad one
     os.environ["MPLBACKEND"] = "agg"
-    warnings.formatwarning = lambda message, *_, **__: f"scaling_lib: {message}\n"
+    warnings.formatwarning = _in_one_line
+
+
+def _in_one_line(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> str:
+    own = category is UserWarning  # as this library warns
+    return f"scaling_lib: {message}\n" if own else USUAL(message, category, *place, **more)
 
 
 def say(text: str) -> None:
