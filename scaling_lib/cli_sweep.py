@@ -28,7 +28,7 @@ def plan_options(parser: argparse.ArgumentParser) -> None:
     """The options that ``plan`` and ``run`` share."""
     add = parser.add_argument
     add("--mode", default="demo",
-        help="demo, laptop, quick, standard or full, or a study: lr-study, seed-noise, paired, laptop-short, "
+        help="demo, laptop, quick, standard or full, or a study: lr-study, seed-noise, paired, "
         "coverage, known-entropy, tokenizers (default: demo)")  # fmt: skip
     add("--recipe", action="append", metavar="NAME", help="v1, v2, wsd, ...; may be repeated (default: the mode's)")
     add("--max-steps", type=positive(int), metavar="N",

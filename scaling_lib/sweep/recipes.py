@@ -174,12 +174,6 @@ MODES: dict[str, Mode] = {
             recipes=STEPS_OF_THE_WAY[1:], data_steps=(244, 488, 976, 1953), grid=True, eval_tokens=131_072, seeds=3,
         ),
         Mode(
-            "laptop-short", "the laptop sweep in windows of 32 tokens, where there is little context to copy from",
-            _LAPTOP_SHAPES, 1024, 32, 64, 1000, 3000, "python-env",
-            recipes=("wsd",), data_steps=tuple(2**k * 1_000_000 // 2048 for k in range(5)), grid=True,
-            eval_tokens=131_072,
-        ),
-        Mode(
             "coverage", "a ladder of 8 tiny sizes trained anew with 40 seeds: do the intervals hold?",
             tuple((2, d // 16, d) for d in range(16, 144, 16)), 512, 32, 16, 100, 300, "python-stdlib",
             recipes=("v2",), eval_tokens=32_768, history_points=5, seeds=40,
