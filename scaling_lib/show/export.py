@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,12 @@ TARGETS = {
     "slides": ((13.333, 7.5), (13.333, 7.5)),
     "paper": ((5.5, 3.4), (6.75, 5.0)),
 }
+# Fonts with Chinese, Japanese or Korean characters that systems bring along, for names of files and folders.
+EASTERN = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei", "Droid Sans Fallback", "PingFang SC", "Hiragino Sans GB", "Arial Unicode MS",
+    "Microsoft YaHei", "SimHei", "Malgun Gothic",
+)  # fmt: skip
 # Four panels on one slide want smaller letters than one.
 SMALLER = {"font.size": 14, "axes.titlesize": 15, "axes.labelsize": 14, "legend.fontsize": 14, "lines.linewidth": 2.2,
            "lines.markersize": 7}  # fmt: skip
@@ -52,16 +59,30 @@ def save_picture(story: Story, out: Path, formats: Sequence[str], target: str) -
     """Draw one story into files; the caller's backend and open figures stay as they are."""
     import matplotlib.style
     from matplotlib.figure import Figure
+    from matplotlib.font_manager import fontManager
+    from matplotlib.text import Text
 
     assert callable(story.figure)
     paths = [out / f"{story.name}.{kind}" for kind in formats]
     style: list[str | dict[str, Any]] = [f"scaling_lib.show.styles.{name}" for name in dict.fromkeys(("blog", target))]
     if story.tall and target == "slides":
         style.append(SMALLER)
-    with matplotlib.style.context(style):
+    have = {font.name for font in fontManager.ttflist}
+    style.append({"font.family": ["sans-serif", *(name for name in EASTERN if name in have)]})
+    # From the defaults on, whatever the user's matplotlibrc says: it may ask for TeX, which few have.
+    with matplotlib.style.context(style, after_reset=True), warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         figure = Figure(figsize=TARGETS[target][story.tall])
         story.figure(figure)
+        for text in figure.findobj(Text):
+            if "$" in text.get_text():  # of a folder or a file: our own words have no formulas
+                text.set_parse_math(False)
         for path, kind in zip(paths, formats, strict=True):
             with atomic_file(path) as file:
                 figure.savefig(file, format=kind, metadata=NO_DATE.get(kind))
+    boxes = [w for w in said if "missing from font" in str(w.message)]
+    for warning in (w for w in said if w not in boxes):
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    if boxes:
+        warnings.warn(f"{paths[0]}: no font here has all characters of a name; boxes stand for them", stacklevel=2)
     return paths
