@@ -158,7 +158,7 @@ def plan_command(args: argparse.Namespace) -> int:
     done = [] if getattr(args, "force", False) else _recorded(_folder(args), cells)
     plan, seconds = _plan(args, cells, options, done, 10.0)
     cells = sorted(plan.cells, key=lambda c: (training_flops(c.model, c.n_tokens), c.train.recipe))
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "recipe": c.train.recipe, "model": c.model.name,
             "n_params_non_embedding": (n := count_parameters(c.model)).non_embedding, "n_params": n.total,
