@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scaling_lib.cli_shared import positive, print_json, print_report, records, refuse, say
 from scaling_lib.errors import InputError
