@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scaling_lib.cli_shared import (
+    FOR_TABLES,
     JSON,
     LEVEL,
     finished,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 PUBLISHED = ("cerebras", "pythia", "epoch")
 DEFAULT_TARGETS = ("GPT-3", "GPT-4", "Llama 3")
-FOR_TABLES = "is for .csv files; leave it out"
 
 
 # ---- fit
@@ -47,8 +47,8 @@ def fit_options(parser: argparse.ArgumentParser) -> None:
     add("--fixed", action="append", default=[], metavar="E=1.7", help="hold a parameter; may be repeated")
     add("--bootstrap", type=int, default=0, metavar="DRAWS", help="bootstrap draws (default: none)")
     add("--predict", action="append", default=[], metavar="N=175e9,D=300e9",
-        help="a target; of N, D, C two suffice, of a joint law C=1e22 means its best split; may be "
-        "repeated")  # fmt: skip
+        help="a target; of N, D, C two suffice, of a joint law C=1e22 means its best split; or a model by name, such "
+        "as GPT-3; may be repeated")  # fmt: skip
     add("--level", **LEVEL)
     add("--json", **JSON)
     table_options(parser)
@@ -210,10 +210,10 @@ def predict_options(parser: argparse.ArgumentParser) -> None:
 
 def predict_command(args: argparse.Namespace) -> int:
     """``predict``: answer every target. A refusal is an answer: it exits 0 and says why."""
-    if not 0 < args.level < 1:
-        raise InputError(f"--level must lie between 0 and 1, not {args.level:g}")
+    from scaling_lib.fit.check import check_level
     from scaling_lib.show.predict import ask, find_source, in_words, parse_target
 
+    check_level(args.level)
     targets = [parse_target(text) for text in args.target or DEFAULT_TARGETS]
     source = find_source(args.source, args.recipe, args.law, **reading_of(args))
     found = [a for target in targets for a in ask(source, target, args.level)]

@@ -139,13 +139,16 @@ def read_table(
         raise InputError(f"{name}: cannot be read ({reason}); give the path of a CSV file") from None
     if len(content) > MAX_BYTES:
         raise InputError(f"{name}: more than {MAX_BYTES // 10**6} MB; a table of runs has one row per run")
-    try:
-        text = content.decode(next((code for mark, code in _MARKS.items() if content.startswith(mark)), "utf-8"))
-    except UnicodeDecodeError as error:
-        how = "iconv -f LATIN1 -t UTF-8 old.csv > new.csv, if it is Latin-1; or save the table as CSV in UTF-8"
-        raise InputError(f"{name}: not UTF-8 text (byte {error.start}); convert it, such as with {how}") from None
-    if "\0" in text:
+    code = next((code for mark, code in _MARKS.items() if content.startswith(mark)), "utf-8")
+    if code != "utf-16" and re.search(rb"[\0-\x08]", content[:1000]):
         raise InputError(f"{name}: a binary file, or UTF-16 without its mark; save the table as CSV in UTF-8")
+    try:
+        text = content.decode(code)
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{name}: not UTF-8 text (byte {error.start}); save the table as CSV in UTF-8, or convert it: iconv -f "
+            "LATIN1 -t UTF-8 old.csv > new.csv (or -f GBK, or whatever it is in)"
+        ) from None
     return _read(io.StringIO(text, newline=""), name, *options)
 
 

@@ -34,7 +34,7 @@ def sweep_report(runs: Sequence[Run]) -> str:
     else:
         parts.append("No law: fewer than three sizes, or lengths of one size, have finished.")
     parts += [*(grid_report(grid) for grid in find_grids(runs)), *study_texts(runs)]
-    parts.append(_predictions(ladders))
+    parts.append(_predictions(runs, ladders))
     flagged = [r.run_id for r in runs if r.more_than_one_epoch]
     in_laws = {run_id for x in ladders for run_id in x.left_out}
     lost = [r.run_id for r in runs if not r.finished and r.run_id not in in_laws]
@@ -124,7 +124,7 @@ def _list(what: str, names: Sequence[str]) -> str:
     return textwrap.fill(f"{what}: {', '.join(names)}", 100, subsequent_indent="  ", break_on_hyphens=False)
 
 
-def _predictions(ladders: Sequence[Ladder]) -> str:
+def _predictions(runs: Sequence[Run], ladders: Sequence[Ladder]) -> str:
     """What the last recipe's laws say of the models that people ask about, or why they cannot."""
     lines = ["Predictions for large models"]
     if not ladders:
@@ -151,8 +151,7 @@ def _predictions(ladders: Sequence[Ladder]) -> str:
             )
     if refused:
         largest = max(r.counts["n_params_non_embedding"] for x in ladders for r in x.runs)
-        once = {r.run_id: r.seconds for x in ladders for r in x.runs}  # a run may stand in two ladders
-        spent = sum(once.values())
+        spent = sum(r.seconds for r in runs)
         lines += _wrapped(
             f"A sweep of {short(spent)} seconds of training, up to {short(largest)} parameters, cannot predict "
             "GPT-4. The losses are also of this corpus and this tokenizer: in nats per token they compare with "
