@@ -169,7 +169,7 @@ def overtraining_cost(fit: Fit, flops: float, tokens_per_param: float, *, flops_
     n = float(np.sqrt(c / (flops_per * ratio)))
     if min(n, ratio * n) < 1:
         raise InputError(
-            f"at {ratio:.3g} tokens per parameter {c:.3g} FLOP train {n:.3g} parameters on {ratio * n:.3g}"
+            f"{c:.3g} FLOP at {ratio:.3g} tokens per parameter are {n:.3g} parameters and {ratio * n:.3g} tokens"
         )
     return _detour(fit, n, c / (flops_per * n), compute_optimal(fit, c, flops_per=flops_per, judge=False), flops_per)
 
@@ -212,7 +212,7 @@ def _detour(fit: Fit, n: float, d: float, best: Allocation, flops_per: float) ->
     least = np.log(5 * flops_per)
     if short(least) <= 0:
         raise InputError(
-            f"{n:.3g} parameters and {d:.3g} tokens: the smallest budget reaches their loss {loss:.4g} too"
+            f"the smallest budget reaches the loss {loss:.4g} of {n:.3g} parameters and {d:.3g} tokens too"
         )
     equivalent = float(np.exp(_root(short, least, np.log(c) + 1e-6)))
     same = best.loss if np.isclose(c, best.flops, rtol=1e-12) else short(float(np.log(c))) + loss

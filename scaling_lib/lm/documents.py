@@ -251,8 +251,8 @@ def _decode(content: bytes, path: Path, whole: bool = True) -> str:
         ) from None
     if path.suffix.lower() in (".jsonl", ".ndjson") or _RECORDS.match(text):
         raise InputError(
-            f"corpus text: {path} holds records in JSON, not text; hub:{path.with_suffix('.jsonl').name}:COLUMN reads one "
-            "column of a file of that ending"
+            f"corpus text: {path} holds records in JSON, not text; hub:{path.stem}.jsonl:COLUMN reads one column of a "
+            "file with that ending"
         )
     return text
 
