@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from scaling_lib.cli_shared import (
 from scaling_lib.errors import InputError
 
 if TYPE_CHECKING:
+    from scaling_lib.fit.report import Prediction
     from scaling_lib.fit.table import RunTable
 
 PUBLISHED = ("cerebras", "pythia", "epoch")
@@ -75,12 +76,30 @@ def fit_command(args: argparse.Namespace) -> int:
         return _isoflop(args, source)
     options: dict[str, Any] = {"objective": args.objective, "delta": args.delta, "fixed": _fixed(args.fixed)}
     options = {name: value for name, value in options.items() if value}
-    found = fit_table(source, law=args.law, bootstrap=args.bootstrap, predict=args.predict, level=args.level, **options)
+    as_predict = args.source.is_dir() and args.law == "auto" and not options  # the same question as predict's
+    asked = () if as_predict else args.predict
+    found = fit_table(source, law=args.law, bootstrap=args.bootstrap, predict=asked, level=args.level, **options)
+    if as_predict and args.predict:
+        found = replace(found, predictions=_of_folder(args))
     if args.json:
         print_json(found.to_dict())
     else:
         print(found.to_text())
     return 0
+
+
+def _of_folder(args: argparse.Namespace) -> tuple[Prediction, ...]:
+    """What ``predict`` answers: by the joint law where the runs form a grid, else by each ladder's."""
+    from scaling_lib.fit.report import Prediction
+    from scaling_lib.show.predict import ask, find_source, parse_target
+
+    source = find_source(str(args.source), args.recipe)
+    answers = [a for text in args.predict for a in ask(source, parse_target(text), args.level)]
+    return tuple(
+        Prediction(a.at, a.verdict, tuple(filter(None, (a.law, *a.reasons, a.note))), a.refused, a.loss, a.mean_interval,
+                   a.new_run_interval)
+        for a in answers
+    )  # fmt: skip
 
 
 def _folder_table(folder: Path, recipe: str | None, law: str) -> RunTable:

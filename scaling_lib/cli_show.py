@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from scaling_lib.cli_shared import FIGURES, JSON, print_json, print_report, records, save_figure
 from scaling_lib.errors import InputError
 from scaling_lib.runs import has_records
+from scaling_lib.words import printable
 
 if TYPE_CHECKING:
     from scaling_lib.show.versus import Versus
@@ -66,13 +67,13 @@ def figures_command(args: argparse.Namespace) -> int:
     own = [folder.resolve().name for folder in args.folder]
     for name in own:
         if own.count(name) > 1 and args.target != "pptx":
-            raise InputError(f"two folders are named {name}, and their figures would share one: draw them one by one")
+            raise InputError(f"two folders are named {name}, and their figures would share one: draw each with --out")
     if args.target == "html":
         from scaling_lib.show import page
 
         for folder, name in zip(args.folder, own, strict=True):
             is_published = folder == Path("published") and not folder.is_dir()
-            text = page.published_page() if is_published else page.runs_page(records(folder), name)
+            text = page.published_page() if is_published else page.runs_page(records(folder), printable(name))
             print(page.save_page(text, (args.out or Path("figures") / name) / f"{name}.html"))
         return 0
     sweeps = [(folder, name, records(folder)) for folder, name in zip(args.folder, own, strict=True)]
@@ -80,7 +81,7 @@ def figures_command(args: argparse.Namespace) -> int:
         from scaling_lib.show.slides import save_talk
 
         out = args.out or Path("figures") / ("talk" if several else own[0])
-        print(save_talk([(str(folder), runs) for folder, _, runs in sweeps], out, peak_lr))
+        print(save_talk([(printable(str(folder)), runs) for folder, _, runs in sweeps], out, peak_lr))
         return 0
     for _, name, runs in sweeps:
         out = args.out if args.out and not several else (args.out or Path("figures")) / name

@@ -20,11 +20,11 @@ _HELD_OUT = "(val|validation|eval|test|valid) loss"
 # one pattern mean the same, so a file with both is ambiguous.
 _PATTERNS: Mapping[str, tuple[str, ...]] = {
     "N": (
-        "(n )?params non embedding|non embedding (params|parameters)|n non embedding",
+        "(n )?params non embedding|non embedding (params|parameters)|n non embedding|params transformer",
         "n|nparams|((n|num|model|total) )?(params|parameters)|(param|parameter) count|(model )?size|(n )?params total",
     ),
     "D": ("d|ntokens|((n|num|train|training|total) )?tokens|tokens (seen|trained)|token count|dataset size",),
-    "C": ("c|((train|training|total) )?flops?|((train|training) )?compute|compute flops",),
+    "C": ("c|((train|training|total) )?flops?|((train|training) )?compute|compute flops", "(flops|compute) budget"),
     "loss": (
         _HELD_OUT,
         "l|((final|lm|ce|cross entropy) )?loss|cross entropy|(loss )?nats|nats per token",

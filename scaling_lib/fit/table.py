@@ -82,7 +82,8 @@ def _table(numbers: Mapping[str, Floats], words: Mapping[str, Any], source: str,
     if (ratio := contradiction(every)).size and not derived:
         i = int(np.argmax(np.abs(np.log(ratio))))
         note = (
-            f"C is {ratio.min():.3g} to {ratio.max():.3g} times 6 N D, farthest off in row {i + 1}, {every['C'][i]:.4g}"
+            f"C contradicts 6 N D, {ratio.min():.3g} to {ratio.max():.3g} times it: row {i + 1} has C = "
+            f"{every['C'][i]:.4g} where 6 N D = {every['C'][i] / ratio[i]:.4g}"
         )
         about["notes"] = (*about.get("notes", ()), note)
     texts = {field: np.asarray(text, dtype=str) for field, text in words.items() if text is not None}
