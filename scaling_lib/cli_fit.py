@@ -57,9 +57,11 @@ def fit_options(parser: argparse.ArgumentParser) -> None:
 
 def fit_command(args: argparse.Namespace) -> int:
     """``fit``: a law of a table or a folder; of a folder without wishes, the report of the whole sweep."""
-    from scaling_lib.fit.report import fit_table
+    from scaling_lib.fit.report import fit_table, parse_target
     from scaling_lib.fit.table import read_table
 
+    for text in args.predict:
+        parse_target(text)  # before anything is read, as predict does
     if args.source.is_dir():
         refuse(args, FOR_TABLES, "columns", "where", "rows")
         asked = (args.recipe, args.json, args.predict, args.objective, args.bootstrap, args.delta, args.fixed)
@@ -95,11 +97,11 @@ def _of_folder(args: argparse.Namespace) -> tuple[Prediction, ...]:
 
     source = find_source(str(args.source), args.recipe)
     answers = [a for text in args.predict for a in ask(source, parse_target(text), args.level)]
+    told = [tuple(text for text in (a.law, *a.reasons, a.note) if text) for a in answers]
     return tuple(
-        Prediction(a.at, a.verdict, tuple(filter(None, (a.law, *a.reasons, a.note))), a.refused, a.loss, a.mean_interval,
-                   a.new_run_interval)
-        for a in answers
-    )  # fmt: skip
+        Prediction(a.at, a.verdict, why, a.refused, a.loss, a.mean_interval, a.new_run_interval)
+        for a, why in zip(answers, told, strict=True)
+    )
 
 
 def _folder_table(folder: Path, recipe: str | None, law: str) -> RunTable:

@@ -101,6 +101,8 @@ class RunTable:
         ``digits`` : logarithms that round to one multiple of it are the same.
         """
         logs = [np.round(np.log(v) / digits) for r in roles if (v := getattr(self, FIELDS[r])) is not None]
+        if not logs:  # nothing known tells them apart
+            return np.zeros(len(self), dtype=np.intp)
         return np.unique(np.stack(logs, axis=1), axis=0, return_inverse=True)[1].ravel()
 
 
