@@ -57,11 +57,13 @@ def fit_options(parser: argparse.ArgumentParser) -> None:
 
 def fit_command(args: argparse.Namespace) -> int:
     """``fit``: a law of a table or a folder; of a folder without wishes, the report of the whole sweep."""
+    from scaling_lib.fit.check import check_level
     from scaling_lib.fit.report import fit_table, parse_target
     from scaling_lib.fit.table import read_table
 
+    check_level(args.level)  # and the targets, before anything is read: as predict does
     for text in args.predict:
-        parse_target(text)  # before anything is read, as predict does
+        parse_target(text)
     if args.source.is_dir():
         refuse(args, FOR_TABLES, "columns", "where", "rows")
         asked = (args.recipe, args.json, args.predict, args.objective, args.bootstrap, args.delta, args.fixed)
