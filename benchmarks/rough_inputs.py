@@ -3,8 +3,9 @@
     python benchmarks/rough_inputs.py [--inputs 200] [--seed 0]
 
 Each input is a real process. It fails by a traceback or a raw warning, by taking more than 60 seconds of the processor
-(or 300 on the clock), by an exit code other than 0 and 2, and by an exit 2 without one line that says why. Where a target is asked of a table, ``fit
---predict``, ``predict --target`` and Python must give one answer: equal numbers and verdicts, or one refusal.
+(or 300 on the clock), by an exit code other than 0 and 2, and by an exit 2 without one line that says why. Where a
+target is asked of a table, ``fit --predict``, ``predict --target`` and Python must give one answer: equal numbers and
+verdicts, or one refusal.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import tempfile
 import warnings
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from scaling_lib.cli_shared import reading_of
 from scaling_lib.errors import InputError
@@ -146,7 +148,7 @@ def command(r: random.Random, folder: Path) -> tuple[list[str], list[str], Path 
         "--recipe=v2",
     )
     plans = ("--seeds=3", "--sizes=99", f"--corpus=text:{path}", "--corpus=text:", "--vocab-size=5", "--lr=nan")
-    words = {
+    words: list[Any] = {
         "fit": ["fit", path, *named, r.choice(fits)],
         "isoflop": ["fit", path, *named, "--approach", "isoflop", "--predict", target(r)],
         "backtest": ["backtest", path, *named, "--hide", r.choice(("0", "2", "N>=1e8", "C=1", "99", "x"))],
@@ -221,7 +223,7 @@ def in_python(path: Path, words: list[str], where: str) -> object:
     return _numbers(report.to_dict()["predictions"])
 
 
-def _numbers(found: list[dict[str, object]]) -> object:
+def _numbers(found: Any) -> object:
     keys = ("loss", "mean_interval", "new_run_interval", "verdict", "refused", "reasons")
     return json.loads(json.dumps([[p[key] for key in keys] for p in found]))
 

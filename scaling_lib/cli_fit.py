@@ -80,8 +80,9 @@ def fit_command(args: argparse.Namespace) -> int:
         return _isoflop(args, source)
     options: dict[str, Any] = {"objective": args.objective, "delta": args.delta, "fixed": _fixed(args.fixed)}
     options = {name: value for name, value in options.items() if value}
-    as_predict = args.source.is_dir() and args.law == "auto" and not options  # the same question as predict's
-    asked = () if as_predict else args.predict
+    plain = args.law == "auto" and not (options or args.bootstrap)
+    as_predict = args.source.is_dir() and plain  # the same question as predict's
+    asked = [] if as_predict else args.predict
     found = fit_table(source, law=args.law, bootstrap=args.bootstrap, predict=asked, level=args.level, **options)
     if as_predict and args.predict:
         found = replace(found, predictions=_of_folder(args))

@@ -189,7 +189,7 @@ def test_headings_and_rows_can_be_named(tmp_path: Path, capsys: Capture) -> None
     assert a["loss"] == pytest.approx(truth(2e9, 2e11), rel=1e-3)
 
 
-DOORS = {
+DOORS: dict[str, list[tuple[float, ...]]] = {
     "N,D,loss": [(n, d, truth(n, d)) for n in np.geomspace(1e7, 1e9, 5) for d in np.geomspace(1e9, 1e11, 5)],
     "N,loss": [(n, truth(n, 1e10)) for n in np.geomspace(1e7, 1e10, 8)],
     "N,D,Loss": [(n, 1e10, truth(n, 1e10)) for n in np.geomspace(1e7, 1e10, 8)],

@@ -234,7 +234,7 @@ def _cells_of(stream: Iterable[str], name: str, max_rows: int) -> tuple[list[str
     if own:  # the headings stand behind a #
         above[-1] = own[-1]
     mark = _separator(own[-1] if own else head)
-    rest = itertools.chain(above, [head], lines)
+    rest: Iterable[str] = itertools.chain(above, [head], lines)
     if mark == " ":
         rest = (line.strip() for line in rest)
     reader = csv.reader(rest, delimiter=mark, strict=True, skipinitialspace=True)
