@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -27,6 +28,7 @@ USUAL = warnings.formatwarning
 # Options of several commands: ``add("--json", **JSON)``.
 JSON: dict[str, Any] = {"action": "store_true", "help": "print JSON"}
 LEVEL: dict[str, Any] = {"type": float, "default": 0.9, "help": "confidence of the intervals (default: 0.9)"}
+FOR_TABLES = "is for .csv files; leave it out"
 FIGURES: dict[str, Any] = {
     "type": Path, "default": Path("figures"), "metavar": "DIR", "help": "folder for the figure (default: figures)"
 }  # fmt: skip
@@ -106,7 +108,8 @@ def table_options(parser: argparse.ArgumentParser) -> None:
 def reading_of(args: argparse.Namespace) -> dict[str, Any]:
     """What ``table_options`` were given, as ``read_table`` takes them."""
     columns: dict[str, str] = {}
-    for part in ",".join(args.columns).split(",") if args.columns else ():
+    roles = "N|D|C|loss|unit|group|label"  # a comma elsewhere is part of a heading
+    for part in (p for text in args.columns for p in re.split(rf",(?=\s*(?:{roles})\s*=)", text)):
         role, mark, heading = part.partition("=")
         if not mark or not heading.strip():
             raise InputError(f"--columns {part!r}: write it as role=heading, such as N=params")

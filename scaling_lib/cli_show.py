@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from scaling_lib.cli_shared import FIGURES, JSON, print_json, print_report, records, save_figure
 from scaling_lib.errors import InputError
 from scaling_lib.runs import has_records
+from scaling_lib.words import printable
 
 if TYPE_CHECKING:
     from scaling_lib.runs import Run
@@ -63,7 +64,7 @@ def figures_command(args: argparse.Namespace) -> int:
     own = [folder.resolve().name for folder in args.folder]
     for name in own:
         if own.count(name) > 1 and args.target != "pptx":
-            raise InputError(f"two folders are named {name}, and their figures would share one: draw them one by one")
+            raise InputError(f"two folders are named {name}, and their figures would share one: draw each with --out")
     draw = {"html": _pages, "pptx": _talk}.get(args.target, _pictures)
     for path in draw(args, own, [None if _is_published(folder) else records(folder) for folder in args.folder]):
         print(path)
@@ -78,7 +79,7 @@ def _pages(args: argparse.Namespace, names: list[str], sweeps: list[list[Run] | 
     from scaling_lib.show import page
 
     for name, runs in zip(names, sweeps, strict=True):
-        text = page.published_page() if runs is None else page.runs_page(runs, name)
+        text = page.published_page() if runs is None else page.runs_page(runs, printable(name))
         yield page.save_page(text, (args.out or Path("figures") / name) / f"{name}.html")
 
 
@@ -87,7 +88,8 @@ def _talk(args: argparse.Namespace, names: list[str], sweeps: list[list[Run] | N
     from scaling_lib.show.slides import talk
     from scaling_lib.sweep.recipes import peak_lr
 
-    told = [(str(folder), runs) for folder, runs in zip(args.folder, sweeps, strict=True) if runs is not None]
+    named = [printable(str(folder)) for folder in args.folder]
+    told = [(name, runs) for name, runs in zip(named, sweeps, strict=True) if runs is not None]
     out = args.out or Path("figures") / ("talk" if len(names) > 1 else names[0])
     yield save_slides(talk(told, peak_lr), out / "talk.pptx")
 

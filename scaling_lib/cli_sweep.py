@@ -34,7 +34,8 @@ def plan_options(parser: argparse.ArgumentParser) -> None:
     add("--max-steps", type=positive(int), metavar="N",
         help="train for N steps instead of the mode's; a ladder in D spreads about it")  # fmt: skip
     add("--corpus", metavar="SPEC",
-        help="python-stdlib, python-env, text:PATH, hub:ID, random-walk, hierarchy or uniform")  # fmt: skip
+        help="python-stdlib, python-env, text:PATH (a file, or a folder of UTF-8 text alone: any other file in it is "
+        "refused), hub:ID, random-walk, hierarchy or uniform")  # fmt: skip
     add("--vocab-size", type=positive(int), metavar="V", help="size of the vocabulary, 257 to 65535")
     add("--seeds", type=positive(int), metavar="K",
         help="repeat every run with K seeds (default: the mode's, mostly 1)")  # fmt: skip

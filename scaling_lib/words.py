@@ -1,4 +1,4 @@
-"""Numbers as people say them."""
+"""Numbers as people say them, and names on one line."""
 
 from __future__ import annotations
 
@@ -18,6 +18,19 @@ def duration(seconds: float) -> str:
 def counted(n: int, what: str) -> str:
     """1 run, 2 runs, 1,200 runs."""
     return f"{n:,} {what}" + ("" if n == 1 else "s")
+
+
+def short(value: float) -> str:
+    """A count as people say it: 24.7k, 1.8T."""
+    for factor, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+def printable(text: str) -> str:
+    """A name on one line: what cannot be printed (a line break, a byte of a path that is no UTF-8) is escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> str:

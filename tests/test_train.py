@@ -101,6 +101,14 @@ def test_the_record_says_what_was_done(plain_run, walk):
     assert plain_run.tokens_per_second > 0
 
 
+def test_a_record_keeps_of_a_path_only_its_last_part(walk):
+    own = replace(walk, details={**walk.details, "label": "text:book.txt"})
+    config = replace(configure(max_steps=2, warmup_steps=1), corpus="text:/home/me/private/book.txt")
+    run = train(config, own, runtime=EXACT)
+    assert run.config.corpus == "text:book.txt"
+    assert run.run_id == train(replace(config, corpus="text:elsewhere/book.txt"), own, runtime=EXACT).run_id
+
+
 def test_history_is_thinned_to_its_points_and_means_cover_every_step(plain_run, walk):
     run = train(configure(), walk, runtime=EXACT, history_points=6)
     assert (run.val_loss, run.history[0]) == (plain_run.val_loss, plain_run.history[0])  # the same seed, the same run

@@ -159,10 +159,18 @@ def overtraining_cost(fit: Fit, flops: float, tokens_per_param: float, *, flops_
     """Return what it costs to train at ``tokens_per_param`` tokens per parameter, not at the optimum.
 
     The model has the same training FLOP: N = sqrt(C / (flops_per ratio)). See :class:`Detour`.
+
+    Raises
+    ------
+    InputError : for a model or a text of less than one parameter or token, or one so poor that any budget is better.
     """
     fit = replace(fit, pooled=False) if isinstance(fit, FitResult) else fit  # two losses of one curve
     c, ratio = _scalar("flops", flops), _scalar("tokens_per_param", tokens_per_param)
     n = float(np.sqrt(c / (flops_per * ratio)))
+    if min(n, ratio * n) < 1:
+        raise InputError(
+            f"{c:.3g} FLOP at {ratio:.3g} tokens per parameter are {n:.3g} parameters and {ratio * n:.3g} tokens"
+        )
     return _detour(fit, n, c / (flops_per * n), compute_optimal(fit, c, flops_per=flops_per, judge=False), flops_per)
 
 
@@ -201,7 +209,12 @@ def _detour(fit: Fit, n: float, d: float, best: Allocation, flops_per: float) ->
     def short(ln_c: float) -> float:
         return float(compute_optimal(fit, float(np.exp(ln_c)), flops_per=flops_per, draws=0, judge=False).loss) - loss
 
-    equivalent = float(np.exp(_root(short, np.log(5 * flops_per), np.log(c) + 1e-6)))
+    least = np.log(5 * flops_per)
+    if short(least) <= 0:
+        raise InputError(
+            f"the smallest budget reaches the loss {loss:.4g} of {n:.3g} parameters and {d:.3g} tokens too"
+        )
+    equivalent = float(np.exp(_root(short, least, np.log(c) + 1e-6)))
     same = best.loss if np.isclose(c, best.flops, rtol=1e-12) else short(float(np.log(c))) + loss
     return Detour(n, d, c, loss, best, loss - float(same), equivalent, c / equivalent, n / float(best.n_params))
 

@@ -28,7 +28,7 @@ from scipy import special
 from scaling_lib.errors import InputError
 from scaling_lib.fit.check import check_level, choice, positive_flops
 from scaling_lib.fit.headings import show
-from scaling_lib.fit.laws import POWER_N, Law, get_law
+from scaling_lib.fit.laws import Law, get_law
 from scaling_lib.fit.table import RunTable, read_table, table_from_arrays
 
 Floats = NDArray[np.float64]
@@ -41,16 +41,6 @@ EPOCH_URL = (
     "92258837425e1b5f2851d624287f0120583a3d0e/data/svg_extracted_data.csv"
 )
 EPOCH_SHA256 = "193478df4e90f040016431996c45682659306840ecdadf83cfb9cd5ca0aa1b30"
-
-# The law of compute alone; `fit_law(POWER_C, (flops,), loss)` fits it.
-POWER_C: Law = replace(
-    POWER_N,
-    name="power_c",
-    formula="L = E + A / C^alpha",
-    variables=("C",),
-    units=("loss", "loss x FLOP^alpha", "1"),
-    source="Kaplan et al. 2020, equation 1.3 (E = 0)",
-)
 
 laws: Mapping[str, PublishedLaw]  # made when first asked for: see __getattr__
 optima: Mapping[str, PublishedPower]
@@ -209,7 +199,7 @@ def total_params(n_non_embedding: ArrayLike) -> Any:
 
 def _law(row: Mapping[str, str]) -> PublishedLaw:
     """Return the law of one row of laws.csv with its parameters in the form's own parametrisation."""
-    law = POWER_C if row["form"] == "power_c" else get_law(row["form"])
+    law = get_law(row["form"])
     given: dict[str, float] = {}
     stderr: dict[str, float] = {}
     for p in (p for p in read("law_parameters") if p["law"] == row["name"]):

@@ -43,6 +43,8 @@ _NOT_LIBRARY = {"test", "tests", "idle_test", "site-packages", "dist-packages", 
 _NOT_SOURCE = re.compile(r"_sysconfigdata|sitecustomize\.py|usercustomize\.py")
 # Which of the loaders that `datasets` has for files reads a file, by its suffix.
 _LOADERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json"}
+# The beginning of a file of records, one a line or in a list: their braces and names are no text to learn.
+_RECORDS = re.compile(r'\ufeff?\s*(\{\s*"[^\n]*\}\s*\n|\[\s*\{\s*"(?s:.*?)\}\s*,)\s*\{\s*"')
 
 
 @dataclass(frozen=True)
@@ -228,10 +230,10 @@ def _text_source(argument: str) -> Source:
     for file in files[:100]:  # a look at the beginnings finds most mistakes before anything is planned
         try:
             with file.open("rb") as handle:
-                beginning = handle.read(4096)
+                beginning = handle.read(2**16)
         except OSError as error:
             raise InputError(f"corpus text: cannot read {file}: {error.strerror}") from None
-        _decode(beginning, file, whole=len(beginning) < 4096)
+        _decode(beginning, file, whole=len(beginning) < 2**16)
     return Source("text", f"text:{path.resolve().name}", tuple(files))
 
 
@@ -248,11 +250,18 @@ def _decode(content: bytes, path: Path, whole: bool = True) -> str:
     if b"\0" in content:
         raise InputError(f"corpus text: {path} is a binary file (it has zero bytes); give UTF-8 text only")
     try:
-        return codecs.getincrementaldecoder("utf-8")().decode(content, final=whole)
+        text = codecs.getincrementaldecoder("utf-8")().decode(content, final=whole)
     except UnicodeDecodeError as error:
         raise InputError(
-            f"corpus text: {path} is not UTF-8 (byte {error.start}); convert it, for example with iconv -t utf-8"
+            f"corpus text: {path} is not UTF-8 (byte {error.start}); convert it: iconv -f LATIN1 -t UTF-8 old.txt > "
+            "new.txt (or -f GBK, or whatever it is in)"
         ) from None
+    if path.suffix.lower() in (".jsonl", ".ndjson") or _RECORDS.match(text):
+        raise InputError(
+            f"corpus text: {path} holds records in JSON, not text; hub:{path.stem}.jsonl:COLUMN reads one column of a "
+            "file with that ending"
+        )
+    return text
 
 
 def cut(text: str, piece: int = PIECE) -> list[str]:

@@ -6,7 +6,7 @@ import math
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -106,7 +106,10 @@ class Log:
 
     def record(self, loss: tuple[float, float] | None, *, points: int, branched_at: int) -> Run:
         """The finished record; ``loss`` is None for a run that diverged."""
-        config, corpus = self.config, self.corpus
+        corpus = self.corpus
+        config = self.config
+        if config.corpus.startswith(("text:", "hub:")):
+            config = replace(config, corpus=corpus.describe()["name"])  # of a path only the last part
         diverged = loss is None or not math.isfinite(loss[0])
         val_loss, val_loss_se = loss or (None, None)
         return Run(

@@ -13,6 +13,7 @@ from scaling_lib.errors import InputError
 from scaling_lib.fit.estimate import fit_power_law
 from scaling_lib.fit.result import FitResult
 from scaling_lib.runs import Run, check_poolable
+from scaling_lib.words import short as short
 
 MIN_RUNGS = 3
 COUNT = {"N": "n_params_non_embedding", "D": "n_tokens"}  # of a run
@@ -141,11 +142,3 @@ def text_of(run: Run) -> str:
     """The text that a run read, by name, without a made text's options."""
     name = str(run.corpus["name"])
     return name.partition(":")[0] if "=" in name else name
-
-
-def short(value: float) -> str:
-    """A count as people say it: 24.7k, 1.8T."""
-    for factor, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if value >= factor:
-            return f"{value / factor:.3g}{letter}"
-    return f"{value:.3g}"

@@ -34,7 +34,7 @@ def sweep_report(runs: Sequence[Run]) -> str:
         laws = ["Laws, fitted to the final validation losses (nats per token); brackets hold 90%", *map(_law, ladders)]
     in_laws = {run_id for x in ladders for run_id in x.left_out}
     parts += [
-        *laws, *map(grid_report, find_grids(runs)), *study_texts(runs), _predictions(ladders),
+        *laws, *map(grid_report, find_grids(runs)), *study_texts(runs), _predictions(runs, ladders),
         _list("Diverged, and in no fit", [r.run_id for r in runs if not r.finished and r.run_id not in in_laws]),
         _list("More than one epoch (text seen twice)", [r.run_id for r in runs if r.more_than_one_epoch]),
     ]  # fmt: skip
@@ -140,7 +140,7 @@ def _list(what: str, names: Sequence[str]) -> str:
     return textwrap.fill(text, 100, subsequent_indent="  ", break_on_hyphens=False)
 
 
-def _predictions(ladders: Sequence[Ladder]) -> str:
+def _predictions(runs: Sequence[Run], ladders: Sequence[Ladder]) -> str:
     """What the last recipe's laws say of the models that people ask about, or why they cannot."""
     if not ladders:
         return ""
@@ -158,11 +158,11 @@ def _predictions(ladders: Sequence[Ladder]) -> str:
             said = f"{fit.predict(at):.2f} nats, 90% interval {low:.2f} to {high:.2f} ({verdict})"
         lines += _wrapped(f"{name}, {short(at)} {'parameters' if variable == 'N' else 'tokens'}: {said}")
     if refused:
-        once = {r.run_id: r for x in ladders for r in x.runs}.values()  # a run may stand in two ladders
-        largest = max(r.counts["n_params_non_embedding"] for r in once)
+        largest = max(r.counts["n_params_non_embedding"] for x in ladders for r in x.runs)
+        spent = sum(r.seconds for r in runs)
         lines += _wrapped(
-            f"A sweep of {short(sum(r.seconds for r in once))} seconds of training, up to {short(largest)} parameters, "
-            "cannot predict GPT-4. The losses are also of this corpus and this tokenizer: in nats per token they "
-            "compare with no others."
+            f"A sweep of {short(spent)} seconds of training, up to {short(largest)} parameters, cannot predict "
+            "GPT-4. The losses are also of this corpus and this tokenizer: in nats per token they compare with no "
+            "others."
         )
     return "\n".join(lines)
