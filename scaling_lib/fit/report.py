@@ -193,7 +193,7 @@ def parse_target(target: str | Mapping[str, float]) -> Target:
     found = found or [m for m in models if wanted and wanted in (bare(m.family), bare(m.name.split("(")[0]))]
     if not found:
         known = ", ".join(m.name for m in models)
-        raise InputError(f"no model is known as {target!r}: write numbers such as N=1e9,D=2e10, or one of {known}")
+        raise InputError(f"target {show(target)}: no model has that name; write N=1e9,D=2e10, or one of {known}")
     m = max(found, key=lambda m: m.n_params)
     at = {"N": m.n_params, "D": m.n_tokens} | ({} if m.flops is None else {"C": m.flops})
     return Target(m.name, completed(at), f"rumour: {m.note}" if m.tag == "rumour" else "", exact=False)
