@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def duration(seconds: float) -> str:
@@ -41,3 +42,8 @@ def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> str:
         ).rstrip()
         for row in rows
     )
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], left: int = 1) -> str:
+    """Plain data as `aligned` text: of each column the heading, and a row's format such as ``"{loss:.3f}"``."""
+    return aligned([tuple(columns), *(tuple(form.format(**row) for form in columns.values()) for row in rows)], left)

@@ -11,8 +11,10 @@ from test_fit_estimate import epoch_table, sweep
 
 from benchmarks import coverage as study
 from scaling_lib.fit import FitResult, fit_joint, fit_power_law
+from scaling_lib.fit.misfit import STRAIGHT
 from scaling_lib.fit.noise import measure
 from scaling_lib.fit.summary import leave_one_out
+from scaling_lib.runs import counts_of, shipped
 
 X = np.geomspace(1e6, 1e9, 10)
 
@@ -106,14 +108,75 @@ def test_profile_interval_against_brute_force(target: float) -> None:
         return min(optimize.minimize(cost, s, method="Nelder-Mead", options=options).fun for s in starts)
 
     for end in fit.interval(target, level=0.9):
-        assert best_given(end) == pytest.approx(limit, rel=0.01)
+        assert best_given(end) == pytest.approx(limit, rel=3e-4)
 
 
 def test_profile_of_the_floor_against_brute_force() -> None:
     fit = ladder(noise=0.01)
     limit = fit.cost + stats.t.ppf(0.95, 7) ** 2 * fit.cost / 7
     for end in fit.parameter_interval("E"):
-        assert fit_power_law(X, fit.data["loss"], floor=end).cost == pytest.approx(limit, rel=0.02)
+        assert fit_power_law(X, fit.data["loss"], floor=end).cost == pytest.approx(limit, rel=3e-4)
+
+
+def laptop() -> tuple[np.ndarray, ...]:
+    """N, D and losses of the shipped grid of the first models, which no additive law follows."""
+    runs = [
+        (counts_of(r.config)["n_params_non_embedding"], r.history[-1].n_tokens, r.val_loss) for r in shipped("laptop")
+    ]
+    return tuple(np.array(column, dtype=float) for column in zip(*runs, strict=True))
+
+
+def simulated() -> tuple[np.ndarray, ...]:
+    n, d = (v.ravel() for v in np.meshgrid(np.geomspace(1e7, 1e9, 5), np.geomspace(1e9, 1e11, 4)))
+    noise = np.random.default_rng(1).normal(0, 0.004, 20)
+    return n, d, (1.8172 + 482.01 / n**0.3478 + 2085.43 / d**0.3658) * np.exp(noise)
+
+
+@pytest.mark.parametrize(("runs", "times"), [(laptop, 60.0), (laptop, 1.0), (simulated, 10.0)])
+def test_profile_of_a_joint_law_against_scipys_constrained_minimum(runs: Any, times: float) -> None:
+    """A thousandth of the half-width further in the objective does not yet object, a thousandth further out it does."""
+    n, d, loss = runs()
+    fit = fit_joint(n, d, loss, law="chinchilla", objective="log_mse")
+    fit.__dict__["misfit"] = STRAIGHT  # which widens the interval beyond the profile's
+    u, v, y = np.log(n / 1e6), np.log(d / 1e7), np.log(loss)
+    target = times * n.max(), times * d.max()
+
+    def model(p: np.ndarray, u: Any, v: Any) -> Any:
+        return np.log(p[0] + np.exp(p[1] - p[3] * u) + np.exp(p[2] - p[4] * v))
+
+    def there(p: np.ndarray) -> float:
+        return float(model(p, np.log(target[0] / 1e6), np.log(target[1] / 1e7)))
+
+    def rise(place: float) -> float:
+        """t of the least objective with the prediction held there."""
+        e, a, b, alpha, beta = fit.values
+        best = np.array([e, np.log(a) - alpha * np.log(1e6), np.log(b) - beta * np.log(1e7), alpha, beta])
+        rng, found = np.random.default_rng(0), []
+        for start in (best, *(best + rng.normal(0, 0.2, (8, 5)))):
+            end = optimize.minimize(
+                lambda p: 1e3 * np.sum((model(p, u, v) - y) ** 2),
+                np.maximum(start, [0.0, -30, -30, 1e-3, 1e-3]),
+                bounds=[(0, 10), (-30, 30), (-30, 30), (1e-3, 3), (1e-3, 3)],
+                constraints={"type": "eq", "fun": lambda p: there(p) - place},
+                method="SLSQP",
+                options={"maxiter": 500, "ftol": 1e-13},
+            )
+            if abs(there(end.x) - place) < 1e-8:
+                found.append(end.fun / 1e3)
+        return float(np.sqrt((min(found) - 2 * fit.cost) / (2 * fit.cost / fit.dof)))
+
+    low, high = np.log(fit.interval(*target))
+    slack = 1e-3 * (high - low) / 2
+    limit = stats.t.ppf(0.95, fit.dof)
+    assert rise(low + slack) < limit < rise(low - slack)
+    assert rise(high - slack) < limit < rise(high + slack)
+
+
+def test_a_target_that_one_leap_along_a_bent_valley_misses_is_brought_nearer() -> None:
+    """Runs that no additive law follows, by a robust objective: without steps in between, an end is 7% off."""
+    fit = fit_joint(*laptop(), law="chinchilla")
+    fit.__dict__["misfit"] = STRAIGHT
+    assert np.log(fit.predict(1e8, 1e9) / fit.interval(1e8, 1e9)[0]) == pytest.approx(0.1811, abs=4e-4)
 
 
 def test_far_out_an_end_is_infinite_or_the_interval_goes_on_widening() -> None:

@@ -26,6 +26,7 @@ from scaling_lib.fit.solver import Pin, minimise
 TOP = 690.0  # exp of it is the largest number an interval states; beyond, it states inf
 FURTHEST = 5.0, 60.0  # a prediction that moves by e^5, or a parameter by 60, without objection is unbounded
 STEPS = 20
+CLOSE = 1e-3  # of a distance: a secant's step shorter than this is the last, and is taken; its error is its square
 NEARER = 5  # times a target that was not reached is brought nearer before it counts as out of reach
 STIFFEST = 1e40  # of a pin, so that its square times a steep law's does not overflow
 
@@ -179,7 +180,7 @@ def limits(
     def solve(i: Array, distance: Array) -> tuple[Array, Array]:
         place = centre[i] + sign[i] * distance
         pin = Pin(lambda at, j: off(at, cases[i[j]], place[j]), stiffness[i], np.arange(len(i)))
-        solved = minimise(replace(fit.work, pin=pin), where[i], max_iter=60, tol=1e-7)
+        solved = minimise(replace(fit.work, pin=pin), where[i], max_iter=200)
         where[i] = solved.theta
         missed = pin.measure(solved.theta)[0]
         reached = place - missed / (-1.0 if rate is None else rate(solved.theta, cases[i], place))
@@ -195,12 +196,13 @@ def walk(solve: Callable[[Array, Array], tuple[Array, Array]], step: Array, quan
     """Distances (m,) at which signed roots reach their quantiles (m,); inf where they never do within ``furthest``.
 
     ``solve(i, distance)`` aims members ``i`` at distances and returns the signed roots z and the distances that were
-    reached. ``step`` (m,) is the first aim.
+    reached. ``step`` (m,) is the first aim. The root is sought by secants through the points that were reached.
     """
     m, step = len(step), step.copy()
     last_z, last_d = np.zeros(m), np.zeros(m)
     best_z, best_d = np.zeros(m), np.zeros(m)  # nearest so far below the quantile
     over_z, over_d = np.full(m, np.inf), np.full(m, np.inf)  # nearest above
+    end = np.full(m, np.nan)
     open_ = np.ones(m, dtype=bool)
     tries = np.zeros(m, dtype=int)
     for _ in range(STEPS):
@@ -214,25 +216,28 @@ def walk(solve: Callable[[Array, Array], tuple[Array, Array]], step: Array, quan
         lower = ~below & (d < over_d[i])
         over_z[i[lower]], over_d[i[lower]] = z[lower], d[lower]
         slope = (z - last_z[i]) / np.where(np.abs(d - last_d[i]) > 1e-15, d - last_d[i], np.inf)
-        wanted = np.where(slope > 0, d + (quantile[i] - z) / np.where(slope > 0, slope, 1.0), 3.0 * step[i])
+        rises = slope > 0
+        root = np.where(rises, d + (quantile[i] - z) / np.where(rises, slope, 1.0), 3.0 * step[i])
+        stuck = (step[i] > 1.5 * d + 1e-12) & below  # the law cannot go there, or ...
+        nearer = stuck & (tries[i] < NEARER)  # ... the solver could not in one leap along a bent valley
+        tries[i[nearer]] += 1
+        close = rises & ~stuck & (np.abs(root - d) < CLOSE * d)
+        end[i[close]] = np.clip(root, best_d[i], over_d[i])[close]
         # Inside a bracket stay inside it; outside, grow by at most a factor of three.
         inside = np.isfinite(over_d[i])
         span = np.where(inside, over_d[i] - best_d[i], 0.0)
         wanted = np.where(
             inside,
-            np.clip(wanted, best_d[i] + 0.02 * span, best_d[i] + 0.98 * span),
-            np.clip(wanted, 0.0, 3.0 * np.maximum(step[i], d)),
+            np.clip(root, best_d[i] + 0.02 * span, best_d[i] + 0.98 * span),
+            np.clip(root, 0.0, 3.0 * np.maximum(step[i], d)),
         )
-        stuck = (step[i] > 1.5 * d + 1e-12) & below  # the law cannot go there, or ...
-        nearer = stuck & (tries[i] < NEARER)  # ... the solver could not in one leap along a bent valley
-        tries[i[nearer]] += 1
-        close = np.abs(z - quantile[i]) < 0.005 * quantile[i]
-        far = (best_d[i] > furthest) & below
+        short = np.clip(step[i] - d, 0.0, 0.1 * step[i])  # a pin yields: aim beyond by what the last one fell short
         last_z[i], last_d[i] = z, d
-        step[i] = np.where(nearer, d + 0.3 * (step[i] - d), np.where(stuck, 1.5 * step[i], wanted))
+        step[i] = np.where(nearer, d + 0.3 * (step[i] - d), np.where(stuck, 1.5 * step[i], wanted + short))
+        far = (best_d[i] > furthest) & below
         open_[i[close | far | (step[i] > 4.0 * furthest)]] = False
-    # Between the nearest points below and above, or the last one below.
+    # What never closed ends between the nearest points below and above, or at the last one below.
     both = np.isfinite(over_d) & (over_z > best_z)
     share = np.where(both, (quantile - best_z) / np.where(both, over_z - best_z, 1.0), 0.0)
-    out = best_d + np.clip(share, 0.0, 1.0) * np.where(both, over_d - best_d, 0.0)
-    return np.where(best_d > furthest, np.inf, out)
+    rest = best_d + np.clip(share, 0.0, 1.0) * np.where(both, over_d - best_d, 0.0)
+    return np.where(best_d > furthest, np.inf, np.where(np.isnan(end), rest, end))

@@ -213,8 +213,9 @@ def pseudo_residuals(residuals: Array, dof: int, delta: float) -> tuple[Array, f
 
 def robust_sigma(residuals: Array, dof: int, share: float = 0.75) -> float:
     """Standard deviation of the noise by a quantile of the absolute residuals, corrected for the parameters."""
-    size = np.quantile(np.abs(residuals), share) / ndtri(0.5 + share / 2.0)
-    return float(size * np.sqrt(len(residuals) / max(dof, 1)))
+    n = len(residuals)
+    size = np.interp(share * (n - 1), np.arange(n), np.sort(np.abs(residuals)))  # np.quantile takes ten times as long
+    return float(size / ndtri(0.5 + share / 2.0) * np.sqrt(n / max(dof, 1)))
 
 
 def tail_sigma(residuals: Array, dof: int, level: float) -> float:

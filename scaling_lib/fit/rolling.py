@@ -16,11 +16,12 @@ from scaling_lib.fit import setup as setups
 from scaling_lib.fit.forms import Array
 from scaling_lib.fit.laws import Law
 from scaling_lib.fit.noise import Noise, measure, robust_sigma, tail_sigma
-from scaling_lib.fit.solver import merge, minimise
+from scaling_lib.fit.solver import minimise
 
 HIDDEN_SHARES = (0.1, 0.2, 0.35, 0.5)  # of the runs, the largest hidden: four cuts
 HUBER = 1.345
 LOOSE = 0.05  # Huber threshold of the first descent: all but gross outliers count by their square
+FIRST_STEPS = 12  # from every start, before all but the lowest are dropped
 REWEIGHTINGS = 4
 FEWEST = 4  # spare runs from which a large residual can be called an outlier
 PRECISION = 1e-6  # log losses of a table are taken to be no more exact than this: it is where its digits end
@@ -109,10 +110,10 @@ def fit_form(form: Form, runs: Runs, keep: Array, start: Array | None = None) ->
     if len(rows) == 0:
         return [None] * len(keep)
     weight = rows / runs.scatter**2
-    first = setups.seeds(work, 16) if start is None else np.concatenate([start[None, :], setups.seeds(work, 4)])
-    theta = _descend(work, weight[:1], first)[0]
-    more = np.concatenate([theta, setups.seeds(work, 5)])
-    theta = _descend(work, weight, more)[:, 0] if len(rows) > 1 else theta[:1]
+    starts = setups.seeds(work, 16) if start is None else np.concatenate([start[None, :], setups.seeds(work, 6)])
+    theta = _descend(work, weight, starts)
+    if len(rows) > 1:
+        theta = _descend(work, weight, theta)  # again, from where the other cuts ended: fewer runs, more false optima
     spare = rows.sum(axis=1) - work.n_free
     for _ in range(REWEIGHTINGS if spare.max() >= FEWEST else 1):
         r = (work.y - work.law.log_value(theta, work.log_x)[0]) / runs.scatter
@@ -127,11 +128,15 @@ def fit_form(form: Form, runs: Runs, keep: Array, start: Array | None = None) ->
 
 
 def _descend(work: setups.Setup, weight: Array, starts: Array) -> Array:
-    """The up to three best end points (r, 3, k) of each row of weights (r, n) from common starts (s, k)."""
+    """The best end point (r, k) for each row of weights (r, n) from common starts (s, k).
+
+    After a few steps from every start only the lowest goes on: `fit_form` asks twice, from different starts.
+    """
     r, s = len(weight), len(starts)
     problem = replace(work, delta=LOOSE, weight=np.repeat(weight, s, axis=0))
-    found = minimise(problem, np.tile(starts, (r, 1)), max_iter=60, tol=1e-5)
-    return merge(found.cost.reshape(r, s), found.theta.reshape(r, s, -1), 3)
+    found = minimise(problem, np.tile(starts, (r, 1)), max_iter=FIRST_STEPS, tol=1e-5)
+    lowest = np.arange(0, r * s, s) + np.argmin(found.cost.reshape(r, s), axis=1)
+    return minimise(replace(problem, weight=weight), found.theta[lowest], max_iter=100, tol=1e-7).theta
 
 
 def _form_fit(form: Form, work: setups.Setup, theta: Array, keep: Array, runs: Runs) -> FormFit:

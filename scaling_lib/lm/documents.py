@@ -24,6 +24,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from scaling_lib.errors import InputError
+from scaling_lib.files import with_home
+from scaling_lib.machine import memory_bytes
 
 # A file of text longer than two of these (in characters) is cut at blank lines into documents of at least
 # one, so that a single file can have a validation part. 4,096 makes 270 documents of a megabyte.
@@ -210,7 +212,7 @@ def package_names() -> list[str]:
 
 
 def _text_source(argument: str) -> Source:
-    path = Path(os.path.expanduser(argument))
+    path = with_home(argument)
     if not path.exists():
         raise InputError(f"corpus text: {path} does not exist; give a file or a folder of UTF-8 text")
     found = [path]
@@ -220,6 +222,11 @@ def _text_source(argument: str) -> Source:
     files = [file for file in found if file.stat().st_size]
     if not files:
         raise InputError(f"corpus text: {path} is empty; give a file or a folder of UTF-8 text")
+    if (size := sum(file.stat().st_size for file in files)) > memory_bytes() / 4:
+        raise InputError(
+            f"corpus text: {path} has {size / 1e9:.1f} GB, too much for {memory_bytes() / 1e9:.1f} GB of memory, in "
+            "which its documents are held several times; give a part of it"
+        )
     for file in files[:100]:  # a look at the beginnings finds most mistakes before anything is planned
         try:
             with file.open("rb") as handle:
@@ -280,9 +287,9 @@ def cut(text: str, piece: int = PIECE) -> list[str]:
 def _hub_source(argument: str) -> Source:
     """`ID`, `ID@CONFIG` or the path of a .parquet, .json or .jsonl file, each perhaps with `:COLUMN`."""
     name, column = argument, "text"
-    if not Path(name).expanduser().is_file() and ":" in name:
+    if not with_home(name).is_file() and ":" in name:
         name, column = name.rsplit(":", 1)
-    path = Path(name).expanduser()
+    path = with_home(name)
     if importlib.util.find_spec("datasets") is None:
         raise InputError(f"corpus hub:{argument}: needs the datasets library; install it with: pip install -e '.[hub]'")
     if path.suffix.lower() in _LOADERS:

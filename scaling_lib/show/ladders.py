@@ -16,8 +16,11 @@ from scaling_lib.runs import Run, check_poolable
 from scaling_lib.words import short as short
 
 MIN_RUNGS = 3
-# The way from V1 to V2, in tables and legends; recipes of other names follow in the order of the alphabet.
-ORDER = ("v1", "v1-long", "v1-warmup", "v1-cosine", "v2", "wsd")
+COUNT = {"N": "n_params_non_embedding", "D": "n_tokens"}  # of a run
+# Recipes as figures call them, in the order of the way from V1 to V2; others follow in the order of the alphabet.
+NAMES = {"v1": "V1", "v1-long": "V1, V2's steps", "v1-warmup": "V1 + warm-up", "v1-cosine": "V1 + warm-up, cosine",
+         "v2": "V2", "wsd": "Warm-up, stable, decay"}  # fmt: skip
+ORDER = tuple(NAMES)
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def find_ladders(runs: Sequence[Run]) -> list[Ladder]:
     check_poolable(runs)
     check_rates(runs)
     found = []
-    for recipe in sorted({r.config.train.recipe for r in runs}, key=_place):
+    for recipe in sorted({r.config.train.recipe for r in runs}, key=place):
         own = [r for r in runs if r.config.train.recipe == recipe]
         steps = _most_varied(own, lambda r: r.config.train.max_steps, lambda r: r.config.model)
         model = _most_varied(own, lambda r: r.config.model, lambda r: r.config.train.max_steps)
@@ -77,7 +80,8 @@ def find_ladders(runs: Sequence[Run]) -> list[Ladder]:
     return found
 
 
-def _place(recipe: str) -> tuple[int, str]:
+def place(recipe: str) -> tuple[int, str]:
+    """Where a recipe stands in tables: on the way from V1 to V2, then by the alphabet."""
     return (ORDER.index(recipe) if recipe in ORDER else len(ORDER), recipe)
 
 
@@ -114,7 +118,7 @@ def at_shared_length(runs: Sequence[Run]) -> list[Run]:
 
 
 def _ladder(recipe: str, variable: str, members: Sequence[Run]) -> Ladder | None:
-    column = "n_params_non_embedding" if variable == "N" else "n_tokens"
+    column = COUNT[variable]
     good = sorted((r for r in members if r.finished), key=lambda r: r.counts[column])
     left_out = tuple(r.run_id for r in members if not r.finished)
     x = np.array([r.counts[column] for r in good])
@@ -127,6 +131,11 @@ def _ladder(recipe: str, variable: str, members: Sequence[Run]) -> Ladder | None
     except ValueError as error:
         why_not = str(error)
     return Ladder(recipe, variable, tuple(good), x, loss, fit, why_not, left_out)
+
+
+def recipe_name(recipe: str) -> str:
+    """A recipe in words for figures, whose readers know no names of options."""
+    return NAMES.get(recipe, recipe.upper())
 
 
 def text_of(run: Run) -> str:
