@@ -105,7 +105,8 @@ class Report:
 
     def to_text(self) -> str:
         """Return the fit's checklist and a paragraph per prediction, for a person."""
-        lines = [f"table: {self.table.source}, {len(self.table)} runs", *about_reading(self.table), self.fit.summary()]
+        lines = [f"table: {self.table.source}, {len(self.table)} runs", *about_reading(self.table)]
+        lines.append(self.fit.summary(level=self.confidence))
         for p in self.predictions:
             at = ", ".join(f"{name} = {value:.4g} {UNITS[name]}" for name, value in p.target.items())
             if p.loss is None or p.mean is None or p.new_run is None:
