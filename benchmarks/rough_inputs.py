@@ -40,7 +40,7 @@ HEADS = {
 }
 UNITS = {"Params (M)": 1e6, "Tokens [B]": 1e9}
 NAMES = ("t.csv", "a table.csv", "[x]*.csv", "表格.csv", "t'q\".csv", "n\udcefve.csv", "no-suffix", "t.tsv")
-LAWS = ("auto", "power_n", "power_d", "power_c", "chinchilla", "kaplan", "power_mean", "line", "nope", "")
+LAWS = ("auto", "power_n", "power_d", "power_c", "chinchilla", "kaplan", "power_mean", "line", "nope", "none")
 KINDS = ("fit", "isoflop", "backtest", "next", "noise", "plan", "run", "folder", "pack", "lab", "figures")
 FOLDERS = ("v1-to-v2", "laptop-short", "quick", "lr-study", "nowhere")
 
@@ -148,7 +148,7 @@ def command(r: random.Random, folder: Path) -> tuple[list[str], list[str], Path 
         "--recipe=v2",
     )
     plans = ("--seeds=3", "--sizes=99", f"--corpus=text:{path}", "--corpus=text:", "--vocab-size=5", "--lr=nan")
-    words: list[Any] = {
+    commands: dict[str, list[Any]] = {
         "fit": ["fit", path, *named, r.choice(fits)],
         "isoflop": ["fit", path, *named, "--approach", "isoflop", "--predict", target(r)],
         "backtest": ["backtest", path, *named, "--hide", r.choice(("0", "2", "N>=1e8", "C=1", "99", "x"))],
@@ -167,8 +167,8 @@ def command(r: random.Random, folder: Path) -> tuple[list[str], list[str], Path 
         "pack": ["pack", r.choice((path, "", folder))],
         "lab": ["lab", r.choice(("open", "status", "buy", "jump")), folder / "lab", r.choice(("x", "--shop=moon"))],
         "figures": ["figures", r.choice((path, "", sweep + "x")), "--target", r.choice(("blog", "html", "pptx", "?"))],
-    }[kind]
-    return [str(word) for word in words], [], None
+    }
+    return [str(word) for word in commands[kind]], [], None
 
 
 def spent_by_children() -> float:
@@ -231,10 +231,11 @@ def _numbers(found: Any) -> object:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=int, default=200)
+    parser.add_argument("--first", type=int, default=0, help="number of the first input, to share the work")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     counts: Counter[str] = Counter()
-    for i in range(args.inputs):
+    for i in range(args.first, args.first + args.inputs):
         r = random.Random(f"{args.seed}-{i}")
         folder = Path(tempfile.mkdtemp(prefix="rough-"))
         words, targets, path = command(r, folder)

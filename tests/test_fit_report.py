@@ -45,6 +45,8 @@ def test_the_report_says_what_the_fit_says():
     assert p["loss"] == pytest.approx(TRUTH.predict(3e9, 6e10), rel=0.01)
     assert not p["refused"]
     assert f"{p['loss']:.4f} nats per token" in report.to_text()
+    low, high = fit.parameter_interval("alpha", level=0.5)
+    assert f"50% interval [{low:.4g}, {high:.4g}]" in fit_table(table, law="chinchilla", level=0.5).to_text()
 
 
 def test_a_budget_alone_means_its_best_split():

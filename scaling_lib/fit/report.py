@@ -105,7 +105,8 @@ class Report:
 
     def to_text(self) -> str:
         """Return the fit's checklist and a paragraph per prediction, for a person."""
-        lines = [f"table: {self.table.source}, {len(self.table)} runs", *about_reading(self.table), self.fit.summary()]
+        lines = [f"table: {self.table.source}, {len(self.table)} runs", *about_reading(self.table)]
+        lines.append(self.fit.summary(level=self.confidence))
         for p in self.predictions:
             at = ", ".join(f"{name} = {value:.4g} {UNITS[name]}" for name, value in p.target.items())
             if p.loss is None or p.mean is None or p.new_run is None:
@@ -193,7 +194,7 @@ def parse_target(target: str | Mapping[str, float]) -> Target:
     found = found or [m for m in models if wanted and wanted in (bare(m.family), bare(m.name.split("(")[0]))]
     if not found:
         known = ", ".join(m.name for m in models)
-        raise InputError(f"no model is known as {target!r}: write numbers such as N=1e9,D=2e10, or one of {known}")
+        raise InputError(f"target {show(target)}: no model has that name; write N=1e9,D=2e10, or one of {known}")
     m = max(found, key=lambda m: m.n_params)
     at = {"N": m.n_params, "D": m.n_tokens} | ({} if m.flops is None else {"C": m.flops})
     return Target(m.name, completed(at), f"rumour: {m.note}" if m.tag == "rumour" else "", exact=False)
