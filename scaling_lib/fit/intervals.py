@@ -28,6 +28,7 @@ FURTHEST = 5.0, 60.0  # a prediction that moves by e^5, or a parameter by 60, wi
 STEPS = 20
 CLOSE = 1e-3  # of a distance: a secant's step shorter than this is the last, and is taken; its error is its square
 NEARER = 5  # times a target that was not reached is brought nearer before it counts as out of reach
+STIFFER = 100.0  # times a pin is stiffer than the profile it is to hold: it then yields by a hundredth
 STIFFEST = 1e40  # of a pin, so that its square times a steep law's does not overflow
 
 Off = Callable[[Array, Array, Array], tuple[Array, Array]]
@@ -93,7 +94,7 @@ def _from_noise(
     cases, nothing = np.arange(len(error)), np.zeros(len(error))
     centre = off(np.repeat(fit.rest.theta, len(error), axis=0), cases, nothing)[0]
     error = np.clip(error, 1e-12, 0.3 * furthest)
-    return *limits(fit, off, centre, error, 100.0 * scale / error**2, scale, quantile, furthest), quantile
+    return *limits(fit, off, centre, error, STIFFER * scale / error**2, scale, quantile, furthest), quantile
 
 
 def is_exact(fit: Fitted) -> bool:
@@ -183,10 +184,14 @@ def limits(
         solved = minimise(replace(fit.work, pin=pin), where[i], max_iter=200)
         where[i] = solved.theta
         missed = pin.measure(solved.theta)[0]
-        reached = place - missed / (-1.0 if rate is None else rate(solved.theta, cases[i], place))
+        slope = -1.0 if rate is None else rate(solved.theta, cases[i], place)
         plain = solved.cost - 0.5 * pin.weight * missed**2
         z = np.sqrt(np.maximum(2.0 * (plain - fit.rest.cost[0]) / scale[i], 0.0))
-        return z, np.maximum(sign[i] * (reached - centre[i]), 0.0)
+        reached = np.maximum(sign[i] * (place - missed / slope - centre[i]), 0.0)
+        # Where the profile rises faster than its linear guess the next pin is stiffer, so that it yields no more.
+        steep = z / np.maximum(np.abs(slope) * reached, 1e-12)
+        stiffness[i] = np.clip(STIFFER * scale[i] * steep**2, stiffness[i], STIFFEST)
+        return z, reached
 
     out = walk(solve, quantile * error, quantile, furthest)
     return out[:m], out[m:]

@@ -7,7 +7,7 @@ from scipy import special
 
 from scaling_lib.fit.fitted import Fitted
 from scaling_lib.fit.forms import Array
-from scaling_lib.fit.intervals import is_exact, limits, log_at
+from scaling_lib.fit.intervals import STIFFER, is_exact, limits, log_at
 from scaling_lib.fit.laws import Law
 from scaling_lib.fit.pool import Pool
 
@@ -83,7 +83,7 @@ def _profile(fit: Fitted, u: Array, budget: Array, unique: float | None, level: 
     scale = np.where(sharp, variance / np.maximum(bend, 1e-300), 1.0)
     error = np.clip(np.sqrt(variance) / np.where(sharp, slope, 1.0), 1e-6, 2.0)
     quantile = special.stdtrit(dof, 0.5 + level / 2.0)
-    stiffness = 100.0 * scale / variance
+    stiffness = STIFFER * scale / variance
     ends = limits(fit, off, u, error, stiffness, scale, quantile, FURTHEST, rate)
     down, up = (np.where(sharp, end, np.inf) for end in ends)
     return down, up
