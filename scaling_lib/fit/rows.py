@@ -147,7 +147,7 @@ def rows_where(
         some = ", ".join(show(v) for v in found[:6]) + (" ..." if len(found) > 6 else "")
         raise InputError(
             f"{source}: several experiments in one table, {show(heading)} is {some}: pick one with "
-            f"--where {shlex.quote(f'{heading}={found[0]}')} (where= in Python), or remove the column to pool them"
+            f"--where {shlex.quote(f'{heading}={found[0] or found[1]}')} (where= in Python), or remove the column to pool them"
         )
     return chosen
 
