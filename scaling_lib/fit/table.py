@@ -273,4 +273,4 @@ def _alike(headings: str, row: str) -> bool:
     """Whether a line holds known headings for the cells of ``row``, which are none."""
     mark = _separator(headings)
     first, second = (line.split(None if mark == " " else mark) for line in (headings, row))
-    return len(first) == len(second) and any(map(recognise, first)) and not any(map(recognise, second))
+    return 1 < len(first) == len(second) and any(map(recognise, first)) and not any(map(recognise, second))
