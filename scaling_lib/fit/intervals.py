@@ -28,6 +28,7 @@ FURTHEST = 5.0, 60.0  # a prediction that moves by e^5, or a parameter by 60, wi
 STEPS = 20
 CLOSE = 1e-3  # of a distance: a secant's step shorter than this is the last, and is taken; its error is its square
 NEARER = 5  # times a target that was not reached is brought nearer before it counts as out of reach
+STIFFER = 100.0  # times a pin is stiffer than the profile it is to hold: it then yields by a hundredth
 STIFFEST = 1e40  # of a pin, so that its square times a steep law's does not overflow
 
 Off = Callable[[Array, Array, Array], tuple[Array, Array]]
@@ -79,21 +80,16 @@ def _from_noise(
     fit: Fitted, off: Off, gradient: Array, level: float, method: str, furthest: float
 ) -> tuple[Array, Array, Array]:
     """Distances down and up of quantities with gradients (m, k), and the t quantile, each (m,); see `limits`."""
-    variance, bend, dof = fit.unbounded_noise.contrast(gradient)
+    variance, _, dof = fit.unbounded_noise.contrast(gradient)
     quantile, error = stdtrit(dof, 0.5 + level / 2.0), np.sqrt(variance)
     if method == "delta":
         blind = np.abs(gradient[:, fit.noise.geometry.blind]).max(axis=1, initial=0.0) > 1e-9
         error = np.where(blind, np.inf, error)
     if method == "delta" or is_exact(fit):
         return quantile * error, quantile * error, quantile
-    # 2 (objective - minimum) rises as (g - g_hat)^2 / bend: the scale makes of it a squared t statistic.
-    seen = bend > 1e-100  # else nothing that is free moves the quantity
-    scale = np.where(seen, variance / np.where(seen, bend, 1.0), fit.noise.within)
-    scale = np.maximum(scale, 1e-3 * float(np.max(scale)) + 1e-300)
-    cases, nothing = np.arange(len(error)), np.zeros(len(error))
-    centre = off(np.repeat(fit.rest.theta, len(error), axis=0), cases, nothing)[0]
-    error = np.clip(error, 1e-12, 0.3 * furthest)
-    return *limits(fit, off, centre, error, 100.0 * scale / error**2, scale, quantile, furthest), quantile
+    nothing = np.zeros(len(gradient))
+    centre = off(np.repeat(fit.rest.theta, len(nothing), axis=0), np.arange(len(nothing)), nothing)[0]
+    return *limits(fit, off, centre, gradient, level, furthest), quantile
 
 
 def is_exact(fit: Fitted) -> bool:
@@ -113,7 +109,7 @@ def parameter_interval(fit: Fitted, name: str, level: float = 0.9) -> tuple[floa
     if fit.dof <= 0:
         return bounds
     if fit.draws is not None:
-        tail = float(ndtr(-stdtrit(fit.dof, 0.5 + level / 2.0)))
+        tail = outer_tail(fit, level)
         low, high = np.quantile(fit.draws[:, j], [tail, 1.0 - tail])
         return float(low), float(high)
     # The natural working parameter is linear in the scaled ones at fixed exponents.
@@ -133,13 +129,18 @@ def parameter_interval(fit: Fitted, name: str, level: float = 0.9) -> tuple[floa
 
 
 def _from_draws(fit: Fitted, x: tuple[Array, ...], level: float) -> tuple[Array, Array, Array]:
-    """Distances by the percentiles of the draws, taken further out as a t quantile lies beyond a normal one."""
+    """Distances by the percentiles of the draws, and the t quantile, each (m,)."""
     assert fit.draws is not None
-    quantile = float(stdtrit(fit.dof, 0.5 + level / 2.0))
-    tail = float(ndtr(-quantile))
+    tail = outer_tail(fit, level)
     logs = np.log(np.maximum(fit.law.value(fit.draws, *x), 1e-300)) - np.log(fit.law.value(fit.values, *x))
     low, high = np.quantile(logs, [tail, 1.0 - tail], axis=0)
-    return np.maximum(-low, 0.0), np.maximum(high, 0.0), np.full(len(low), quantile)
+    quantile = np.full(len(low), stdtrit(fit.dof, 0.5 + level / 2.0))
+    return np.maximum(-low, 0.0), np.maximum(high, 0.0), quantile
+
+
+def outer_tail(fit: Fitted, level: float) -> float:
+    """The share of draws beyond either end: taken further out as a t quantile lies beyond a normal one."""
+    return float(ndtr(-stdtrit(max(fit.dof, 1), 0.5 + level / 2.0)))
 
 
 def log_at(law: Law, theta: Array, log_x: tuple[Array, ...]) -> tuple[Array, Array]:
@@ -152,10 +153,8 @@ def limits(
     fit: Fitted,
     off: Off,
     centre: Array,
-    error: Array,
-    stiffness: Array,
-    scale: Array,
-    quantile: Array,
+    gradient: Array,
+    level: float,
     furthest: float,
     rate: Callable[[Array, Array, Array], Array] | None = None,
 ) -> tuple[Array, Array]:
@@ -165,17 +164,24 @@ def limits(
     ----------
     off : ``off(theta, cases, place)`` of (b, k), (b,) and (b,): how far the quantity of each of the m cases is from
         ``place``, and the gradient (b, k) of that by the parameters.
-    centre : (m,) the quantities at the optimum. error : (m,) linear standard errors, the first guess.
-    stiffness : (m,) weight of the pin that holds ``off`` at 0. scale : (m,) the profile's scale.
-    quantile : (m,) of t. furthest : distance beyond which there is no end.
+    centre : (m,) the quantities at the optimum. gradient : (m, k) of ``off`` there.
+    furthest : distance beyond which there is no end.
     rate : the slope (b,) of ``off`` in ``place``; -1 without.
     """
     m = len(centre)
     sign = np.repeat([-1.0, 1.0], m)
     cases = np.tile(np.arange(m), 2)
-    centre, error, stiffness, scale, quantile = (v[cases] for v in (centre, error, stiffness, scale, quantile))
-    stiffness = np.minimum(stiffness, STIFFEST)
+    variance, bend, dof = fit.unbounded_noise.contrast(gradient)
+    # 2 (objective - minimum) rises as (g - g_hat)^2 / bend: the scale makes of it a squared t statistic.
+    seen = bend > 1e-100  # else nothing that is free moves the quantity
+    scale = np.where(seen, variance / np.where(seen, bend, 1.0), fit.noise.within)
+    scale = np.maximum(scale, 1e-3 * float(np.max(scale)) + 1e-300)[cases]
+    quantile = stdtrit(dof, 0.5 + level / 2.0)[cases]
     where = np.repeat(fit.rest.theta, 2 * m, axis=0)
+    slope = -np.ones(m) if rate is None else rate(where[:m], cases[:m], centre)
+    error = np.clip(np.sqrt(variance) / np.abs(slope), 1e-12, 0.3 * furthest)
+    stiffness = np.minimum(STIFFER * scale / (error * slope)[cases] ** 2, STIFFEST)
+    centre, error = centre[cases], error[cases]
 
     def solve(i: Array, distance: Array) -> tuple[Array, Array]:
         place = centre[i] + sign[i] * distance
@@ -183,10 +189,14 @@ def limits(
         solved = minimise(replace(fit.work, pin=pin), where[i], max_iter=200)
         where[i] = solved.theta
         missed = pin.measure(solved.theta)[0]
-        reached = place - missed / (-1.0 if rate is None else rate(solved.theta, cases[i], place))
+        slope = -1.0 if rate is None else rate(solved.theta, cases[i], place)
         plain = solved.cost - 0.5 * pin.weight * missed**2
         z = np.sqrt(np.maximum(2.0 * (plain - fit.rest.cost[0]) / scale[i], 0.0))
-        return z, np.maximum(sign[i] * (reached - centre[i]), 0.0)
+        reached = np.maximum(sign[i] * (place - missed / slope - centre[i]), 0.0)
+        # Where the profile rises faster than its linear guess the next pin is stiffer, so that it yields no more.
+        steep = z / np.maximum(np.abs(slope) * reached, 1e-12)
+        stiffness[i] = np.clip(STIFFER * scale[i] * steep**2, stiffness[i], STIFFEST)
+        return z, reached
 
     out = walk(solve, quantile * error, quantile, furthest)
     return out[:m], out[m:]

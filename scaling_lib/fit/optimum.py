@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import special
 
 from scaling_lib.fit.fitted import Fitted
 from scaling_lib.fit.forms import Array
-from scaling_lib.fit.intervals import is_exact, limits, log_at
+from scaling_lib.fit.intervals import is_exact, limits, log_at, outer_tail
 from scaling_lib.fit.laws import Law
 from scaling_lib.fit.pool import Pool
 
@@ -43,8 +42,7 @@ def optimum_interval(
     """
     if fit.draws is not None:
         us = search(fit.law, fit.draws, budget, unique)[0] - u
-        # Further out than the percentile, as a t quantile lies beyond a normal one.
-        tail = float(special.ndtr(-special.stdtrit(max(fit.dof, 1), 0.5 + level / 2.0)))
+        tail = outer_tail(fit, level)
         down, up = np.quantile(us, [tail, 1.0 - tail], axis=0)
         down, up = np.maximum(-down, 0.0), np.maximum(up, 0.0)
     elif fit.dof <= 0:
@@ -76,16 +74,9 @@ def _profile(fit: Fitted, u: Array, budget: Array, unique: float | None, level: 
         return np.where(above > below, (above - below) / (2.0 * ASIDE), np.inf)
 
     theta, cases = np.repeat(fit.rest.theta, u.size, axis=0), np.arange(u.size)
-    slope, gradient = rate(theta, cases, u), off(theta, cases, u)[1]
-    variance, bend, dof = fit.unbounded_noise.contrast(gradient)
-    sharp = np.isfinite(slope) & (bend > 1e-100)
-    variance = np.maximum(variance, 1e-300)
-    scale = np.where(sharp, variance / np.maximum(bend, 1e-300), 1.0)
-    error = np.clip(np.sqrt(variance) / np.where(sharp, slope, 1.0), 1e-6, 2.0)
-    quantile = special.stdtrit(dof, 0.5 + level / 2.0)
-    stiffness = 100.0 * scale / variance
-    ends = limits(fit, off, u, error, stiffness, scale, quantile, FURTHEST, rate)
-    down, up = (np.where(sharp, end, np.inf) for end in ends)
+    gradient = off(theta, cases, u)[1]
+    sharp = np.isfinite(rate(theta, cases, u)) & (fit.unbounded_noise.contrast(gradient)[1] > 1e-100)
+    down, up = (np.where(sharp, end, np.inf) for end in limits(fit, off, u, gradient, level, FURTHEST, rate))
     return down, up
 
 
