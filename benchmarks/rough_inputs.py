@@ -53,7 +53,7 @@ def number(r: random.Random) -> str:
 def target(r: random.Random) -> str:
     """A target, mostly good."""
     broken = (
-        "",
+        "D",
         "N",
         "N=",
         "N=-1,D=1e9",

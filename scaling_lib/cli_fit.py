@@ -130,10 +130,10 @@ def _folder_table(folder: Path, recipe: str | None, law: str) -> RunTable:
 
 def _isoflop(args: argparse.Namespace, table: RunTable) -> int:
     """``fit --approach isoflop``: parabolas, and the joint law's answer beside them."""
-    from scaling_lib.fit.report import about_reading, compare_with_joint, counts
+    from scaling_lib.fit.report import about_reading, compare_with_joint, parse_target
 
     refuse(args, "is for --approach law; leave it out", "objective", "delta", "fixed")
-    targets = [counts(text) for text in args.predict]
+    targets = [parse_target(text).at for text in args.predict]
     if any(set(at) != {"C"} for at in targets):
         raise InputError("--approach isoflop predicts the best size of a budget: write --predict C=1e21")
     found = compare_with_joint(table, [at["C"] for at in targets], level=args.level, bootstrap=args.bootstrap)

@@ -52,6 +52,7 @@ def message(text, **options):
         "N;D;loss\n1.000.000;20.000.000;4,5\n2.000.000;40 000 000;4,1\n4000000,0;8e7;3,8\n",
         "   N        D  loss \n 1e6      2e7   4.5\n 2e6  4e7 4.1\n   4e6  8e7  3.8  \n",
         "# made by hand\n\n# " + PLAIN,
+        "# N;D;loss\n1e6;2e7;4,5\n2e6;4e7;4,1\n4e6;8e7;3,8\n",
         "#N\tD\tloss\n" + PLAIN.replace(",", "\t").partition("\n")[2],
         "#params,# tokens,val/loss\n" + PLAIN.partition("\n")[2],
         "sep=;\n" + PLAIN.replace(",", ";"),
@@ -215,6 +216,7 @@ def test_perplexities_become_losses_only_when_told():
 def test_experiments_are_not_pooled_and_one_can_be_picked():
     text = "N,D,loss,experiment\n" + "".join(f"{n}e6,2e7,{9 - n},{e}\n" for n in (1, 2, 4) for e in ("a", "b"))
     assert "'experiment' is 'a', 'b'" in message(text)
+    assert "--where experiment=b" in message(text.replace(",a\n", ",\n"))
     t = parse_table(text, where=["experiment=B"])
     assert t.n_params.tolist() == [1e6, 2e6, 4e6]
     assert len(parse_table(text, where=["experiment!=a", "N>=2M"])) == 2

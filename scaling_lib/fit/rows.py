@@ -144,10 +144,11 @@ def rows_where(
             continue
         if plain(heading).startswith("data") and all(_AMOUNT.fullmatch(v) for v in found):
             continue  # an amount of data
+        one = shlex.quote(f"{heading}={found[0] or found[1]}")
         some = ", ".join(show(v) for v in found[:6]) + (" ..." if len(found) > 6 else "")
         raise InputError(
             f"{source}: several experiments in one table, {show(heading)} is {some}: pick one with "
-            f"--where {shlex.quote(f'{heading}={found[0]}')} (where= in Python), or remove the column to pool them"
+            f"--where {one} (where= in Python), or remove the column to pool them"
         )
     return chosen
 

@@ -271,5 +271,6 @@ def _separator(line: str) -> str:
 
 def _alike(headings: str, row: str) -> bool:
     """Whether a line holds known headings for the cells of ``row``, which are none."""
-    first, second = (line.split(None if (mark := _separator(line)) == " " else mark) for line in (headings, row))
-    return len(first) == len(second) and any(map(recognise, first)) and not any(map(recognise, second))
+    mark = _separator(headings)
+    first, second = (line.split(None if mark == " " else mark) for line in (headings, row))
+    return 1 < len(first) == len(second) and any(map(recognise, first)) and not any(map(recognise, second))
