@@ -29,7 +29,7 @@ GUIDE = (
     "{ln.v512:.2f}", "{ln.v1024:.2f}", "{v1_to_v2.seed_noise:.2%}",
 )  # fmt: skip
 CLAIMS: dict[str, tuple[str, ...]] = {
-    "README_V2.md": (*FRONT, f"{HELD} of {CELLS} intervals hold", "| {entropy_walk.joint_verdict} |"),
+    "README_V2.md": (*FRONT, *HIERARCHY, f"{HELD} of {CELLS} intervals hold", "| {entropy_walk.joint_verdict} |"),
     "README_V2.zh.md": (*FRONT, f"{CELLS} 个区间包住 {HELD} 个"),
     "EXPERIMENT_GUIDE_V2.md": GUIDE,
     "docs/EXPERIMENT_GUIDE.zh.md": GUIDE,

@@ -1,4 +1,4 @@
-"""The certificate of an optimum against SciPy's many starts: a one-minute form of benchmarks/certificate.py."""
+"""The certificate of an optimum against SciPy's many starts: a short form of benchmarks/certificate.py."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def test_bent_valleys_that_are_hard_to_descend(seed: int) -> None:
 
 
 def test_no_certificate_is_false_and_few_are_refused() -> None:
-    found = [slow.check(seed) for seed in range(200, 224)]
+    found = [slow.check(seed) for seed in range(200, 218)]
     assert not any(f.false for f in found)
-    assert sum(f.certified for f in found) >= 23
+    assert sum(f.certified for f in found) >= 17
 
 
 def test_the_check_itself_would_see_a_false_certificate(monkeypatch: pytest.MonkeyPatch) -> None:

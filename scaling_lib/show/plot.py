@@ -120,16 +120,18 @@ def plot_law(
     return axes
 
 
-def plot_intervals(rows: Sequence[Row], axes: Axes | None = None, *, truth: float | None = None) -> Axes:
+def plot_intervals(
+    rows: Sequence[Row], axes: Axes | None = None, *, truth: float | None = None, name: str = "truth"
+) -> Axes:
     """Draw estimates with their 90% intervals, a row each from the top down; an end that is off the axis is an arrow.
 
-    ``truth`` : a value to judge them by, drawn as a line across all rows.
+    ``truth`` : a value to judge them by, drawn as a line across all rows; ``name`` is what the legend calls it.
     """
     axes = axes or new_axes()
     known = [row for row in rows if row.value is not None]
     values = np.array([row.value for row in known], dtype=float)
     if truth is not None:
-        axes.axvline(truth, color="black", linestyle=":", label=f"truth: {truth:.3f}")
+        axes.axvline(truth, color="black", linestyle=":", label=f"{name}: {truth:.3f}")
         values = np.append(values, truth)
     ends = np.array([[row.low, row.high] for row in known], dtype=float).ravel()
     # Finite ends set the limits, but none that lies much further out than all that is estimated.
