@@ -210,7 +210,7 @@ def test_a_path_is_no_pattern_and_one_bad_file_is_named_among_good_ones(tmp_path
         (tmp_path / name / "picture.png").write_bytes(b"\x89PNG\0")
         with pytest.raises(InputError, match=r"picture\.png is a binary file"):
             read(f"text:{tmp_path / name}")
-    with pytest.raises(InputError, match="~nobody-is-called-so/book.txt"):
+    with pytest.raises(InputError, match=r"~nobody-is-called-so/book\.txt"):
         documents.find_source("text", "~nobody-is-called-so/book.txt")
 
 
