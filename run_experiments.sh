@@ -6,6 +6,12 @@ set -eu
 say() { printf '%s\n' "$*" >&2; }
 stop() { status=$1; shift; say "run_experiments.sh: $*"; exit "$status"; }
 
+# Without one of these it would take what it cannot read for missing, such as its own .venv for another's.
+for tool in cat cut dirname mkdir rm tail uname; do
+    command -v "$tool" >/dev/null 2>&1 || stop 1 "the program $tool is not found in PATH=$PATH"
+done
+export PIP_USER=0 # a user's own default would install elsewhere than into .venv, which pip refuses
+
 usage() {
     cat <<'TEXT'
 Usage: ./run_experiments.sh OPTION [further options, passed on to the job]
@@ -18,6 +24,7 @@ Usage: ./run_experiments.sh OPTION [further options, passed on to the job]
   6 compare    V1 with V2, and a quick look with a real sweep: two tables and a figure
   7 notebooks  JupyterLab on the notebooks; "notebooks sliders" serves the sliders as a page without code
   8 check      check the environment and run the tests (its other name: test)
+    doctor     look at this machine: what it has, how fast it is, what will run on it
 
 The number or the word chooses: "./run_experiments.sh 2 --dry-run" is "./run_experiments.sh quick --dry-run".
 Options 2 to 5 first show what they will cost. Where that is ten minutes or more they ask before they start: not in a
@@ -81,7 +88,7 @@ need, gpu = float(sys.argv[1]), sys.argv[2]
 free = shutil.disk_usage(".").free / 1e9
 try: memory = "%.0f GB" % (os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9)
 except (AttributeError, ValueError, OSError): memory = "unknown"
-compiler = shutil.which(os.environ.get("CXX", "c++")) or "none (nothing here needs one: large models train a little slower)"
+compiler = shutil.which(os.environ.get("CXX") or "c++") or "none (nothing here needs one: large models train a little slower)"
 print("this machine: %s %s, %s cores, memory %s, %.0f GB of disk free (%.0f are wanted), %s, C++ compiler %s"
     % (platform.system(), platform.machine(), os.cpu_count(), memory, free, need, gpu, compiler))
 sys.exit(free < need)
@@ -91,12 +98,12 @@ sys.exit(free < need)
 CHECK='
 import os, platform, shutil, sys
 import matplotlib, numpy, psutil, scipy, tokenizers, torch
-import scaling_lib
+from scaling_lib.machine import cores, memory_bytes
 gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "MPS" if torch.backends.mps.is_available() else "none"
-memory, disk = psutil.virtual_memory().total / 1e9, shutil.disk_usage(sys.prefix).free / 1e9
-compiler = shutil.which(os.environ.get("CXX", "c++")) or "none"
+memory, disk = memory_bytes() / 1e9, shutil.disk_usage(sys.prefix).free / 1e9
+compiler = shutil.which(os.environ.get("CXX") or "c++") or "none"
 print(
-    f"environment: Python {platform.python_version()}, torch {torch.__version__}, numpy {numpy.__version__}; {os.cpu_count()} cores, "
+    f"environment: Python {platform.python_version()}, torch {torch.__version__}, numpy {numpy.__version__}; {cores()} cores, "
     f"{memory:.0f} GB memory, GPU {gpu}, {disk:.0f} GB of disk free, C++ compiler {compiler}",
     file=sys.stderr,
 )
@@ -210,10 +217,8 @@ sweep() {
     run_module scaling_lib run "$@"
 }
 
-takes_long() { # PLAN: are ten minutes or more expected? Its last line says "about 9 min on this machine".
-    case ${1##*about } in
-        [0-9]' s '* | [0-9][0-9]' s '* | [0-9]' min '*) return 1 ;;
-    esac
+takes_long() { # PLAN: are ten minutes or more expected?
+    printf '%s' "$1" | "$python" -c 'import json, sys; sys.exit(json.load(sys.stdin)["expected_seconds"] < 600)'
 }
 
 long_sweep() { # what it will cost is shown first; a person is asked, a pipe never is
@@ -223,8 +228,7 @@ long_sweep() { # what it will cost is shown first; a person is asked, a pipe nev
         case $word in --dry-run | --help | -h) run_module scaling_lib run "$@" ;; esac
     done
     trap 'exit 130' INT
-    plan=$("$python" -m scaling_lib run "$@" --dry-run) || exit $?
-    say "$plan"
+    plan=$("$python" -m scaling_lib run "$@" --dry-run --json) || exit $? # for a person it is on stderr
     if [ -z "$yes" ] && [ -t 0 ] && [ -t 2 ] && takes_long "$plan"; then
         printf 'It can be interrupted and goes on where it was. Start? [y/N] ' >&2
         IFS= read -r answer || answer=''
@@ -284,6 +288,9 @@ case $option in
     8 | check | test)
         set_up check
         run_module pytest --nbval -m 'not slow and not browser' "$@" ;;
+    doctor)
+        set_up
+        run_module scaling_lib doctor "$@" ;;
     -h | --help | help) usage ;;
-    *) stop 2 "unknown option '$option': choose 1 to 8 or their names (--help lists them)" ;;
+    *) stop 2 "unknown option '$option': choose 1 to 8 or a name (--help lists them)" ;;
 esac

@@ -1,6 +1,6 @@
 """Does cost grow as planned? Seconds of every run of some sweeps against its own FLOPs, and what the planner expects.
 
-    python benchmarks/plot_cost.py results/entropy-walk results/laptop-short results/laptop --out docs/figures/cost.png
+    python benchmarks/plot_cost.py results/entropy-walk results/laptop-learned results/laptop --out cost.png
 
 The planner's line comes from a calibration on the machine that draws the figure; the runs may be another machine's, or
 have shared theirs with other work: then the points lie above the line.

@@ -64,7 +64,7 @@ def examine() -> dict[str, Any]:
         "memory_gb": round(memory_bytes() / 1e9, 1),
         "disk_free_gb": round(disk, 1),
         "cache": {"folder": str(cache), "gb": round(_size(cache) / 1e9, 2), "corpora": _corpora(cache)},
-        "compiler": shutil.which(os.environ.get("CXX", "c++")),
+        "compiler": shutil.which(os.environ.get("CXX") or "c++"),
         "problems": problems,
     }
     if versions["torch"] is not None:
@@ -73,7 +73,7 @@ def examine() -> dict[str, Any]:
 
 
 def _speed() -> dict[str, Any]:
-    from scaling_lib.lm.runtime import choose_runtime
+    from scaling_lib.lm.runtime import choose_runtime, compile_error
     from scaling_lib.lm.speed import device_name, product_gflops
     from scaling_lib.sweep.cost import calibrate, expected_seconds
     from scaling_lib.sweep.plan import Options, make_plan
@@ -86,6 +86,7 @@ def _speed() -> dict[str, Any]:
         seconds[mode] = round(expected_seconds(plan, calibrate(plan, SECONDS_A_MODE)))
     return {
         "device": device,
+        "compiles": not compile_error(device),  # tried, for a compiler may be there and of no use
         "device_name": device_name(device),
         "gflops": {kind: round(product_gflops(device, kind)) for kind in ("float32", "bfloat16")},
         "mode_seconds": seconds,
@@ -100,12 +101,14 @@ def in_words(found: dict[str, Any]) -> str:
         "packages: " + ", ".join(f"{name} {version or 'MISSING'}" for name, version in found["packages"].items()),
         "extras: " + ", ".join(f"{name} {'yes' if have else 'no'}" for name, have in found["extras"].items()),
         f"machine: {found['cores']} cores, {found['memory_gb']:.0f} GB of memory, {found['disk_free_gb']:.0f} GB of "
-        f"disk free, C++ compiler {found['compiler'] or 'none (no torch.compile on the processor)'}",
+        f"disk free, C++ compiler {found['compiler'] or 'none'}",
         f"cache: {cache['folder']}, {cache['gb']:.2f} GB; corpora made: {', '.join(cache['corpora']) or 'none yet'}",
     ]
     if "device" in found:
         rates = ", ".join(f"{rate:,} GFLOP/s in {kind}" for kind, rate in found["gflops"].items())
+        compiles = "works" if found["compiles"] else "fails, so that all runs are eager"
         lines.append(f"device: {found['device']} ({found['device_name']}); matrix products {rates}")
+        lines.append(f"torch.compile, tried: it {compiles}")
         lines.append("what would run here, and how long it would take from the beginning:")
         lines += [f"  --mode {mode}: about {duration(s)}" for mode, s in found["mode_seconds"].items()]
     return "\n".join(lines + ([f"PROBLEM: {text}" for text in found["problems"]] or ["No problem was found."]))

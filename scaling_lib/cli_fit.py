@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scaling_lib.cli_shared import (
+    FOR_TABLES,
     JSON,
     LEVEL,
     finished,
@@ -24,11 +25,11 @@ from scaling_lib.cli_shared import (
 from scaling_lib.errors import InputError
 
 if TYPE_CHECKING:
+    from scaling_lib.fit.report import Prediction
     from scaling_lib.fit.table import RunTable
 
 PUBLISHED = ("cerebras", "pythia", "epoch")
 DEFAULT_TARGETS = ("GPT-3", "GPT-4", "Llama 3")
-FOR_TABLES = "is for .csv files; leave it out"
 
 
 # ---- fit
@@ -47,8 +48,8 @@ def fit_options(parser: argparse.ArgumentParser) -> None:
     add("--fixed", action="append", default=[], metavar="E=1.7", help="hold a parameter; may be repeated")
     add("--bootstrap", type=int, default=0, metavar="DRAWS", help="bootstrap draws (default: none)")
     add("--predict", action="append", default=[], metavar="N=175e9,D=300e9",
-        help="a target; of N, D, C two suffice, of a joint law C=1e22 means its best split; may be "
-        "repeated")  # fmt: skip
+        help="a target; of N, D, C two suffice, of a joint law C=1e22 means its best split; or a model by name, such "
+        "as GPT-3; may be repeated")  # fmt: skip
     add("--level", **LEVEL)
     add("--json", **JSON)
     table_options(parser)
@@ -56,9 +57,13 @@ def fit_options(parser: argparse.ArgumentParser) -> None:
 
 def fit_command(args: argparse.Namespace) -> int:
     """``fit``: a law of a table or a folder; of a folder without wishes, the report of the whole sweep."""
-    from scaling_lib.fit.report import fit_table
+    from scaling_lib.fit.check import check_level
+    from scaling_lib.fit.report import fit_table, parse_target
     from scaling_lib.fit.table import read_table
 
+    check_level(args.level)  # and the targets, before anything is read: as predict does
+    for text in args.predict:
+        parse_target(text)
     if args.source.is_dir():
         refuse(args, FOR_TABLES, "columns", "where", "rows")
         asked = (args.recipe, args.json, args.predict, args.objective, args.bootstrap, args.delta, args.fixed)
@@ -75,12 +80,31 @@ def fit_command(args: argparse.Namespace) -> int:
         return _isoflop(args, source)
     options: dict[str, Any] = {"objective": args.objective, "delta": args.delta, "fixed": _fixed(args.fixed)}
     options = {name: value for name, value in options.items() if value}
-    found = fit_table(source, law=args.law, bootstrap=args.bootstrap, predict=args.predict, level=args.level, **options)
+    plain = args.law == "auto" and not (options or args.bootstrap)
+    as_predict = args.source.is_dir() and plain  # the same question as predict's
+    asked = [] if as_predict else args.predict
+    found = fit_table(source, law=args.law, bootstrap=args.bootstrap, predict=asked, level=args.level, **options)
+    if as_predict and args.predict:
+        found = replace(found, predictions=_of_folder(args))
     if args.json:
         print_json(found.to_dict())
     else:
         print(found.to_text())
     return 0
+
+
+def _of_folder(args: argparse.Namespace) -> tuple[Prediction, ...]:
+    """What ``predict`` answers: by the joint law where the runs form a grid, else by each ladder's."""
+    from scaling_lib.fit.report import Prediction
+    from scaling_lib.show.predict import ask, find_source, parse_target
+
+    source = find_source(str(args.source), args.recipe)
+    answers = [a for text in args.predict for a in ask(source, parse_target(text), args.level)]
+    told = [tuple(text for text in (a.law, *a.reasons, a.note) if text) for a in answers]
+    return tuple(
+        Prediction(a.at, a.verdict, why, a.refused, a.loss, a.mean_interval, a.new_run_interval)
+        for a, why in zip(answers, told, strict=True)
+    )
 
 
 def _folder_table(folder: Path, recipe: str | None, law: str) -> RunTable:
@@ -106,10 +130,10 @@ def _folder_table(folder: Path, recipe: str | None, law: str) -> RunTable:
 
 def _isoflop(args: argparse.Namespace, table: RunTable) -> int:
     """``fit --approach isoflop``: parabolas, and the joint law's answer beside them."""
-    from scaling_lib.fit.report import about_reading, compare_with_joint, counts
+    from scaling_lib.fit.report import about_reading, compare_with_joint, parse_target
 
     refuse(args, "is for --approach law; leave it out", "objective", "delta", "fixed")
-    targets = [counts(text) for text in args.predict]
+    targets = [parse_target(text).at for text in args.predict]
     if any(set(at) != {"C"} for at in targets):
         raise InputError("--approach isoflop predicts the best size of a budget: write --predict C=1e21")
     found = compare_with_joint(table, [at["C"] for at in targets], level=args.level, bootstrap=args.bootstrap)
@@ -210,10 +234,10 @@ def predict_options(parser: argparse.ArgumentParser) -> None:
 
 def predict_command(args: argparse.Namespace) -> int:
     """``predict``: answer every target. A refusal is an answer: it exits 0 and says why."""
-    if not 0 < args.level < 1:
-        raise InputError(f"--level must lie between 0 and 1, not {args.level:g}")
+    from scaling_lib.fit.check import check_level
     from scaling_lib.show.predict import ask, find_source, in_words, parse_target
 
+    check_level(args.level)
     targets = [parse_target(text) for text in args.target or DEFAULT_TARGETS]
     source = find_source(args.source, args.recipe, args.law, **reading_of(args))
     found = [a for target in targets for a in ask(source, target, args.level)]

@@ -8,7 +8,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scaling_lib.cli_shared import FIGURES, JSON, LEVEL, finished, positive, print_json, records, save_figure
+from scaling_lib.cli_shared import (
+    FIGURES,
+    FOR_TABLES,
+    JSON,
+    LEVEL,
+    finished,
+    positive,
+    print_json,
+    reading_of,
+    records,
+    refuse,
+    save_figure,
+    table_options,
+)
 from scaling_lib.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,6 +48,7 @@ def next_options(parser: argparse.ArgumentParser) -> None:
     add("--recipe", help="whose runs of a folder, where it holds several recipes")
     add("--out", **FIGURES)
     add("--json", action="store_true", help="print JSON, draw nothing")
+    table_options(parser)
 
 
 def next_command(args: argparse.Namespace) -> int:
@@ -43,17 +57,18 @@ def next_command(args: argparse.Namespace) -> int:
 
     from scaling_lib.fit.design import Outlook, candidate_grid
     from scaling_lib.fit.estimate import fit_joint
+    from scaling_lib.fit.report import parse_target
     from scaling_lib.fit.table import read_table
     from scaling_lib.show.grids import run_table
-    from scaling_lib.show.predict import parse_target
 
     at = parse_target(args.target).at
     if "N" not in at or "D" not in at:
         raise InputError(f"a target needs N and D, such as N=1e9,D=2e10, not {args.target!r}")
     if args.source.is_dir():
+        refuse(args, FOR_TABLES, "columns", "where", "rows")
         table = run_table(finished(args.source, args.recipe), str(args.source))
     else:
-        table = read_table(args.source)
+        table = read_table(args.source, **reading_of(args))
     n, d = table.get("N"), table.get("D")
     fit = fit_joint(n, d, table.loss, groups=table.groups)
     per_6nd = 1.0 if table.flops is None else float(np.median(table.flops / (6.0 * n * d)))
@@ -125,6 +140,7 @@ def noise_options(parser: argparse.ArgumentParser) -> None:
     add("--detect", type=positive(float), metavar="PERCENT",
         help="count the seeds for a difference of so much of the loss")  # fmt: skip
     add("--json", **JSON)
+    table_options(parser)
 
 
 def noise_command(args: argparse.Namespace) -> int:
@@ -147,6 +163,8 @@ def _replicates(args: argparse.Namespace) -> tuple[Replicates, Replicates, tuple
     from scaling_lib.fit.table import read_table
 
     folders = [s.is_dir() for s in args.sources]
+    if any(folders):
+        refuse(args, FOR_TABLES, "columns", "where", "rows")
     if folders == [True]:
         folder = args.sources[0]
         recipes = args.recipe or sorted({r.config.train.recipe for r in records(folder) if r.finished})
@@ -156,7 +174,7 @@ def _replicates(args: argparse.Namespace) -> tuple[Replicates, Replicates, tuple
         return first, second, (recipes[0], recipes[1])
     if folders != [False, False] or args.recipe:
         raise InputError("give one folder of records with two recipes, or two .csv files without --recipe")
-    tables = [read_table(source) for source in args.sources]
+    tables = [read_table(source, **reading_of(args)) for source in args.sources]
     first, second = (
         Replicates(t.get("N"), t.get("D"), t.loss, t.labels if t.groups is None else t.groups) for t in tables
     )

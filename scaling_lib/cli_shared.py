@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import math
 import os
+import re
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +24,41 @@ if TYPE_CHECKING:
 
     from scaling_lib.runs import Run
 
+USUAL = warnings.formatwarning
 # Options of several commands: ``add("--json", **JSON)``.
 JSON: dict[str, Any] = {"action": "store_true", "help": "print JSON"}
 LEVEL: dict[str, Any] = {"type": float, "default": 0.9, "help": "confidence of the intervals (default: 0.9)"}
+FOR_TABLES = "is for .csv files; leave it out"
 FIGURES: dict[str, Any] = {
     "type": Path, "default": Path("figures"), "metavar": "DIR", "help": "folder for the figure (default: figures)"
 }  # fmt: skip
+
+
+def independent_of_its_start() -> None:
+    """Make up for what a process may be started with: closed streams, an ASCII locale, a screen to draw on.
+
+    A stream that is closed leads nowhere; else the next file that is opened would take its number, and get its words.
+    A character that the locale lacks is written as its number. A variable that is empty counts as unset, but where it
+    hides all graphics cards. Figures are drawn into files alone. A warning is one line.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(nowhere, True)  # for the workers
+            setattr(sys, name, os.fdopen(nowhere, "w" if number else "r"))
+        elif number and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    for name in [name for name, value in os.environ.items() if not value and not name.endswith("VISIBLE_DEVICES")]:
+        del os.environ[name]
+    os.environ.pop("SOURCE_DATE_EPOCH", None)  # no file here has a date, and matplotlib fails at a bad one
+    os.environ["MPLBACKEND"] = "agg"
+    warnings.formatwarning = _in_one_line
+
+
+def _in_one_line(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> str:
+    own = category is UserWarning  # as this library warns
+    return f"scaling_lib: {message}\n" if own else USUAL(message, category, *place, **more)
 
 
 def say(text: str) -> None:
@@ -76,7 +108,8 @@ def table_options(parser: argparse.ArgumentParser) -> None:
 def reading_of(args: argparse.Namespace) -> dict[str, Any]:
     """What ``table_options`` were given, as ``read_table`` takes them."""
     columns: dict[str, str] = {}
-    for part in ",".join(args.columns).split(",") if args.columns else ():
+    roles = "N|D|C|loss|unit|group|label"  # a comma elsewhere is part of a heading
+    for part in (p for text in args.columns for p in re.split(rf",(?=\s*(?:{roles})\s*=)", text)):
         role, mark, heading = part.partition("=")
         if not mark or not heading.strip():
             raise InputError(f"--columns {part!r}: write it as role=heading, such as N=params")
@@ -128,19 +161,17 @@ def print_report(runs: Sequence[Run]) -> None:
 def save_figure(name: str, draw: Callable[[Figure], object], out: Path, tall: bool = False) -> Path:
     """Draw the figure of a command as ``out/NAME.png``."""
     from scaling_lib.show import export
-    from scaling_lib.show.figures import Named
+    from scaling_lib.show.figures import Story
 
-    def on(figure: Figure) -> None:
-        draw(figure)
-
-    return export.save_named(Named(name, on, "", "", tall=tall), out, ["png"], "blog")[0]
+    return export.save_picture(Story(name, "", draw, tall=tall), out, ["png"], "blog")[0]
 
 
 @contextlib.contextmanager
 def ended_like_ctrl_c() -> Iterator[None]:
     """What asks a process to end (kill, a time limit, a closed terminal) ends it as Ctrl-C does, its workers too.
 
-    A second signal ends it at once. One that is ignored stays so, as nohup and a shell's background want it.
+    A second signal ends it at once, also while Python shuts down. One that is ignored stays so, as nohup and a shell's
+    background want it.
     """
     if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
         yield
@@ -149,6 +180,7 @@ def ended_like_ctrl_c() -> Iterator[None]:
     numbers = [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]
 
     def interrupt(signum: int, frame: object) -> None:
+        before.clear()  # there is no way back
         for number in numbers:
             signal.signal(number, end_at_once)
         raise KeyboardInterrupt
@@ -161,9 +193,11 @@ def ended_like_ctrl_c() -> Iterator[None]:
                 child.kill()
         os._exit(130)
 
-    before = [signal.signal(number, interrupt) for number in numbers]
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        signal.signal(number, interrupt)
     try:
         yield
     finally:
-        for number, handler in zip(numbers, before, strict=True):
+        for number, handler in before.items():
             signal.signal(number, handler)

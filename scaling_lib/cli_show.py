@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scaling_lib.cli_shared import FIGURES, JSON, print_json, print_report, records, save_figure
 from scaling_lib.errors import InputError
 from scaling_lib.runs import has_records
+from scaling_lib.words import printable
 
 if TYPE_CHECKING:
+    from scaling_lib.runs import Run
     from scaling_lib.show.versus import Versus
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"  # the committed sweeps, where the repository is at hand
@@ -42,12 +45,11 @@ def summary_command(args: argparse.Namespace) -> int:
 def figures_options(parser: argparse.ArgumentParser) -> None:
     """The options of ``figures``."""
     add = parser.add_argument
-    add("folder", type=Path, nargs="+", help="such as results/v1-to-v2; one or more")
+    add("folder", type=Path, nargs="+", help="such as results/v1-to-v2; one or more; or published: laws of others")
     add("--out", type=Path, metavar="DIR", help="where to (default: figures/NAME of the folder)")
     add("--target", default="blog",
         help="blog, slides (16:9, large letters), paper, pptx: an editable talk of all the folders, or html: a page "
-        "with sliders that needs no server, of published laws too: figures published --target html "
-        "(default: blog)")  # fmt: skip
+        "with sliders that needs no server (default: blog)")  # fmt: skip
     add("--format", default="png", help="png, svg, pdf; several with commas (default: png)")
 
 
@@ -59,34 +61,49 @@ def figures_command(args: argparse.Namespace) -> int:
         raise InputError(f"unknown figure format {unknown[0]!r}; choose from png, svg, pdf")
     if args.target in ("html", "pptx") and formats != ["png"]:
         raise InputError(f"--format is for pictures, and --target {args.target} makes none: leave --format out")
-    from scaling_lib.show import export
-    from scaling_lib.sweep.recipes import peak_lr
-
-    several = len(args.folder) > 1
     own = [folder.resolve().name for folder in args.folder]
     for name in own:
         if own.count(name) > 1 and args.target != "pptx":
-            raise InputError(f"two folders are named {name}, and their figures would share one: draw them one by one")
-    if args.target == "html":
-        from scaling_lib.show import page
-
-        for folder, name in zip(args.folder, own, strict=True):
-            is_published = folder == Path("published") and not folder.is_dir()
-            text = page.published_page() if is_published else page.runs_page(records(folder), name)
-            print(page.save_page(text, (args.out or Path("figures") / name) / f"{name}.html"))
-        return 0
-    sweeps = [(folder, name, records(folder)) for folder, name in zip(args.folder, own, strict=True)]
-    if args.target == "pptx":
-        from scaling_lib.show.slides import save_talk
-
-        out = args.out or Path("figures") / ("talk" if several else own[0])
-        print(save_talk([(str(folder), runs) for folder, _, runs in sweeps], out, peak_lr))
-        return 0
-    for _, name, runs in sweeps:
-        out = args.out if args.out and not several else (args.out or Path("figures")) / name
-        for path in export.save_set(runs, out, formats, args.target, peak_lr):
-            print(path)
+            raise InputError(f"two folders are named {name}, and their figures would share one: draw each with --out")
+    draw = {"html": _pages, "pptx": _talk}.get(args.target, _pictures)
+    for path in draw(args, own, [None if _is_published(folder) else records(folder) for folder in args.folder]):
+        print(path)
     return 0
+
+
+def _is_published(folder: Path) -> bool:
+    return folder == Path("published") and not folder.is_dir()
+
+
+def _pages(args: argparse.Namespace, names: list[str], sweeps: list[list[Run] | None]) -> Iterator[Path]:
+    from scaling_lib.show import page
+
+    for name, runs in zip(names, sweeps, strict=True):
+        text = page.published_page() if runs is None else page.runs_page(runs, printable(name))
+        yield page.save_page(text, (args.out or Path("figures") / name) / f"{name}.html")
+
+
+def _talk(args: argparse.Namespace, names: list[str], sweeps: list[list[Run] | None]) -> Iterator[Path]:
+    from scaling_lib.show.deck import save_slides
+    from scaling_lib.show.slides import talk
+    from scaling_lib.sweep.recipes import peak_lr
+
+    named = [printable(str(folder)) for folder in args.folder]
+    told = [(name, runs) for name, runs in zip(named, sweeps, strict=True) if runs is not None]
+    out = args.out or Path("figures") / ("talk" if len(names) > 1 else names[0])
+    yield save_slides(talk(told, peak_lr), out / "talk.pptx")
+
+
+def _pictures(args: argparse.Namespace, names: list[str], sweeps: list[list[Run] | None]) -> Iterator[Path]:
+    from scaling_lib.show.export import save_pictures
+    from scaling_lib.show.figures import sweep_stories
+    from scaling_lib.show.slides import back_tests, published_stories
+    from scaling_lib.sweep.recipes import peak_lr
+
+    for name, runs in zip(names, sweeps, strict=True):
+        out = args.out if args.out and len(names) == 1 else (args.out or Path("figures")) / name
+        stories = published_stories() if runs is None else [*sweep_stories(runs, peak_lr), back_tests()]
+        yield from save_pictures(stories, out, args.format.split(","), args.target)
 
 
 # ---- compare

@@ -8,9 +8,9 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from scaling_lib.cli_shared import positive, print_report, records, refuse, say
+from scaling_lib.cli_shared import positive, print_json, print_report, records, refuse, say
 from scaling_lib.errors import InputError
 from scaling_lib.progress import Bar
 from scaling_lib.words import counted, duration
@@ -28,13 +28,14 @@ def plan_options(parser: argparse.ArgumentParser) -> None:
     """The options that ``plan`` and ``run`` share."""
     add = parser.add_argument
     add("--mode", default="demo",
-        help="demo, laptop, quick, standard or full, or a study: lr-study, seed-noise, paired, laptop-short, "
+        help="demo, laptop, quick, standard or full, or a study: lr-study, seed-noise, paired, "
         "coverage, known-entropy, tokenizers (default: demo)")  # fmt: skip
     add("--recipe", action="append", metavar="NAME", help="v1, v2, wsd, ...; may be repeated (default: the mode's)")
     add("--max-steps", type=positive(int), metavar="N",
         help="train for N steps instead of the mode's; a ladder in D spreads about it")  # fmt: skip
     add("--corpus", metavar="SPEC",
-        help="python-stdlib, python-env, text:PATH, hub:ID, random-walk, hierarchy or uniform")  # fmt: skip
+        help="python-stdlib, python-env, text:PATH (a file, or a folder of UTF-8 text alone: any other file in it is "
+        "refused), hub:ID, random-walk, hierarchy or uniform")  # fmt: skip
     add("--vocab-size", type=positive(int), metavar="V", help="size of the vocabulary, 257 to 65535")
     add("--seeds", type=positive(int), metavar="K",
         help="repeat every run with K seeds (default: the mode's, mostly 1)")  # fmt: skip
@@ -43,12 +44,14 @@ def plan_options(parser: argparse.ArgumentParser) -> None:
     add("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     add("--dtype", default="auto", help="auto, float32 or bfloat16 (default: auto)")
     add("--compile", action=argparse.BooleanOptionalAction, help="torch.compile (default: where it pays)")
+    add("--threads", type=positive(int), metavar="K", help="threads of each run (default: what suits its size)")
     add("--workers", type=positive(int), metavar="K", help="runs side by side (default: what suits their size)")
     add("--engine", default="local", help="local, dask or ray: this machine or an existing cluster (default: local)")
     add("--address", help="of the cluster, such as tcp://HOST:8786 for dask; trusted networks only")
     add("--max-flops", type=positive(float), metavar="X", help="leave out the largest runs until X FLOPs do")
     add("--max-hours", type=positive(float), metavar="H", help="and until H hours on this machine do")
     add("--out", type=Path, metavar="DIR", help="folder for the records (default: runs/MODE)")
+    add("--json", action="store_true", help="of a plan: print JSON, and the table on stderr")
 
 
 def run_options(parser: argparse.ArgumentParser) -> None:
@@ -78,11 +81,13 @@ def _cells(args: argparse.Namespace) -> list[RunConfig]:
 
 def _options(args: argparse.Namespace, cells: Sequence[RunConfig]) -> Options:
     """How to compute; what can be found wrong in it is said before anything is written."""
+    from scaling_lib.machine import cores
     from scaling_lib.sweep.engines import check_engine
     from scaling_lib.sweep.plan import Options
 
-    options = Options(args.device, args.dtype, args.compile, args.workers, args.engine, args.address)
+    options = Options(args.device, args.dtype, args.compile, args.workers, args.engine, args.address, args.threads)
     check_engine(options)
+    cores()  # which a variable of the environment may make nonsense of
     if args.engine != "local":
         refuse(args, "is for this machine; on a cluster its scheduler decides: leave it out", "workers", "max_hours")
     if (args.device, args.dtype) != ("auto", "auto"):  # which takes torch to judge
@@ -148,38 +153,55 @@ def plan_command(args: argparse.Namespace) -> int:
 
     cells = _cells(args)
     options = _options(args, cells)
+    if args.corpus and args.corpus.partition(":")[0] not in ("python-stdlib", "python-env", "hub"):
+        _open_corpus(cells, sys.stderr.isatty())  # refused where it is too small, or not text to its end
     say("measuring the speed of this machine for about 10 s")
     done = [] if getattr(args, "force", False) else _recorded(_folder(args), cells)
     plan, seconds = _plan(args, cells, options, done, 10.0)
     cells = sorted(plan.cells, key=lambda c: (training_flops(c.model, c.n_tokens), c.train.recipe))
-    print(
+    rows: list[dict[str, Any]] = [
+        {
+            "recipe": c.train.recipe, "model": c.model.name,
+            "n_params_non_embedding": (n := count_parameters(c.model)).non_embedding, "n_params": n.total,
+            "lr": c.train.lr, "max_steps": c.train.max_steps, "n_tokens": c.n_tokens, "seed": c.train.seed,
+            "flops": training_flops(c.model, c.n_tokens), "seconds": seconds[c.model] * c.n_tokens,
+            "finished": c in done,
+        }
+        for c in cells
+    ]  # fmt: skip
+    lines = [
         f"{'recipe':>10} {'model':>8} {'parameters':>12} {'in all':>12} {'rate':>8} {'steps':>7} {'tokens':>12} "
         f"{'FLOPs':>9} {'by itself':>9}"
-    )
-    for c in cells:
-        n = count_parameters(c.model)
-        print(
-            f"{c.train.recipe:>10} {c.model.name:>8} {n.non_embedding:>12,} {n.total:>12,} {c.train.lr:>8.2g} "
-            f"{c.train.max_steps:>7,} {c.n_tokens:>12,} {training_flops(c.model, c.n_tokens):>9.2g} "
-            f"{duration(seconds[c.model] * c.n_tokens):>9}"
-        )
-    for phase in plan.phases:
-        print(phase.why)
+    ]
+    lines += [
+        "{recipe:>10} {model:>8} {n_params_non_embedding:>12,} {n_params:>12,} {lr:>8.2g} {max_steps:>7,} "
+        "{n_tokens:>12,} {flops:>9.2g} ".format(**row)
+        + f"{duration(row['seconds']):>9}"
+        for row in rows
+    ]
+    lines += [phase.why for phase in plan.phases]
     if args.engine == "local":
-        print(f"of {counted(cores(), 'core')} and {memory_bytes() / 1e9:.1f} GB of memory that this process may use")
+        memory = f"{memory_bytes() / 1e9:.1f} GB of memory"
+        lines.append(f"of {counted(cores(), 'core')} and {memory} that this process may use")
 
     def computed(cell: RunConfig) -> tuple[int, int]:
         runtime = _runtime(args, cell)
         return runtime.micro_batch or cell.train.batch_size, 2 if runtime.dtype == "bfloat16" else 4
 
     where = "on this machine" if args.engine == "local" else "one after another on this machine; a cluster divides it"
-    finished = sum(c in plan.cells for c in done)
-    print(
+    finished = sum(row["finished"] for row in rows)
+    memory_needed, expected = plan.peak_bytes(computed), expected_seconds(plan, seconds, done)
+    lines.append(
         f"{counted(len(cells), 'run')}, {plan.flops:.2g} FLOPs, trunks shared, "
-        f"up to {plan.peak_bytes(computed) / 1e9:.1f} GB of memory, "
-        f"about {duration(expected_seconds(plan, seconds, done))} {where}"
+        f"up to {memory_needed / 1e9:.1f} GB of memory, about {duration(expected)} {where}"
         + (f"; {finished} are finished" if finished else "")
     )
+    if args.json:
+        say("\n".join(lines))
+        what = {"expected_seconds": expected, "flops": plan.flops, "memory_bytes": memory_needed, "finished": finished}
+        print_json({"mode": args.mode, **what, "phases": [phase.why for phase in plan.phases], "runs": rows})
+    else:
+        print("\n".join(lines))
     return 0
 
 
@@ -198,10 +220,11 @@ def run_command(args: argparse.Namespace) -> int:
     """``run``: train what is not there yet, then print and draw what the records say."""
     if args.dry_run:
         return plan_command(args)
+    refuse(args, "is for a plan; add --dry-run", "json")
     if (size := _processes()) > 1:
         return _run_together(args, size)
     from scaling_lib.config import run_id
-    from scaling_lib.runs import is_recorded
+    from scaling_lib.runs import has_records, is_recorded, set_aside_damaged
     from scaling_lib.sweep.cost import expected_seconds, log_timing
     from scaling_lib.sweep.execute import Outcome, check_writable, run_sweep
     from scaling_lib.sweep.recipes import find_mode
@@ -211,6 +234,10 @@ def run_command(args: argparse.Namespace) -> int:
     check_writable(out)
     corpus = _open_corpus(cells, sys.stderr.isatty())
     names = {c: run_id(c, corpus.fingerprint) for c in cells}
+    for aside in set_aside_damaged(out, names.values()):
+        say(f"a damaged record is set aside as {aside}, and its run trained again")
+    if has_records(out):
+        records(out)  # another that cannot be read is said now, not after hours of training
     done = [c for c in cells if not args.force and is_recorded(out, names[c])]
     if len(done) == len(cells):  # without loading torch
         every = "the one run was" if len(cells) == 1 else f"all {len(cells)} runs were"
@@ -229,21 +256,23 @@ def run_command(args: argparse.Namespace) -> int:
         )  # fmt: skip
     took = time.monotonic() - began
     trained = sum(o.status in ("finished", "diverged") for o in outcomes)
+    kept = {o.run_id for o in outcomes if o.status == "skipped"}  # of another launcher's too
+    done = [c for c in plan.cells if names[c] in kept]
+    expected = expected_seconds(plan, seconds, done)
     if trained and args.engine == "local":
         say(f"{counted(trained, 'run')} trained in {duration(took)}; {duration(expected)} were expected")
         try:
             log_timing(out, plan, done, runs=trained, expected=expected, seconds=took)
         except InputError as error:  # no reason to withhold the report
             say(str(error))
-    skipped = sum(o.status == "skipped" for o in outcomes)
-    if skipped:
-        say(f"{skipped} of {counted(len(outcomes), 'run')} finished before and kept (--force trains again)")
+    if kept:
+        say(f"{len(kept)} of {counted(len(outcomes), 'run')} finished before and kept (--force trains again)")
     return _conclude(outcomes, out)
 
 
 def _processes() -> int:
     """How many processes torchrun has started, with this one; 1 without it."""
-    size = os.environ.get("WORLD_SIZE", "1") if "LOCAL_RANK" in os.environ else "1"
+    size = (os.environ.get("WORLD_SIZE") or "1") if os.environ.get("LOCAL_RANK") else "1"
     if not (size.isdecimal() and int(size) > 0):
         raise InputError(f"WORLD_SIZE is {size!r}, not a number of processes: start them with torchrun, or unset it")
     return int(size)

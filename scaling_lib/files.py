@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import time
 import uuid
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from scaling_lib.errors import InputError
+from scaling_lib.machine import here, is_dead
 
 DAY = 86_400.0  # seconds
 
@@ -30,6 +33,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     temporary = temporary_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent)
         with open(temporary, "wb") as file:
             yield file
             file.flush()
@@ -44,6 +48,14 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
             temporary.unlink(missing_ok=True)
 
 
+def with_home(path: str | Path) -> Path:
+    """A path with ``~`` or ``~user`` replaced by that folder; raises InputError where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{path}: the folder of that user is not known ({error}); write it out") from None
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path``, whole or not at all; raises as ``atomic_file`` does."""
     with atomic_file(path) as file:
@@ -51,13 +63,19 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A hidden name in the folder of ``path`` that nobody else uses, and that ``remove_leftovers`` knows."""
-    return path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex[:8]}.tmp")
+    """A hidden name in the folder of ``path`` that nobody else uses, and by which ``remove_leftovers`` knows us."""
+    return path.with_name(f".{path.name[:100]}.{_here()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
 
 
 def remove_leftovers(*folders: Path) -> None:
-    """Remove what processes that were killed left under temporary names more than a day ago."""
+    """Remove what processes that were killed left under temporary names: those of this machine, or of a day ago."""
     for left in (path for folder in folders for path in folder.glob(".*.tmp")):
+        writer = re.search(r"\.(\w+)-(\d+)-\w+\.tmp$", left.name)
+        dead = writer is not None and writer[1] == _here() and is_dead(int(writer[2]))
         with contextlib.suppress(OSError):
-            if left.lstat().st_mtime < time.time() - DAY:
+            if dead or left.lstat().st_mtime < time.time() - DAY:
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def _here() -> str:
+    return f"{zlib.crc32(here().encode()):08x}"

@@ -22,6 +22,7 @@ class Bar:
         from tqdm import tqdm
 
         self._line = time.monotonic()
+        self._ended = False  # whether the line that says 100% has been printed
         self._first: tuple[float, float] | None = None  # when, and the share that was done before
         self._live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._bar = tqdm(total=1.0, disable=not self._live, bar_format="{percentage:3.0f}% |{bar}| {desc}")
@@ -42,6 +43,6 @@ class Bar:
         self._bar.set_description_str(text, refresh=False)
         self._bar.n = min(share, 1.0)
         self._bar.refresh()
-        if not self._live and (now - self._line > self.LINE_SECONDS or share >= 1):
-            self._line = now
+        if not self._live and not self._ended and (now - self._line > self.LINE_SECONDS or share >= 1):
+            self._line, self._ended = now, share >= 1
             print(f"{100 * share:3.0f}%  {text}", file=sys.stderr, flush=True)

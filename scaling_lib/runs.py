@@ -161,6 +161,10 @@ def write_run(run: Run, folder: Path) -> Path:
     return path
 
 
+class DamagedRecord(InputError):
+    """A record that is not what was written: cut short, or changed on the disk or by hand."""
+
+
 class Record(NamedTuple):
     """A record as it stands in a file: the run, the JSON it was read from, and where that is."""
 
@@ -174,23 +178,23 @@ def _parse(text: bytes, where: str, unit: str) -> Record:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, too long a number, too deep
-        raise InputError(
+        raise DamagedRecord(
             f"{where}: not a whole JSON {unit} ({error}); delete the {unit} and the sweep will run that cell again"
         ) from error
-    if not isinstance(data, dict) or "schema" not in data or "run_id" not in data:
+    if not isinstance(data, dict) or not {"schema", "run_id", "sha256"} & data.keys():
         raise InputError(f"{where}: not a run record (no 'schema' and 'run_id'); move the {unit} out of the folder")
-    if not isinstance(data["schema"], int) or data["schema"] > SCHEMA:
-        raise InputError(
-            f"{where}: schema {data['schema']} is newer than {SCHEMA}, the newest known; update scaling_lib"
-        )
     try:
         fits = data.get("sha256") == digest({key: value for key, value in data.items() if key != "sha256"})
     except (TypeError, ValueError):
         fits = False
     if not fits:
-        raise InputError(
+        raise DamagedRecord(
             f"{where}: sha256 does not fit the content, so it was changed after it was written; "
             f"restore the {unit} or delete it and run that cell again"
+        )
+    if not isinstance(data.get("schema"), int) or data["schema"] > SCHEMA:
+        raise InputError(
+            f"{where}: schema {data.get('schema')} is newer than {SCHEMA}, the newest known; update scaling_lib"
         )
     try:
         return Record(_from_json(data), data, where)
@@ -201,8 +205,10 @@ def _parse(text: bytes, where: str, unit: str) -> Record:
 
 
 def _read(path: Path) -> bytes | None:
-    """A file's content, or None where there is no such file."""
+    """A file's content, or None where there is no such file. What is no file, as a device, might never end."""
     try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"cannot read {path}: not a regular file")
         return path.read_bytes()
     except FileNotFoundError:
         return None
@@ -221,6 +227,21 @@ def read_run(path: Path) -> Run:
     if (text := _read(path)) is None:
         raise InputError(f"cannot read {path}: no such file")
     return _parse(text, str(path), "file").run
+
+
+def set_aside_damaged(folder: Path, run_ids: Iterable[str]) -> list[Path]:
+    """Rename the damaged records among these runs' files to ``NAME.json.damaged``; returns the new paths.
+
+    What a folder's ``runs.jsonl`` holds is left as it is, and refused by those who read it.
+    """
+    moved = []
+    for path in (folder / f"{name}.json" for name in run_ids):
+        try:
+            if (text := _read(path)) is not None:
+                _parse(text, str(path), "file")
+        except DamagedRecord:
+            moved.append(path.replace(path.with_name(f"{path.name}.damaged")))
+    return moved
 
 
 def record_files(folder: Path) -> list[Path]:

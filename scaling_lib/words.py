@@ -1,8 +1,9 @@
-"""Numbers as people say them."""
+"""Numbers as people say them, and names on one line."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def duration(seconds: float) -> str:
@@ -19,6 +20,19 @@ def counted(n: int, what: str) -> str:
     return f"{n:,} {what}" + ("" if n == 1 else "s")
 
 
+def short(value: float) -> str:
+    """A count as people say it: 24.7k, 1.8T."""
+    for factor, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+def printable(text: str) -> str:
+    """A name on one line: what cannot be printed (a line break, a byte of a path that is no UTF-8) is escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> str:
     """A table of text, its first row the headings: the first ``left`` columns to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -28,3 +42,8 @@ def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> str:
         ).rstrip()
         for row in rows
     )
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], left: int = 1) -> str:
+    """Plain data as `aligned` text: of each column the heading, and a row's format such as ``"{loss:.3f}"``."""
+    return aligned([tuple(columns), *(tuple(form.format(**row) for form in columns.values()) for row in rows)], left)

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 HELD_OUT = "{laptop.wsd_grid.held_out.error:.1%}"
 LINE = "{laptop.wsd_grid.held_out.line:.1%}"
-LEARNED = "{learned.wsd_grid.held_out.error:.1%}"
-LEARNED_LINE = "{learned.wsd_grid.held_out.line:.1%}"
-SHORT, SHORT_LINE = "{laptop_short.wsd_grid.held_out.error:.1%}", "{laptop_short.wsd_grid.held_out.line:.1%}"
+LEARNED = "{laptop_learned.wsd_grid.held_out.error:.1%}"
+LEARNED_LINE = "{laptop_learned.wsd_grid.held_out.line:.1%}"
 HELD, CELLS = "{laptop.wsd_grid.held_out.held}", "{laptop.wsd_grid.held_out.cells}"
 N_LAW = ("alpha = {laptop.wsd_N.alpha:.2f}", "E = {laptop.wsd_N.E:.2f}", "{laptop.wsd_N.verdict}")
 DEMO_ALPHA = "alpha = {v1_to_v2.v2_N.alpha:.2f}"
@@ -30,13 +29,13 @@ GUIDE = (
     "{ln.v512:.2f}", "{ln.v1024:.2f}", "{v1_to_v2.seed_noise:.2%}",
 )  # fmt: skip
 CLAIMS: dict[str, tuple[str, ...]] = {
-    "README_V2.md": (*FRONT, f"{HELD} of {CELLS} intervals hold", "| {entropy_walk.joint_verdict} |"),
+    "README_V2.md": (*FRONT, *HIERARCHY, f"{HELD} of {CELLS} intervals hold", "| {entropy_walk.joint_verdict} |"),
     "README_V2.zh.md": (*FRONT, f"{CELLS} 个区间包住 {HELD} 个"),
     "EXPERIMENT_GUIDE_V2.md": GUIDE,
     "docs/EXPERIMENT_GUIDE.zh.md": GUIDE,
     "docs/CURRENT_STATUS.md": (LEARNED, *HIERARCHY),
     "docs/Scaling_Law_Presentation.md": (
-        *N_LAW, *WALK, *HIERARCHY, *TEN_THOUSAND, HELD_OUT, LINE, LEARNED, LEARNED_LINE, SHORT, SHORT_LINE, DEMO_ALPHA,
+        *N_LAW, *WALK, *HIERARCHY, *TEN_THOUSAND, HELD_OUT, LINE, LEARNED, LEARNED_LINE, DEMO_ALPHA,
         f"{HELD} of {CELLS} intervals hold", "{laptop.wsd_grid.held_out.median_half_width:.1%}", LUCK,
         "{change.large.v1_long:+.3f}", "{change.large.v1_warmup:+.3f}", "{change.large.v1_cosine:+.3f}",
         "{change.small.v1_cosine:+.3f}", "beta = {laptop.wsd_D.beta:.2f}", "{v1_to_v2.seed_noise:.2%}",
@@ -47,8 +46,8 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "{ln.v1024:.2f}",
     ),
     "docs/blog_post.md": (
-        *N_LAW, *WALK, *TEN_THOUSAND, *FIVE_MILLION, *PYTHIA, HELD_OUT, LINE, LEARNED, LEARNED_LINE, SHORT, SHORT_LINE,
-        DEMO_ALPHA, LUCK, "{change.large.v1_long:+.2f}",
+        *N_LAW, *WALK, *TEN_THOUSAND, *FIVE_MILLION, *PYTHIA, HELD_OUT, LINE, LEARNED, LEARNED_LINE,
+        DEMO_ALPHA, LUCK, f"{HELD} of {CELLS} intervals hold", "{change.large.v1_long:+.2f}",
         "{change.large.v1_cosine:+.2f}", "{change.small.v1_cosine:+.2f}", "{gpt3:.2f}", "{gpt4:.2f}",
         "{coverage.hidden_1.held} of {coverage.hidden_1.trials} times",
         "{coverage.hidden_3.held} of {coverage.hidden_3.trials} times at {coverage.hidden_3.span:.1f} times",

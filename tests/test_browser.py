@@ -1,4 +1,4 @@
-"""Notebook 6 in a real browser: served by Voila, and run whole in JupyterLab.
+"""Panels in a real browser: those of notebook 6 served by Voila and run whole in JupyterLab, and notebook 7's game.
 
 Needs Chromium and ``pip install -c constraints.txt -e ".[notebooks,browser]"``. Screenshots for a person to look at go
 to the folder that SCALING_LIB_SCREENSHOTS names, else to pytest's temporary folder.
@@ -20,11 +20,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import numpy as np
 import pytest
 from PIL import Image
 
 from scaling_lib.fit import published
+from scaling_lib.lab import open_lab
 from scaling_lib.runs import shipped
 from scaling_lib.show.sliders.sources import JointLaw, our_source, published_source
 
@@ -314,6 +316,46 @@ def test_the_buttons_of_the_law_by_hand_find_the_fits(page):
     line = np.polyfit(np.log(family.n_params), np.log(family.loss), 1)  # a law without a floor is a line in logarithms
     rest = np.log(family.loss) - np.polyval(line, np.log(family.n_params))
     assert residual == pytest.approx(100 * np.sqrt(np.mean(rest**2)), abs=0.006)
+
+
+# ---- the budget lab
+
+
+def test_a_game_is_played_by_its_buttons_and_the_ledger_on_disk_says_the_same(serve, browser, shots, tmp_path):
+    folder, names = (
+        tmp_path / "game",
+        [f"{model}-{d}B" for model in ("256x23", "512x12", "768x45") for d in (10, 20, 40)],
+    )
+    cell = nbformat.v4.new_code_cell(
+        "from scaling_lib.lab import open_lab\nfrom scaling_lib.show.sliders import BudgetLab\n"
+        f"BudgetLab(open_lab({str(folder)!r}, 'gemstones'))"
+    )
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "game.ipynb")
+    page = browser.new_page(viewport={"width": 1280, "height": 1100})
+    page.set_default_timeout(PATIENCE)
+    page.goto(serve("voila", "--Voila.ip=127.0.0.1", "--show_tracebacks=True", str(tmp_path / "game.ipynb")))
+    sync_api.expect(page.locator("img.widget-image")).to_have_count(2, timeout=PATIENCE)
+    panel, shelf = Shown(page, 0), page.locator("select[multiple]")
+    assert panel.button("buy").is_disabled()
+    labels = shelf.locator("option").all_text_contents()
+    chosen = [label for label in labels if label.partition(":")[0] in names]
+    assert len(chosen) == len(names)
+    shelf.select_option(label=chosen)
+    before = panel.pixels()
+    text = panel.after(panel.button("buy").click)
+    assert differing(before, panel.pixels()) > 5e-4
+    lab = open_lab(folder)
+    assert sorted(lab.losses) == sorted(names)
+    hero = lab.shop.find(panel.menu(0).input_value().partition(":")[0], "heroes")
+    low, high = lab.fit().interval(hero.n, hero.d, kind="new_run")
+    assert f"{low:.3f} to {high:.3f}" in text
+    panel.button("take the fit's").click()
+    assert "Sealed" in panel.after(panel.button("seal").click)
+    assert panel.button("buy").is_disabled()
+    text = panel.after(panel.button("run the hero").click)
+    assert f"The hero's loss is {open_lab(folder).hero():.3f}" in text
+    panel.box.screenshot(path=shots / "budget-lab.png")
+    page.close()
 
 
 # ---- JupyterLab

@@ -16,7 +16,7 @@ def test_words_and_json_say_what_was_measured_and_what_is_missing_with_its_remed
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cache: Path
 ) -> None:
     rates = {"float32": 100, "bfloat16": 200}
-    speed = {"device": "cpu", "device_name": "x", "gflops": rates, "mode_seconds": {"demo": 60}}
+    speed = {"device": "cpu", "device_name": "x", "gflops": rates, "compiles": True, "mode_seconds": {"demo": 60}}
     monkeypatch.setattr(cli_doctor, "_speed", lambda: speed)
     assert main(["doctor", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

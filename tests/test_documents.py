@@ -178,6 +178,9 @@ BAD_TEXTS = {  # its content, what is said of it, and whether already before the
     "utf-16": ("some text\n".encode("utf-16") * 20, "binary|not UTF-8", True),
     "binary": (bytes(range(256)), "binary", True),
     "binary later": (LONG + b"\0" + b"text", "binary", False),
+    "a record a line": (b'{"text": "one"}\n{"text": {"a": "two"}}\n' * 9, "holds records", True),
+    "long records": ((b'{"id": 1, "text": "' + LONG + b'"}\n') * 9, "holds records", True),
+    "a list of records": (b'[ {"text": "one"},\n {"text": "two"} ]', "holds records", True),
     "cut short": (LONG + "é".encode()[:1], "is not UTF-8", False),
 }
 
@@ -196,6 +199,19 @@ def test_a_bad_text_is_refused_in_one_line_that_names_it(
     if soon:
         with pytest.raises(InputError, match=says):
             documents.find_source("text", str(path))
+
+
+def test_a_path_is_no_pattern_and_one_bad_file_is_named_among_good_ones(tmp_path: Path) -> None:
+    for name in ("[a]*?", "中 文", os.fsdecode(b"na\xefve")):
+        (tmp_path / name).mkdir()
+        for file, text in ((name, "not JSON: {1}\n{2}\n"), ("package.json", '{\n "a": {"b": 1}\n}\n')):
+            (tmp_path / name / file).write_text(text)
+        assert len(read(f"text:{tmp_path / name}")) == 2
+        (tmp_path / name / "picture.png").write_bytes(b"\x89PNG\0")
+        with pytest.raises(InputError, match=r"picture\.png is a binary file"):
+            read(f"text:{tmp_path / name}")
+    with pytest.raises(InputError, match=r"~nobody-is-called-so/book\.txt"):
+        documents.find_source("text", "~nobody-is-called-so/book.txt")
 
 
 def test_a_folder_of_hidden_files_is_empty_and_arguments_are_needed_or_not(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Allocation against Chinchilla's closed form, SciPy, and published data-constrained numbers."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from scaling_lib.fit.allocate import (
     compute_optimal,
     data_constrained,
     overtraining_cost,
+    same_loss_smaller_model,
 )
 from scaling_lib.fit.estimate import fit_joint, fit_power_law
 from scaling_lib.fit.laws import get_law
@@ -173,6 +175,20 @@ def test_over_training_costs_what_the_loss_surface_says():
     assert much.extra_loss == pytest.approx(EPOCH.predict(much.n_params, much.n_tokens) - best.loss)
 
 
+def test_the_same_loss_from_a_smaller_model_takes_more_training():
+    best = compute_optimal(EPOCH, 1e22)
+    half = same_loss_smaller_model(EPOCH, 1e22, best.n_params / 2)
+    assert half.loss == pytest.approx(best.loss, abs=1e-9)
+    assert half.size_ratio == pytest.approx(0.5)
+    p = EPOCH.params  # solved by hand for D
+    room = best.loss - p["E"] - p["A"] / half.n_params ** p["alpha"]
+    assert half.n_tokens == pytest.approx((p["B"] / room) ** (1 / p["beta"]), rel=1e-6)
+    assert half.flops_ratio == pytest.approx(half.flops / 1e22, rel=1e-5)
+    least = (p["A"] / (best.loss - p["E"])) ** (1 / p["alpha"])
+    with pytest.raises(InputError, match=re.escape(f"more than {least:.3g}")):
+        same_loss_smaller_model(EPOCH, 1e22, 0.9 * least)
+
+
 def test_muennighoff_s_data_constrained_optimum():
     """At the paper's 9.2e21 FLOP and 25B unique tokens: smaller and longer than Chinchilla's rule."""
     law = published.laws["muennighoff"]
@@ -214,6 +230,13 @@ def test_with_data_enough_the_constraint_does_nothing():
         (lambda: data_constrained(EPOCH, 1e20, 0), "unique_tokens"),
         (lambda: data_constrained(published.laws["kaplan-joint"], 1e20, 1e9), "neither"),
         (lambda: overtraining_cost(EPOCH, 1e20, "x"), "one number"),
+        (lambda: overtraining_cost(EPOCH, 1e20, 1e30), "parameters and"),
+        (lambda: overtraining_cost(EPOCH, 1e20, 1e-30), "parameters and"),
+        (lambda: overtraining_cost(EPOCH, 40, 1), "smallest budget"),
+        (lambda: compute_optimal(EPOCH, np.ma.masked_array([1e20, 1e21], mask=[False, True])), "finite"),
+        (lambda: compute_optimal(EPOCH, None), "finite"),
+        (lambda: compute_optimal(EPOCH, "x"), "numbers"),
+        (lambda: same_loss_smaller_model(EPOCH, 1e20, np.inf), "finite"),
         (lambda: compute_optimal(fit_power_law([1e6, 1e7, 1e8, 1e9], [5, 4, 3.5, 3.2]), 1e20), "fit_joint"),
     ],
 )

@@ -152,6 +152,11 @@ def test_curvature_within_the_noise_is_no_minimum():
     n, c, _ = sweep(0.34, 0.28, 4, points=9)
     with pytest.raises(InputError, match=r"0 of 5 budgets [^\n]* flat"):
         isoflop(n, c, np.full(n.size, 9.21))
+    _, _, clean = sweep(0.34, 0.28, 4, points=9)
+    result = isoflop(n, c, np.where(c < 1.01 * c.min(), 9.21, clean))
+    assert result.flags == ("flat", "ok", "ok", "ok", "ok")
+    for values in (result.n_opt, result.d_opt, result.loss_opt):
+        assert np.isnan(values).tolist() == [True, False, False, False, False]
     rng = np.random.default_rng(0)
     found = 0
     for _ in range(100):

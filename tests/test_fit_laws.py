@@ -13,6 +13,7 @@ PARAMS = {
     "power_n": [1.7, 400, 0.34],
     "power_d": [1.7, 400, 0.34],
     "chinchilla": FIVE,
+    "power_c": [1.7, 40, 0.1],
     "line": [30.0, 0.05, 0.04],
     "kaplan": [6.4e13, 1.8e13, 0.076, 0.103],
     "power_mean": [*FIVE, 1.4],

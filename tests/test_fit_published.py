@@ -58,6 +58,21 @@ def test_the_paper_s_source_rounds_to_what_the_paper_prints():
         assert round(exact[name], digits) == pytest.approx(printed[name], abs=1e-9)
 
 
+def test_what_the_optima_say():
+    o = published.optima
+    assert o["llama3-printed-D"].at(3.8e25) == pytest.approx(10.5e12, rel=0.01)
+    assert o["llama3-figure-D"].at(3.8e25) == pytest.approx(16.3e12, rel=0.01)
+    assert o["kaplan-N"].at(published.PF_DAY) == pytest.approx(1.3e9)
+    assert o["deepseek-M"].at(1e20) * o["deepseek-D"].at(1e20) == pytest.approx(1e20, rel=2e-3)
+    assert [round(o[f"chinchilla-approach-{i}-N"].exponent, 2) for i in (1, 2, 3)] == [0.50, 0.49, 0.46]
+    porian = [p.exponent for n, p in o.items() if n.startswith("porian-refinedweb")]
+    assert porian == [0.835, 0.706, 0.602, 0.571, 0.497]
+    with pytest.raises(InputError, match="exponent only"):
+        o["chinchilla-approach-1-N"].at(1e20)
+    with pytest.raises(InputError, match="above zero"):
+        o["kaplan-N"].at([-1.0])
+
+
 def test_models_hold_together():
     models = {m.name: m for m in published.models()}
     assert models["GPT-3 175B"].n_params == 174.6e9
@@ -68,7 +83,8 @@ def test_models_hold_together():
     assert models["LLaMA 6.7B"].flops is None
 
 
-def test_runs_of_cerebras_and_pythia():
+def test_runs_of_cerebras_and_pythia_and_how_parameters_are_counted():
+    assert published.total_params(np.array([1e9])).tolist() == [1e9 + 47491e3]  # Pearce and Song
     t = published.cerebras_gpt()
     assert t.n_tokens / t.n_params == pytest.approx(np.full(7, 20), rel=0.02)
     assert t.loss[-1] == 1.572

@@ -1,5 +1,6 @@
 """The CSV reader: what people write is read exactly, and everything else is refused in one line."""
 
+import gzip
 import io
 import itertools
 import os
@@ -48,6 +49,17 @@ def message(text, **options):
         "N,D,loss,unit\n1e6,2e7,4.5,nats\n2e6,4e7,4.1,nats per token\n4e6,8e7,3.8,nat\n",
         "Model Size,Training FLOP,loss\n1e6,1.2e14,4.5\n2e6,4.8e14,4.1\n4e6,1.92e15,3.8\n",
         "tokens,flops,loss\n2e7,1.2e14,4.5\n4e7,4.8e14,4.1\n8e7,1.92e15,3.8\n",
+        "N;D;loss\n1.000.000;20.000.000;4,5\n2.000.000;40 000 000;4,1\n4000000,0;8e7;3,8\n",
+        "   N        D  loss \n 1e6      2e7   4.5\n 2e6  4e7 4.1\n   4e6  8e7  3.8  \n",
+        "# made by hand\n\n# " + PLAIN,
+        "# N;D;loss\n1e6;2e7;4,5\n2e6;4e7;4,1\n4e6;8e7;3,8\n",
+        "#N\tD\tloss\n" + PLAIN.replace(",", "\t").partition("\n")[2],
+        "#params,# tokens,val/loss\n" + PLAIN.partition("\n")[2],
+        "sep=;\n" + PLAIN.replace(",", ";"),
+        "|N|D|loss|\n|---|--:|:-:|\n|1e6|2e7|4.5|\n|2e6|4e7|4.1|\n|4e6|8e7|3.8|\n",
+        "params (B),tokens (B),loss\n0.001,0.020,4.5\n0.002,0.040,4.1\n0.004,0.080,3.8\n",
+        "flops_budget,params_lm_head,params_transformer,params_total,tokens_trained,val_loss\n"
+        "1.2e14,3e5,1e6,2e6,2e7,4.5\n4.8e14,3e5,2e6,4e6,4e7,4.1\n1.92e15,3e5,4e6,8e6,8e7,3.8\n",
     ],
 )
 def test_the_same_runs_in_other_dress(text):
@@ -57,7 +69,7 @@ def test_the_same_runs_in_other_dress(text):
     assert np.allclose(t.flops, 6 * t.n_params * t.n_tokens)
     assert t.loss.tolist() == [4.5, 4.1, 3.8]
     assert t.loss_unit == "nats per token"
-    assert len(t.derived) == 1
+    assert len(t.derived) + ("flops_budget" in text) == 1
 
 
 def test_preferred_columns_and_how_to_choose_others():
@@ -96,7 +108,16 @@ REFUSED = {
     **{PLAIN.replace("2e6", bad): "line 3.*'N'" for bad in ("-2e6", "1e200", "2 furlongs")},
     "# c\n\n" + PLAIN.replace("2e6", "2,000,000"): "line 5.*5 cells.*quotes",
     PLAIN.replace("2e6,", ""): "line 3.*2 cells",
-    'N;D;loss\n1e6;2e7;"4,5"\n': "line 2.*'loss'.*decimal point",
+    "N,D,loss\n1.000,2e7,4.5\n2.500,4e7,4.1\n": "line 2.*'N' is '1.000'.*thousands",
+    "N,D,loss\n1e6,20000.000,4.5\n2e6,40000.000,4.1\n": "line 2.*'D' is '20000.000'.*thousands",
+    "N,D,loss\n1.000.000,2e7,4.5\n": "line 2.*'N' is '1.000.000'.*without a point",
+    'N,D,loss\n1e6,2e7,4.5\n2e6,"4,5",4.1\n': "line 3.*'D' is '4,5'.*decimal point",
+    '{"N": 1e6, "loss": 4.5}\n{"N": 2e6, "loss": 4}\n': "JSON",
+    '[\n {"N": 1e6}\n]\n': "JSON",
+    "N,D,loss\n1e6,2e7,4.5,oops\n": "line 2 has 4 cells.*'oops'",
+    "parameters (total),D,loss\n1,2,3\n": r"--columns 'N=parameters \(total\)'",
+    "参数量,train_loss_x\n1,2\n": "'参数量', 'train_loss_x'",
+    "N,D,loss\n1,2,14.5\n": "too much for nats",
     "N,D,loss\n1e6,2e7,4.5 nats\n2e6,4e7,1.1 bpb\n": "nats per token.*line 2.*bits per byte.*line 3",
     "N,loss (bpb),unit\n1,2,nats\n": r"bits per byte \(the heading\).*line 2",
     "N,loss,unit\n1,2,nats\n1,2,bits per byte\n": "line 3.*'unit'",
@@ -136,9 +157,27 @@ def test_files_that_are_no_tables(tmp_path):
     for missing in (tmp_path / "missing.csv", tmp_path, "a\0b"):
         with pytest.raises(InputError, match="cannot be read"):
             read_table(missing)
-    (tmp_path / "x.csv").write_bytes(b"\xff\xfeN\x00")
-    with pytest.raises(InputError, match="not UTF-8"):
-        read_table(tmp_path / "x.csv")
+    latin = PLAIN.replace("loss", "Verlust, größer").encode("latin-1")
+    for content, told in (
+        (latin, "byte 15.*iconv -f"),
+        (gzip.compress(PLAIN.encode()), "binary"),
+        (PLAIN.encode("utf-16-le"), "binary"),
+        (b"PK\3\4" + bytes(range(256)), "binary"),
+    ):
+        (tmp_path / "x.csv").write_bytes(content)
+        with pytest.raises(InputError, match=told):
+            read_table(tmp_path / "x.csv")
+    for name in ("[a]*?.csv", "表 格.csv", os.fsdecode(b"na\xefve.csv"), "a'b\"c\nd.csv"):
+        (tmp_path / name).write_bytes(PLAIN.encode("utf-16"))
+        t = read_table(tmp_path / name)
+        assert t.loss.tolist() == [4.5, 4.1, 3.8]
+        assert t.source == f"{tmp_path}/" + name.replace("\n", "\\n").replace("\udcef", "\\udcef")
+    for odd in (None, 5, b"x.csv", io.BytesIO(PLAIN.encode())):
+        with pytest.raises(InputError, match="a path or a file"):
+            read_table(odd)
+    if Path("/dev/zero").exists():
+        with pytest.raises(InputError, match="100 MB"):
+            read_table("/dev/zero")
     good = tmp_path / "good.csv"
     good.write_text(PLAIN)
     assert len(read_table(good)) == len(read_table(str(good))) == len(read_table(io.StringIO(PLAIN))) == 3
@@ -177,6 +216,7 @@ def test_perplexities_become_losses_only_when_told():
 def test_experiments_are_not_pooled_and_one_can_be_picked():
     text = "N,D,loss,experiment\n" + "".join(f"{n}e6,2e7,{9 - n},{e}\n" for n in (1, 2, 4) for e in ("a", "b"))
     assert "'experiment' is 'a', 'b'" in message(text)
+    assert "--where experiment=b" in message(text.replace(",a\n", ",\n"))
     t = parse_table(text, where=["experiment=B"])
     assert t.n_params.tolist() == [1e6, 2e6, 4e6]
     assert len(parse_table(text, where=["experiment!=a", "N>=2M"])) == 2
@@ -233,6 +273,21 @@ def test_a_law_of_one_variable_refuses_runs_that_differ_in_another():
     assert choose_law(table_from_arrays((2 + 100 / d**0.3) * seeds, n_tokens=d), "auto").name == "power_d"
 
 
+def test_a_budget_that_contradicts_its_runs_is_named():
+    text = "N,D,C,loss\n" + "".join(
+        f"{n}e6,2e7,{c},{9 - n}\n" for n, c in ((1, "1.2e14"), (2, "2.4e14"), (4, "4.8e17"))
+    )
+    (note,) = parse_table(text).notes
+    assert re.search(r"1 to 1e\+03 times.*row 3 has C = 4.8e\+17 where 6 N D = 4.8e\+14", note)
+    assert not parse_table(text.replace("e17", "e14")).notes
+    lengths = ("1.2e14", "4.8e14", "1.92e15")
+    assert not parse_table("D,C,loss\n" + "".join(f"2e7,{c},{i + 1}\n" for i, c in enumerate(lengths))).notes
+
+
+def test_names_without_lengths_are_read():
+    assert len(parse_table("run,N,loss\na,1e6,4\na,1e6,3.9\nb,2e6,3.5\nb,2e6,3.4\n")) == 4
+
+
 @pytest.mark.parametrize(
     "name", ["chinchilla_scalefit", "cs336_isoflop", "farseer", "gemstones", "marin_comma", "misfitting"]
 )
@@ -257,6 +312,7 @@ def test_arrays_are_checked_too():
         ([4.0, 3.0], {"n_params": ["a", "b"]}),
         ([4.0, 3.0], {"n_params": [[1e6, 2e6]]}),
         ([4.0, 3.0], {"n_params": [1e6, 2e6], "labels": ["a"]}),
+        ([4.0, 3.0], {"n_params": [5.0, None]}),
         ([4.0, 3.0], {"n_params": np.ma.masked_array([1e6, 2e6], mask=[True, False])}),
     ):
         with pytest.raises(InputError) as caught:
@@ -307,7 +363,7 @@ def test_any_text_is_read_or_refused(text):
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
-@given(st.lists(st.tuples(*[st.floats(1e-6, 1e19)] * 2, st.floats(1e-3, 20.0)), min_size=1, max_size=8))
+@given(st.lists(st.tuples(*[st.floats(1e-6, 1e19)] * 2, st.floats(1e-3, 13.0)), min_size=1, max_size=8))
 def test_what_is_written_is_read_back_exactly(rows):
-    t = trusted("n_params,n_tokens,loss\n" + "".join(f"{n!r},{d!r},{y!r}\n" for n, d, y in rows))
+    t = trusted("n_params,n_tokens,loss\n" + "".join(f"{n:.17e},{d:.17e},{y!r}\n" for n, d, y in rows))
     assert list(zip(t.n_params.tolist(), t.n_tokens.tolist(), t.loss.tolist(), strict=True)) == rows

@@ -13,8 +13,8 @@ import pytest
 from scaling_lib.cli import main
 from scaling_lib.errors import InputError
 from scaling_lib.runs import Run, write_run
-from scaling_lib.show.grids import find_grids, grid_report, plot_grid, plot_held_out, the_grid
-from scaling_lib.show.report import sweep_report
+from scaling_lib.show.grids import find_grids, plot_grid, plot_held_out, the_grid
+from scaling_lib.show.report import grid_report, sweep_report
 
 mpl.use("agg")
 Make = Callable[..., Run]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ import torch
 
 from scaling_lib.cli import main
 from scaling_lib.errors import InputError
+from scaling_lib.lm import group
 from scaling_lib.lm.group import ALONE, Group
 from scaling_lib.runs import read_run
 from scaling_lib.sweep import cost
@@ -31,6 +34,17 @@ def test_alone_nothing_is_exchanged():
     assert ALONE.agree({"a": 1}) == {"a": 1}
     assert ALONE.mean(torch.tensor(2.0)).item() == 2
     assert ALONE.loss_function(torch.add, torch.nn.Linear(1, 1)) is torch.add
+
+
+def test_a_process_whose_companions_never_come_is_told_in_time(monkeypatch):
+    monkeypatch.setattr(group, "MEETING", timedelta(seconds=1))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    told = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match="torchrun"):
+        group.join_group("cpu")
 
 
 def test_the_shares_are_the_batch():

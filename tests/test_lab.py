@@ -117,8 +117,8 @@ def test_a_ledger_that_changed_under_a_stopped_process_is_read_again(
 def test_prices_add_up_and_are_training_flops(lab: Lab) -> None:
     names = [i.name for i in lab.shop.items[:3]]
     assert lab.price(names) == pytest.approx(sum(i.price for i in lab.shop.items[:3]))
-    runs = {(r.counts["n_params_non_embedding"], r.config.n_tokens): r for r in shipped("laptop-short")}
-    for item in find_shop("laptop-short").items:
+    runs = {(r.counts["n_params_non_embedding"], r.config.n_tokens): r for r in shipped("laptop")}
+    for item in find_shop("laptop").items:
         run = runs[item.n, item.d]
         assert item.price == training_flops(run.config.model, run.config.n_tokens)
 
@@ -325,7 +325,7 @@ def test_kill_9_anywhere_loses_nothing(lab: Lab) -> None:
 # ---- shops -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["gemstones", "laptop-short", "entropy-hierarchy"])
+@pytest.mark.parametrize("name", ["gemstones", "laptop", "laptop-learned", "entropy-hierarchy"])
 def test_replay_shops_keep_their_heroes_out_of_the_shop(name: str) -> None:
     shop = find_shop(name)
     dearest = max(i.price for i in shop.items)

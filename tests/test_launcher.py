@@ -6,9 +6,9 @@ The terminal is a real pseudo-terminal.
 
 from __future__ import annotations
 
+import json
 import os
 import pty
-import re
 import select
 import shlex
 import shutil
@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from scaling_lib.words import duration
 
 ROOT = Path(__file__).resolve().parents[1]
 OPTIONS = ("demo", "quick", "standard", "full", "v1", "compare", "notebooks", "check")
@@ -41,18 +43,21 @@ case "$*" in
         log check
         {python} -c 'import sys; compile(sys.argv[1], "check", "exec")' "$3" || exit 1
         echo 'environment: a stand-in' >&2 ;;
-    '-m scaling_lib run '*--dry-run)
+    *json.load*)
+        exec {python} "$@" ;;
+    '-m scaling_lib run '*'--dry-run --json')
         log "plan $*"
         if [ -n "${{STAND_IN_HANGS_PLAN:-}}" ]; then exec {python} -c "{hang_plan}"; fi
         if [ -n "${{STAND_IN_PLAN_FAILS:-}}" ]; then echo 'scaling_lib: no such corpus' >&2; exit 2; fi
-        echo 'recipe model parameters'
-        echo "6 runs, 1.2e+15 FLOPs, up to 1.5 GB of memory, about ${{STAND_IN_TIME:-9.5 h}} on this machine" ;;
+        echo '6 runs, 1.2e+15 FLOPs, up to 1.5 GB of memory, about 9.5 h on this machine' >&2
+        echo '{{"expected_seconds":' "${{STAND_IN_TIME:-34200.0}}" '}}' ;;
     '-m venv '*)
         log "$*"
         mkdir -p "$3/bin"
         cp "$0" "$3/bin/python" ;;
     '-m pip '*)
         log "$*"
+        if [ "${{PIP_USER:-0}}" != 0 ]; then exit 1; fi # as pip ends in a virtual environment
         case "$*" in
             *notebooks*)
                 if [ -n "${{STAND_IN_HANGS:-}}" ]; then : >"$STAND_IN_HANGS"; sleep 60; fi
@@ -145,6 +150,7 @@ def copy(tmp_path: Path) -> Copy:
     env = {
         "PATH": str(stand_in.parent),
         "HOME": str(tmp_path),
+        "PIP_USER": "1",
         "STAND_IN": str(stand_in),
         "STAND_IN_LOG": str(tmp_path / "log"),
     }
@@ -233,6 +239,7 @@ JOBS = {
     "full": "-m scaling_lib run --mode full --recipe v2",
     "v1": "-m scaling_lib run --mode quick --recipe v1",
     "compare": "-m scaling_lib compare",
+    "doctor": "-m scaling_lib doctor",
     "notebooks": "-m jupyterlab --ip=127.0.0.1 notebooks",
     "check": "-m pytest --nbval -m not slow and not browser",
     "test": "-m pytest --nbval -m not slow and not browser",
@@ -298,7 +305,7 @@ def test_what_takes_long_shows_its_cost_and_asks_a_person(copy: Copy, option: st
     (job,) = copy.jobs()
     assert job.endswith(" --max-steps 4000")
     plan = next(line for line in copy.log() if line.startswith("plan "))
-    assert plan == f"plan {job} --dry-run"
+    assert plan == f"plan {job} --dry-run --json"
 
 
 @pytest.mark.parametrize("keys", [b"\n", b"\x04", b"yesterday\n"], ids=["enter", "end of input", "other"])
@@ -324,10 +331,10 @@ def test_yes_answers_the_question_and_is_not_passed_on(copy: Copy) -> None:
 
 
 def test_ten_minutes_or_more_ask_and_less_does_not(copy: Copy) -> None:
-    for said in ("89 s", "9 min"):
+    for said in ("0.5", "599.9"):
         assert in_terminal(copy, ["v1"], never, STAND_IN_TIME=said)[1] == 0
     assert len(copy.jobs()) == 2
-    for said in ("10 min", "1.5 h", "3 days"):
+    for said in ("600", "3e5"):
         assert "Start?" in in_terminal(copy, ["v1"], at_prompt(b"n\n", "Start?"), STAND_IN_TIME=said)[0]
     assert len(copy.jobs()) == 2
 
@@ -335,14 +342,22 @@ def test_ten_minutes_or_more_ask_and_less_does_not(copy: Copy) -> None:
 def test_the_plan_that_is_read_is_the_plan_that_is_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # The launcher reads the last line of a real plan: it must go on ending so.
+    """And the launcher finds what it looks for."""
     from scaling_lib.cli import main
     from scaling_lib.sweep import cost
 
     monkeypatch.setattr(cost, "calibrate", lambda plan, budget=0.0: {c.model: 1e-6 for c in plan.cells})
-    assert main(["run", "--mode", "quick", "--sizes", "1", "--max-steps", "5", "--corpus", "uniform", "--dry-run"]) == 0
-    last = capsys.readouterr().out.rstrip("\n").splitlines()[-1]
-    assert re.search(r"FLOPs, .*, about \d+ s on this machine$", last)
+    plan = ["run", "--mode", "quick", "--sizes", "1", "--max-steps", "5", "--dry-run"]
+    assert main(plan) == 0
+    shown = capsys.readouterr().out
+    assert main([*plan, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err.endswith(shown)
+    found = json.loads(out)
+    assert len(found["runs"]) == len([line for line in shown.splitlines() if line.split()[0] in ("v1", "v2")]) == 2
+    assert found["flops"] == sum(run["flops"] for run in found["runs"])
+    assert 0 < found["expected_seconds"] < 60
+    assert shown.endswith(f"about {duration(found['expected_seconds'])} on this machine\n")
 
 
 def test_a_dry_run_and_help_are_passed_on_without_a_question(copy: Copy) -> None:
@@ -517,6 +532,15 @@ def test_on_linux_uv_is_asked_for_the_fitting_torch_and_pip_steps_in(copy: Copy,
     assert len(asked) == (2 if uv == "reachable" else 1)
     assert ("uv brings the build that fits" if uv == "reachable" else "pip takes the index's") in result.stderr
     assert copy.installs() == 1
+
+
+def test_a_path_without_a_program_it_needs_is_said_and_no_environment_is_touched(copy: Copy, tmp_path: Path) -> None:
+    assert copy.run("demo").returncode == 0
+    before = copy.log()
+    (tmp_path / "bin" / "cat").unlink()
+    result = copy.run("demo")
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+    assert copy.log() == before
 
 
 def test_a_script_that_has_lost_its_repository_says_so(copy: Copy) -> None:

@@ -9,6 +9,7 @@ import time
 import psutil
 import pytest
 
+from scaling_lib import machine
 from scaling_lib.errors import InputError
 from scaling_lib.sweep import locks
 
@@ -103,7 +104,7 @@ def test_a_lock_that_names_no_owner_or_a_living_stranger_is_stale_in_time(tmp_pa
     path = tmp_path / "run.lock"
     path.write_text(content)
     if content.startswith("a live"):
-        write(path, 7, locks._host(), os.getpid())
+        write(path, 7, locks.here(), os.getpid())
     now = 1000.0
     monkeypatch.setattr(locks.time, "monotonic", lambda: now)
     assert locks.try_lock(path) is None
@@ -111,18 +112,23 @@ def test_a_lock_that_names_no_owner_or_a_living_stranger_is_stale_in_time(tmp_pa
     relieve(path)
 
 
-def test_a_process_of_another_table_is_not_looked_for_in_this_one(tmp_path, monkeypatch):
-    """Two containers of one host name: the other's process is not here, and lives."""
+@pytest.mark.parametrize("what", ["table of processes", "start"])
+def test_a_process_of_another_table_is_not_looked_for_in_this_one(what, tmp_path, monkeypatch):
+    """Two containers of one host name, or two copies of one machine: the other's process is not here, and lives."""
     path = tmp_path / "run.lock"
-    monkeypatch.setattr(locks.os, "readlink", lambda link: "pid:[1]")
-    write(path, 1, locks._host(), 2**22 + 1)
-    monkeypatch.undo()
+    here = machine.here.__wrapped__
+    with monkeypatch.context() as patch:
+        patch.setattr(*(machine.os, "readlink", lambda link: "x") if what != "start" else (machine, "BOOT", path))
+        path.write_text("another start")
+        elsewhere = here()
+    write(path, 1, elsewhere, 2**22 + 1)
+    assert elsewhere != here() == locks.here()
     assert locks.try_lock(path) is None
 
 
 def test_a_lock_that_was_taken_over_meanwhile_is_given_back(tmp_path, monkeypatch):
     path = tmp_path / "run.lock"
-    write(path, 1, locks._host(), 2**22 + 1)  # dead: no process has such a number
+    write(path, 1, locks.here(), 2**22 + 1)  # dead: no process has such a number
     rename = os.rename
 
     def slow(source, target):

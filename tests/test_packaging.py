@@ -169,6 +169,9 @@ def test_git_ignores_what_is_made_here_and_keeps_results() -> None:
         ["git", "check-ignore", "--no-index", *made, *kept], cwd=ROOT, capture_output=True, text=True
     )
     assert result.stdout.split() == made
+    # Also where git turns line ends into those of Windows, the shell must be able to read the launcher.
+    ends = subprocess.run(["git", "check-attr", "eol", "run_experiments.sh"], cwd=ROOT, capture_output=True, text=True)
+    assert ends.stdout.split() == ["run_experiments.sh:", "eol:", "lf"]
 
 
 @pytest.fixture(scope="module")

@@ -118,6 +118,11 @@ def test_no_more_threads_than_cores_unless_more_workers_are_asked_for(
     assert plan.phases[0].workers <= jobs
 
 
+def test_threads_that_are_asked_for_are_taken(two_cores: None) -> None:
+    plan = make_plan([run(), run(LARGE)], Options(threads=3))
+    assert [phase.threads for phase in plan.phases] == [3, 3]
+
+
 def test_memory_is_that_of_the_worst_moment(two_cores: None) -> None:
     plan = make_plan([run(seed=s) for s in range(4)] + [run(LARGE)], Options())
     small = 2 * (IMPORTS_BYTES + training_bytes(TINY, 4))

@@ -16,8 +16,9 @@ from scipy import stats
 
 from scaling_lib.fit import fit_joint
 from scaling_lib.runs import Point, Run
-from scaling_lib.show.figures import plot_overview
+from scaling_lib.show.changes import changes
 from scaling_lib.show.ladders import Ladder, find_ladders, short
+from scaling_lib.show.panels import plot_fit, plot_gaps, plot_overview, plot_recipes, plot_training_curves
 from scaling_lib.show.plot import (
     BEYOND,
     NO_PREDICTION,
@@ -26,11 +27,9 @@ from scaling_lib.show.plot import (
     look,
     look_of,
     plot_curves,
-    plot_fit,
     plot_intervals,
     plot_law,
     plot_residuals,
-    plot_training_curves,
     reach,
 )
 from scaling_lib.sweep.recipes import RECIPES
@@ -332,3 +331,31 @@ def test_figures_are_drawn_where_asked_and_nothing_global_changes(runs: list[Run
 def test_every_recipe_has_a_colour_and_a_marker_of_its_own() -> None:
     looks = [look_of(recipe) for recipe in RECIPES]
     assert len({colour for colour, _ in looks}) == len({m for _, m in looks}) == len(RECIPES)
+
+
+def test_recipes_that_lie_on_each_other_are_told_apart(make_run: Make) -> None:
+    """The end of their curves enlarged, and what each loses against the last at every size, side by side."""
+    noise = np.random.default_rng(5).normal(0, 0.01, (2, 6, 3))
+    made = {
+        recipe: [
+            make_run(recipe, d_model=d, seed=s, loss=law(size_of(d)) + gap + float(noise[k, i, s]))
+            for i, d in enumerate(WIDTHS) for s in range(3)
+        ]
+        for k, (recipe, gap) in enumerate((("v1-cosine", 0.02), ("v2", 0.0)))
+    }  # fmt: skip
+    figure = Figure()
+    plot_recipes({recipe: runs[0] for recipe, runs in made.items()}, figure)
+    whole, end = figure.axes
+    assert [line.get_color() for line in end.lines] == [look_of(recipe)[0] for recipe in made]
+    last = [runs[0].val_loss for runs in made.values()]
+    assert end.get_ylim()[0] < min(v for v in last if v) < whole.get_ylim()[1]
+    assert end.get_xlim()[0] > whole.get_xlim()[0]
+    first, second = (Ladder(r, "N", tuple(v), np.ones(18), np.ones(18), None) for r, v in made.items())
+    rows = changes(second.runs, first.runs, lambda r: (r.counts["n_params_non_embedding"],))
+    axes = Figure().add_subplot()
+    plot_gaps({"v1-cosine": rows, "v1-long": rows}, second, axes)
+    one, two = axes.containers
+    assert list(one[0].get_ydata()) == list(two[0].get_ydata()) == [c.change for c in rows]
+    assert all(a < size_of(d) < b for a, d, b in zip(one[0].get_xdata(), WIDTHS, two[0].get_xdata(), strict=True))
+    whiskers = np.array([segment[:, 1] for segment in one[2][0].get_segments()])
+    np.testing.assert_allclose(whiskers, [(c.low, c.high) for c in rows])

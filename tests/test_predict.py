@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from scaling_lib.cli import main
+from scaling_lib.fit.report import fit_table
+from scaling_lib.fit.table import read_table
 from scaling_lib.runs import Run, write_run
 from scaling_lib.show.predict import ask, find_source, parse_target
 
@@ -182,9 +184,38 @@ def test_headings_and_rows_can_be_named(tmp_path: Path, capsys: Capture) -> None
     rows = [(n, d, truth(n, d), e) for n, d in grid for e in "ab"]
     path = write(tmp_path / "t.csv", "active_params_x,seen_tokens_y,end,dataset", rows)
     names = ["--columns", "N=active_params_x,D=seen_tokens_y", "--columns", "loss=end"]
-    assert "--where 'dataset=a'" in predict(capsys, path, *names, status=2)
+    assert "--where dataset=a " in predict(capsys, path, *names, status=2)
     (a,) = answers(capsys, path, "N=2e9,D=2e11", options=[*names, "--where", "dataset=a"])
     assert a["loss"] == pytest.approx(truth(2e9, 2e11), rel=1e-3)
+
+
+DOORS: dict[str, list[tuple[float, ...]]] = {
+    "N,D,loss": [(n, d, truth(n, d)) for n in np.geomspace(1e7, 1e9, 5) for d in np.geomspace(1e9, 1e11, 5)],
+    "N,loss": [(n, truth(n, 1e10)) for n in np.geomspace(1e7, 1e10, 8)],
+    "N,D,Loss": [(n, 1e10, truth(n, 1e10)) for n in np.geomspace(1e7, 1e10, 8)],
+    "C,loss": [(c, 1.7 + 100 / c**0.1) for c in np.geomspace(1e17, 1e21, 8)],
+}
+
+
+@pytest.mark.parametrize("heads", DOORS)
+def test_one_question_gets_one_answer_by_every_door(heads: str, tmp_path: Path, capsys: Capture) -> None:
+    path = write(tmp_path / "t.csv", heads, DOORS[heads])
+    targets = ["N=2e9,D=2e11", "N=2e10", "D=2e10", "C=1e22", "N=2e9,D=1e10", "GPT-3", "N=5,D=5"]
+    keys = ("loss", "mean_interval", "new_run_interval", "verdict", "refused", "reasons")
+    found = [[a[k] for k in keys] for a in answers(capsys, path, *targets)]
+    main(["fit", str(path), *(f"--predict={target}" for target in targets), "--json"])
+    assert [[p[k] for k in keys] for p in json.loads(capsys.readouterr().out)["predictions"]] == found
+    made = fit_table(read_table(path), predict=targets)
+    assert [p.loss for p in made.predictions] == [loss for loss, *_ in found]
+    assert any(loss is None for loss, *_ in found)
+    assert any(loss is not None for loss, *_ in found)
+
+
+def test_a_folder_answers_the_same_by_both_doors(folder: Path, capsys: Capture) -> None:
+    found = answers(capsys, folder, "N=2e6", "N=2e6,D=1e7", "C=1e14", options=["--recipe", "v2"])
+    main(["fit", str(folder), "--recipe=v2", "--predict=N=2e6", "--predict=N=2e6,D=1e7", "--predict=C=1e14", "--json"])
+    told = json.loads(capsys.readouterr().out)["predictions"]
+    assert [(p["loss"], p["verdict"]) for p in told] == [(a["loss"], a["verdict"]) for a in found]
 
 
 BAD = {

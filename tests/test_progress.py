@@ -40,6 +40,7 @@ def test_a_pipe_gets_a_line_now_and_then_and_the_last(clock: list[float], capsys
         clock[0] += 11
         bar.show(snapshot(0.5, 2))
         bar.show(snapshot(1.0, 4))
+        bar.show(snapshot(1.0, 4))  # while the sweep says good-bye: once is enough
     err = capsys.readouterr().err
     assert "\x1b" not in err
     assert "\r" not in err

@@ -229,9 +229,3 @@ def test_the_study_of_coverage_is_one_ladder_forty_times() -> None:
     found = cells("coverage")
     assert Counter(c.train.seed for c in found) == dict.fromkeys(range(40), 8)
     assert len({(c.train.max_steps, c.train.recipe) for c in found}) == 1
-
-
-def test_short_windows_hold_as_many_tokens_a_step_as_the_laptop_s() -> None:
-    short, long = cells("laptop-short"), cells("laptop")
-    assert [c.n_tokens for c in short] == pytest.approx([c.n_tokens for c in long], rel=1e-3)
-    assert {c.model.seq_len for c in short} == {32}

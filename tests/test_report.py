@@ -9,9 +9,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from scaling_lib.runs import Run
+from scaling_lib.runs import Run, shipped
 from scaling_lib.show.ladders import find_ladders
 from scaling_lib.show.report import sweep_report
+from scaling_lib.words import short
 
 Make = Callable[..., Run]
 WIDTHS = (16, 32, 48, 64, 96, 128)
@@ -90,6 +91,8 @@ def test_every_question_is_answered_or_refused_with_reasons(runs: list[Run], mak
     said = section(sweep_report(runs), "Predictions for large models")
     for name in ("GPT-3, 175B parameters", "GPT-4 (rumour), 1.8T parameters", "Llama 3, 15.6T tokens"):
         assert f"{name}: no prediction; " in said
+    grid = shipped("laptop")  # most of its runs stand in no ladder
+    assert f"sweep of {short(sum(r.seconds for r in grid))} seconds" in sweep_report(grid)
     # 17 runs of 2 seconds: the one that stands in both ladders of V2 counts once.
     assert "34 seconds of training, up to 394k parameters" in said
     # Models of 0.1M to 43B parameters: GPT-3 lies within reach of these.

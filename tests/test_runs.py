@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scaling_lib.cli import main
-from scaling_lib.config import ModelConfig, RunConfig, TrainConfig
+from scaling_lib.config import ModelConfig, RunConfig, TrainConfig, digest
 from scaling_lib.errors import InputError
 from scaling_lib.files import write_atomically
 from scaling_lib.runs import (
@@ -84,12 +84,17 @@ def changed(change: Callable[[dict], object]) -> Callable[[bytes], bytes]:
     return apply
 
 
+def resigned(data: dict) -> None:
+    data["sha256"] = digest({key: value for key, value in data.items() if key != "sha256"})
+
+
 DAMAGES = {
-    "newer": (changed(lambda d: d.update(schema=99)), "schema 99 is newer"),
+    "newer": (changed(lambda d: d.update(schema=99) or resigned(d)), "schema 99 is newer"),
+    "flipped": (changed(lambda d: d.update(schema=3)), "sha256 does not fit"),
     "changed loss": (changed(lambda d: d.update(val_loss=1.0)), "sha256 does not fit"),
     "changed curve": (changed(lambda d: d["history"]["train_loss"].__setitem__(0, 1.0)), "sha256 does not fit"),
     "no hash": (changed(lambda d: d.pop("sha256")), "sha256 does not fit"),
-    "no name": (changed(lambda d: d.pop("run_id")), "not a run record"),
+    "no name": (changed(lambda d: d.pop("run_id")), "sha256 does not fit"),
     "no record": (lambda b: b"{}", "not a run record"),
     "empty": (lambda b: b"", "not a whole JSON file"),
     "truncated": (lambda b: b[:-2], "not a whole JSON file"),

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from scaling_lib.config import ModelConfig, RunConfig, TrainConfig, run_id
+from scaling_lib.config import ModelConfig, RunConfig, TrainConfig, run_id, trunk_id
 from scaling_lib.errors import InputError
 from scaling_lib.lm import train as training
 from scaling_lib.lm.corpus import Corpus
@@ -23,6 +23,7 @@ from scaling_lib.lm.runtime import Runtime
 from scaling_lib.runs import Run, read_run, read_runs
 from scaling_lib.sweep import execute
 from scaling_lib.sweep.execute import Outcome, Snapshot, check_writable, run_sweep
+from scaling_lib.sweep.locks import locked
 from scaling_lib.sweep.pack import pack
 from scaling_lib.sweep.plan import Options, Plan, make_plan
 
@@ -167,7 +168,8 @@ def test_two_launchers_on_one_folder_train_every_run_once(
         launcher.join()
     assert sorted(trained.values()) == [1] * 4
     assert len(found) == 3
-    assert all(o.status in ("finished", "skipped") for outcomes in found for o in outcomes)
+    # Each counts its own runs alone, those of the others as runs that were there.
+    assert Counter(o.status for outcomes in found for o in outcomes) == {"finished": 4, "skipped": 8}
 
 
 def test_runs_of_one_trunk_branch_off_it_and_it_is_removed(walk: Corpus, tmp_path: Path) -> None:
@@ -179,6 +181,15 @@ def test_runs_of_one_trunk_branch_off_it_and_it_is_removed(walk: Corpus, tmp_pat
     assert [runs[c].environment["branched_at_step"] for c in cells] == [0, 16, 32]
     assert what_was_learnt(runs[cells[-1]]) == what_was_learnt(training.train(cells[-1], walk, runtime=EXACT))
     assert not list((tmp_path / ".ckpt").iterdir())  # the trunk served its purpose
+
+
+def test_a_trunk_stays_while_another_launcher_needs_it_and_the_next_removes_it(walk: Corpus, tmp_path: Path) -> None:
+    mark = tmp_path / ".locks" / f"{trunk_id(wsd(20), walk.fingerprint)}@other.lock"
+    with locked(mark):
+        run_sweep(plan_of(wsd(20), wsd(40)), tmp_path, walk)
+        assert len(list((tmp_path / ".ckpt").glob("trunk-*.pt"))) == 2
+    run_sweep(plan_of(wsd(20), wsd(40)), tmp_path, walk)
+    assert not [*(tmp_path / ".ckpt").iterdir(), *(tmp_path / ".locks").iterdir()]
 
 
 # ---- what goes wrong -------------------------------------------------------------

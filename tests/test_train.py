@@ -15,6 +15,7 @@ from scaling_lib.lm import runtime as module_of_runtimes
 from scaling_lib.lm import train as training
 from scaling_lib.lm.batches import batch, val_windows
 from scaling_lib.lm.checkpoint import TrainState, own_path, save_state
+from scaling_lib.lm.corpus import load_corpus, load_tokenizer
 from scaling_lib.lm.model import GPT
 from scaling_lib.lm.runtime import Runtime, _micro_batch, choose_runtime
 from scaling_lib.lm.schedule import learning_rate
@@ -100,6 +101,14 @@ def test_the_record_says_what_was_done(plain_run, walk):
     assert plain_run.tokens_per_second > 0
 
 
+def test_a_record_keeps_of_a_path_only_its_last_part(walk):
+    own = replace(walk, details={**walk.details, "label": "text:book.txt"})
+    config = replace(configure(max_steps=2, warmup_steps=1), corpus="text:/home/me/private/book.txt")
+    run = train(config, own, runtime=EXACT)
+    assert run.config.corpus == "text:book.txt"
+    assert run.run_id == train(replace(config, corpus="text:elsewhere/book.txt"), own, runtime=EXACT).run_id
+
+
 def test_history_is_thinned_to_its_points_and_means_cover_every_step(plain_run, walk):
     run = train(configure(), walk, runtime=EXACT, history_points=6)
     assert (run.val_loss, run.history[0]) == (plain_run.val_loss, plain_run.history[0])  # the same seed, the same run
@@ -175,7 +184,7 @@ def test_where_nothing_can_be_compiled_a_run_is_eager_and_says_so(plain_run, wal
         raise RuntimeError("no compiler")
 
     monkeypatch.setattr(torch, "compile", broken)
-    module_of_runtimes._compile_error.cache_clear()
+    module_of_runtimes.compile_error.cache_clear()
     run = train(configure(), walk, runtime=replace(EXACT, compile=True), history_points=1000)
     assert (run.environment["compile"], run.environment["compile_failed"]) == (False, "RuntimeError")
     assert "compile_failed" not in plain_run.environment
@@ -187,7 +196,18 @@ def test_where_nothing_can_be_compiled_a_run_is_eager_and_says_so(plain_run, wal
     resumed = train(configure(), walk, runtime=EXACT, checkpoint_dir=tmp_path)
     assert resumed.environment["compile_failed"] == "RuntimeError"
     assert resumed.val_loss == plain_run.val_loss
-    module_of_runtimes._compile_error.cache_clear()
+    module_of_runtimes.compile_error.cache_clear()
+
+
+def test_bits_per_byte_are_of_the_bytes_that_the_loss_was_measured_on(small_text):
+    """A sample of a few windows, spelt out by the tokenizer itself."""
+    text = load_corpus(f"text:{small_text}", 300)
+    config = replace(configure(max_steps=5, eval_tokens=64), model=replace(MODEL, vocab_size=300))
+    run = train(config, text, runtime=EXACT)
+    _, targets, _ = val_windows(text, MODEL.seq_len, 64)
+    spelt = load_tokenizer(text).decode(targets.ravel().tolist(), skip_special_tokens=True).encode()
+    assert len(spelt) != pytest.approx(targets.size * text.val_bytes_per_token, rel=1e-3)
+    assert run.bits_per_byte == pytest.approx(run.val_loss * targets.size / math.log(2) / len(spelt))
 
 
 def test_progress_is_told(walk):

@@ -16,7 +16,7 @@ from scaling_lib.show.plot import LOSS
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = ROOT / "benchmarks" / "context.csv"  # benchmarks/study_context.py measures it
-GRIDS = ("laptop-learned", "laptop", ".unfinished/laptop")
+GRIDS = ("laptop-learned", "laptop")
 MODEL = "4x96"
 
 

@@ -49,9 +49,6 @@ def facts(root: Path) -> dict[str, Any]:
     digests = json.loads((results / "SUMMARY.json").read_text(encoding="utf-8"))
     found: dict[str, Any] = {word(name): _sweep(digest) for name, digest in digests.items()}
     runs = {path.name: read_runs(path) for path in sorted(results.glob("*")) if has_records(path)}
-    learned = [name for name in ("laptop-learned", "laptop") if name in runs]
-    if learned:  # the grid of models with learned positions
-        found["learned"] = found[word(learned[0])]
     found["loss"] = {name: _losses(own) for name, own in runs.items()}
     if "v1-to-v2" in runs:
         found["change"] = _changes(runs["v1-to-v2"])

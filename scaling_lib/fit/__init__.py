@@ -42,6 +42,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "overtraining_cost": "allocate",
         "parse_table": "table",
         "read_table": "table",
+        "same_loss_smaller_model": "allocate",
         "table_from_arrays": "table",
     },
     submodules=("backtests", "laws", "published"),

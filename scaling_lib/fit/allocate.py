@@ -27,6 +27,7 @@ from scaling_lib.fit.result import FitResult, Verdict
 
 Floats: TypeAlias = NDArray[np.float64]
 Fit: TypeAlias = FitResult | PublishedLaw
+_FAR = np.log(1e40)  # the largest count that the laws accept
 
 
 @dataclass(frozen=True)
@@ -158,19 +159,64 @@ def overtraining_cost(fit: Fit, flops: float, tokens_per_param: float, *, flops_
     """Return what it costs to train at ``tokens_per_param`` tokens per parameter, not at the optimum.
 
     The model has the same training FLOP: N = sqrt(C / (flops_per ratio)). See :class:`Detour`.
+
+    Raises
+    ------
+    InputError : for a model or a text of less than one parameter or token, or one so poor that any budget is better.
     """
     fit = replace(fit, pooled=False) if isinstance(fit, FitResult) else fit  # two losses of one curve
     c, ratio = _scalar("flops", flops), _scalar("tokens_per_param", tokens_per_param)
-    best = compute_optimal(fit, c, flops_per=flops_per, judge=False)
     n = float(np.sqrt(c / (flops_per * ratio)))
-    d = c / (flops_per * n)
+    if min(n, ratio * n) < 1:
+        raise InputError(
+            f"{c:.3g} FLOP at {ratio:.3g} tokens per parameter are {n:.3g} parameters and {ratio * n:.3g} tokens"
+        )
+    return _detour(fit, n, c / (flops_per * n), compute_optimal(fit, c, flops_per=flops_per, judge=False), flops_per)
+
+
+def same_loss_smaller_model(fit: Fit, flops: float, n_params: float, *, flops_per: float = 6.0) -> Detour:
+    """Return the training that brings a model of ``n_params`` to the loss of the optimal model of ``flops``.
+
+    The returned ``flops`` are what that takes, ``size_ratio`` what is saved on each token of inference.
+
+    Raises
+    ------
+    InputError : where no amount of data suffices; it names the smallest size that can.
+    """
+    fit = replace(fit, pooled=False) if isinstance(fit, FitResult) else fit  # two losses of one curve
+    best = compute_optimal(fit, _scalar("flops", flops), flops_per=flops_per, judge=False)
+    n = _scalar("n_params", n_params)
+    working = fit.law.to_working(fit.values)[None]
+
+    def loss(u: float, v: float) -> float:
+        return float(fit.law.core(working, (np.array([[u]]), np.array([[v]])))[0][0, 0])
+
+    target = float(best.loss)
+    if loss(np.log(n), _FAR) >= target:
+        least = _root(lambda u: loss(u, _FAR) - target, np.log(n), _FAR)
+        raise InputError(
+            f"{n:.3g} parameters never reach the loss {target:.4g} of {flops:.3g} FLOP, whatever the data; "
+            f"take more than {np.exp(least):.3g}"
+        )
+    d = float(np.exp(_root(lambda v: loss(np.log(n), v) - target, 0.0, _FAR)))
+    return _detour(fit, n, d, best, flops_per)
+
+
+def _detour(fit: Fit, n: float, d: float, best: Allocation, flops_per: float) -> Detour:
+    c = flops_per * n * d
     loss = float(fit.predict(n, d))
 
     def short(ln_c: float) -> float:
         return float(compute_optimal(fit, float(np.exp(ln_c)), flops_per=flops_per, draws=0, judge=False).loss) - loss
 
-    equivalent = float(np.exp(_root(short, np.log(5 * flops_per), np.log(c) + 1e-6)))
-    return Detour(n, d, c, loss, best, loss - float(best.loss), equivalent, c / equivalent, n / float(best.n_params))
+    least = np.log(5 * flops_per)
+    if short(least) <= 0:
+        raise InputError(
+            f"the smallest budget reaches the loss {loss:.4g} of {n:.3g} parameters and {d:.3g} tokens too"
+        )
+    equivalent = float(np.exp(_root(short, least, np.log(c) + 1e-6)))
+    same = best.loss if np.isclose(c, best.flops, rtol=1e-12) else short(float(np.log(c))) + loss
+    return Detour(n, d, c, loss, best, loss - float(same), equivalent, c / equivalent, n / float(best.n_params))
 
 
 def _allocate(

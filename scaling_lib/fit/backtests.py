@@ -21,9 +21,8 @@ from scaling_lib.fit import published
 from scaling_lib.fit.check import check_level
 from scaling_lib.fit.estimate import fit_law
 from scaling_lib.fit.forms import Array
-from scaling_lib.fit.headings import number
+from scaling_lib.fit.headings import read_numbers
 from scaling_lib.fit.laws import Law, get_law
-from scaling_lib.fit.published import POWER_C
 from scaling_lib.fit.result import FitResult, Verdict
 from scaling_lib.fit.rows import ORDER, RunTable, check_variables, condition
 from scaling_lib.words import aligned
@@ -248,7 +247,7 @@ def choose_law(table: RunTable, law: str | Law = "auto") -> Law:
             law = "power_n" if np.ptp(v) < 1e-6 else "power_d" if np.ptp(u) < 1e-6 else "chinchilla"
             if law == "chinchilla" and abs(np.corrcoef(u, v)[0, 1]) > 0.999:
                 law = "power_c"
-    form = POWER_C if law == "power_c" else get_law(law)
+    form = get_law(law)
     check_variables(table, form.variables)
     return form
 
@@ -264,13 +263,13 @@ def _hidden(table: RunTable, hide: int | str | ArrayLike) -> Mask:
         name, sign, bound = condition(hide)
         if sign not in ORDER:
             raise InputError(f"hide={hide!r}: compare with >, >=, < or <=, as in C>1e21")
-        mask = ORDER[sign](table.get(name), number(bound, name, f"hide={hide!r}")[0])
+        mask = ORDER[sign](table.get(name), read_numbers([bound], name, [f"hide={hide!r}"])[0][0])
     elif isinstance(hide, int | np.integer) and not isinstance(hide, bool):
         mask = np.zeros(n, dtype=bool)
         mask[np.argsort(size_of(table), kind="stable")[n - min(max(int(hide), 0), n) :]] = True
     else:
-        mask = np.asarray(hide)
-        if mask.dtype != bool or mask.shape != (n,):
+        mask = np.asanyarray(hide)
+        if np.ma.isMaskedArray(mask) or mask.dtype != bool or mask.shape != (n,):
             raise InputError(f"hide must be a count, a condition, or {n} booleans, one per run")
     if not 0 < mask.sum() < n:
         what = f"hide={hide!r}" if isinstance(hide, str | int) else "the mask"

@@ -110,6 +110,9 @@ def targets(names: Sequence[str], values: Sequence[Any]) -> tuple[tuple[Array, .
     if len(values) != len(names):
         raise InputError(f"expected {len(names)} value(s) ({', '.join(names)}), got {len(values)}")
     flat = []
+    for name, v in zip(names, values, strict=True):
+        if np.ma.is_masked(v):
+            raise InputError(f"{name} has masked entries: ask at the others alone")
     try:
         arrays = np.broadcast_arrays(*[np.asarray(v) for v in values])
     except ValueError:
@@ -123,7 +126,10 @@ def targets(names: Sequence[str], values: Sequence[Any]) -> tuple[tuple[Array, .
 
 def positive_flops(flops: Any) -> Array:
     """Budgets in FLOP as a float array of any shape, finite and above 0. Raises `InputError`."""
-    c = np.asarray(flops, dtype=float)
+    try:
+        c = np.asarray(np.ma.filled(flops, np.nan), dtype=float)
+    except (TypeError, ValueError):
+        raise InputError(f"flops={flops!r} must be numbers") from None
     if c.size == 0:
         raise InputError("flops is empty: give a budget")
     if not np.all(np.isfinite(c) & (c > 0)):

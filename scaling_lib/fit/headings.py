@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -19,11 +20,11 @@ _HELD_OUT = "(val|validation|eval|test|valid) loss"
 # one pattern mean the same, so a file with both is ambiguous.
 _PATTERNS: Mapping[str, tuple[str, ...]] = {
     "N": (
-        "(n )?params non embedding|non embedding (params|parameters)|n non embedding",
+        "(n )?params non embedding|non embedding (params|parameters)|n non embedding|params transformer",
         "n|nparams|((n|num|model|total) )?(params|parameters)|(param|parameter) count|(model )?size|(n )?params total",
     ),
     "D": ("d|ntokens|((n|num|train|training|total) )?tokens|tokens (seen|trained)|token count|dataset size",),
-    "C": ("c|((train|training|total) )?flops?|((train|training) )?compute|compute flops",),
+    "C": ("c|((train|training|total) )?flops?|((train|training) )?compute|compute flops", "(flops|compute) budget"),
     "loss": (
         _HELD_OUT,
         "l|((final|lm|ce|cross entropy) )?loss|cross entropy|(loss )?nats|nats per token",
@@ -47,6 +48,8 @@ _HINTS = {"N": "param|size|weights", "D": "token", "C": "flop|compute"}
 _RATES = re.compile("per|tokenizer|hyperparam|batch|vocab|ratio")  # "tokens per second" is no count of tokens
 _PERPLEXITY = re.compile(r"perplexit|\bppl\b")
 _NUMBER = re.compile(r"([+-]?(?:\d[\d_]*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4})?)\s*([A-Za-z/_ -]*)", re.ASCII)
+_POINTS = re.compile(r"[1-9]\d*\.\d{3}", re.ASCII)
+_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?", re.ASCII)
 _THOUSANDS = re.compile("[+-]?[0-9]{1,3}(?:([,' \u00a0\u2009\u202f])[0-9]{3})(?:\\1[0-9]{3})*")
 # Wide enough for any run, or for N counted in billions; narrow enough that products and powers stay finite.
 _RANGE = {"N": (1e-9, 1e30), "D": (1e-9, 1e30), "C": (1e-18, 1e40), "loss": (1e-9, 1e9)}
@@ -63,8 +66,13 @@ class Heading(NamedTuple):
 
 
 def show(text: str) -> str:
-    """Return ``text`` quoted, on one line, at most 40 characters: fit for an error message."""
-    return ascii(text if len(text) <= 40 else text[:37] + "...")
+    """Return ``text`` quoted, on one line, at most 200 characters: fit for an error message."""
+    return repr(text if len(text) <= 200 else text[:197] + "...")
+
+
+def option(role: str, heading: str) -> str:
+    """Return the option that takes ``heading`` for ``role``, as a shell wants it."""
+    return f"--columns {shlex.quote(f'{role}={heading}')}"
 
 
 def plain(text: str) -> str:
@@ -106,13 +114,19 @@ def assign(headings: Sequence[str], source: str, columns: Mapping[str, str]) -> 
         same = [(i, h) for rank, i, h in own if rank == min(own)[0]]
         if len(same) > 1:
             both = " and ".join(show(headings[i]) for i, _ in same[:3])
-            raise InputError(f"{source}: the columns {both} both mean {role}; choose one: --columns {role}=...")
+            raise InputError(
+                f"{source}: the columns {both} both mean {role}; choose one: {option(role, headings[same[0][0]])}"
+            )
         if same:
             chosen[role] = same[0]
     if "loss" not in chosen:
         ppl = next((h for h in headings if _PERPLEXITY.search(plain(h))), None)
-        way = f"'loss=ln({ppl})' takes the logarithm of a perplexity" if ppl else "loss=... names one"
-        raise InputError(f"{source}: no loss column; {has}; --columns {way}")
+        way = (
+            f"{option('loss', f'ln({ppl})')} takes the logarithm of a perplexity"
+            if ppl
+            else "name one: --columns loss=..."
+        )
+        raise InputError(f"{source}: no loss column; {has}; {way}")
     given = [role for role in COUNTS if role in chosen]
     for role in COUNTS if len(given) < 2 else ():  # any two of the three give the last
         for i, (heading, words) in enumerate((h, plain(h)) for h in headings):
@@ -120,7 +134,7 @@ def assign(headings: Sequence[str], source: str, columns: Mapping[str, str]) -> 
             if free and re.search(_HINTS[role], words) and not _RATES.search(words):
                 raise InputError(
                     f"{source}: no column for {role} is recognised, and {show(heading)} may be it: say so with "
-                    f"--columns {role}={heading} (columns= in Python), or rename or remove the column"
+                    f"{option(role, heading)} (columns= in Python), or rename or remove the column"
                 )
     if not given:
         raise InputError(f"{source}: no column for N, D or C; {has}; name one: --columns N=...,D=...")
@@ -138,21 +152,54 @@ def _named(role: str, wanted: str, headings: Sequence[str], source: str, has: st
         fault = "no column is" if not places else f"{len(places)} columns are"
         raise InputError(f"{source}: {fault} named {show(name)} (wanted for {role}); {has}")
     if role == "loss" and not log and _PERPLEXITY.search(plain(name)):
-        raise InputError(f"{source}: {show(name)} holds perplexities; their logarithms are losses: loss=ln({name})")
+        raise InputError(
+            f"{source}: {show(name)} holds perplexities; their logarithms are losses: {option('loss', f'ln({name})')}"
+        )
     found = recognise(name)
     own = found is not None and found.role == role and not log
     return places[0], found if found is not None and own else Heading(role, perplexity=log is not None)
 
 
+def with_points(cell: str) -> str:
+    """Return a cell of a file with decimal commas, such as 1.234,5, as other files write it: 1234.5."""
+    if re.fullmatch(r"[+-]?\d{1,3}(\.\d{3})+(,\d+)?", cell, re.ASCII):
+        cell = cell.replace(".", "")
+    return re.sub(r"(?<=\d),(?=\d)", ".", cell) if cell.count(",") == 1 else cell
+
+
+def commas_are_points(losses: Sequence[str], perplexities: bool) -> bool:
+    """Whether a file writes its decimals with a comma: no loss has thousands, though a perplexity may."""
+    found = [cell for cell in losses if _COMMA.fullmatch(cell)]
+    return bool(found) and not (perplexities and all(map(_THOUSANDS.fullmatch, found)))
+
+
+def read_numbers(cells: Sequence[str], role: str, at: Sequence[str], sure: bool = False) -> list[tuple[float, str]]:
+    """Return the (value, loss unit or "") of cells; ``at`` opens the messages of InputError.
+
+    Counts that all look like 1.000 or 2.500 may mean thousands: they are refused unless a person is ``sure``.
+    """
+    pointed = [i for i, cell in enumerate(cells) if "." in cell]
+    if role in COUNTS and not sure and pointed and all(_POINTS.fullmatch(cells[i]) for i in pointed):
+        whole = all(cells[i].endswith(".000") for i in pointed)
+        if whole or all(len(cells[i]) < 8 for i in pointed):
+            i = pointed[0]
+            raise InputError(
+                f"{at[i]} is {show(cells[i])}: is the point one of thousands or of decimals? Write such counts without "
+                "a point, or with other than three decimals"
+            )
+    return [number(cell, role, place) for cell, place in zip(cells, at, strict=True)]
+
+
 def number(cell: str, role: str, at: str) -> tuple[float, str]:
     """Return (value, loss unit or "") of one cell; ``at`` opens the message of the InputError."""
     if not cell:
-        raise InputError(f"{at} is empty; fill it in or remove the row")
+        raise InputError(f"{at} is empty; fill it in, remove the row, or leave it out with --where")
     if role in COUNTS and _THOUSANDS.fullmatch(cell):
         cell = re.sub("[^0-9+-]", "", cell)
     match = _NUMBER.fullmatch(cell)
     if match is None:
-        hint = "write the decimal point as '.'" if re.fullmatch(r"[+-]?\d+,\d+", cell) else "mend or remove it"
+        hint = "write the decimal point as '.'" if _COMMA.fullmatch(cell) else "mend or remove it"
+        hint = "write thousands without a point" if re.fullmatch(r"[+-]?\d{1,3}(\.\d{3}){2,}", cell) else hint
         raise InputError(f"{at} is {show(cell)}, not a finite number; {hint}")
     value, suffix = float(match[1].replace("_", "")), plain(match[2])
     if role == "loss":

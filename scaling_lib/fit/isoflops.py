@@ -37,7 +37,7 @@ class IsoFlopResult(Optimum):
     Attributes
     ----------
     budgets : (b,) FLOP, the geometric mean of each group, rising.
-    n_opt, d_opt, loss_opt : (b,) the parabola's minimum; 0 where there is none.
+    n_opt, d_opt, loss_opt : (b,) the parabola's minimum; NaN where there is none.
     n_stderr : (b,) standard error of ln N* from the parabola's own residuals; 0 where it has no spare point.
     coefficients : (b, 3) of loss = c0 + c1 u + c2 u^2 with u = ln N - ``centre``, for drawing.
     centre : (b,) mean ln N of each budget.
@@ -70,7 +70,7 @@ class IsoFlopResult(Optimum):
         """Return a text of a line per budget and the exponents."""
         rows = [("C, FLOP", "N*", "D*", "loss", "minimum")]
         for c, n, d, loss, flag in zip(self.budgets, self.n_opt, self.d_opt, self.loss_opt, self.flags, strict=True):
-            rows.append((f"{c:.3g}", *((f"{n:.3g}", f"{d:.3g}", f"{loss:.4f}") if n else ("", "", "")), flag))
+            rows.append((f"{c:.3g}", *((f"{n:.3g}", f"{d:.3g}", f"{loss:.4f}") if n > 0 else ("", "", "")), flag))
         whole, left = self.lack_of_fit
         told = f"lack of fit of the parabolas: p = {whole:.2g} over all sizes"
         if np.isfinite(self.window):
@@ -165,15 +165,15 @@ def isoflop(
     if lack[0] < LACK_P and window == "auto":
         line = _with_bias(line, ln_c[ok], np.array([_quartic_minimum(n[every[i]], y[every[i]]) for i in used]))
     there = ~np.isin(flags, (FLAT, FEW))
-    n_opt = np.where(there, np.exp(np.clip(ln_n, -50, 150)), 0.0)
+    n_opt = np.where(there, np.exp(np.clip(ln_n, -50, 150)), np.nan)
     return IsoFlopResult(
         line=line,
         level=level,
         flops_per=flops_per,
         budgets=np.exp(ln_c),
         n_opt=n_opt,
-        d_opt=np.where(there, np.exp(ln_c) / (flops_per * np.where(there, n_opt, 1.0)), 0.0),
-        loss_opt=np.where(there, best, 0.0),
+        d_opt=np.exp(ln_c) / (flops_per * n_opt),
+        loss_opt=np.where(there, best, np.nan),
         n_stderr=np.array(se),
         coefficients=np.array(coefficients),
         centre=np.array(centre),

@@ -145,6 +145,7 @@ def _broken(variable: str, amplitude: str, unit: str) -> Law:
 
 POWER_N = _power("N", "A", "alpha", "parameters")
 POWER_D = _power("D", "B", "beta", "tokens")
+POWER_C = _power("C", "A", "alpha", "FLOP")
 BROKEN_N = _broken("N", "A", "parameters")
 BROKEN_D = _broken("D", "B", "tokens")
 
@@ -233,7 +234,19 @@ KAPLAN = Law(
     seed_point=forms.kaplan_seed,
 )
 
-_ALL = (POWER_N, POWER_D, CHINCHILLA, LINE, KAPLAN, POWER_MEAN, DATA_CONSTRAINED, OVER_TRAINING, BROKEN_N, BROKEN_D)
+_ALL = (
+    POWER_N,
+    POWER_D,
+    POWER_C,
+    CHINCHILLA,
+    LINE,
+    KAPLAN,
+    POWER_MEAN,
+    DATA_CONSTRAINED,
+    OVER_TRAINING,
+    BROKEN_N,
+    BROKEN_D,
+)
 LAWS: dict[str, Law] = {law.name: law for law in _ALL}
 ALIASES = {"muennighoff": "data_constrained", "gadre": "over_training"}
 

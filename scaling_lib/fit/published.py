@@ -26,9 +26,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit.check import check_level, choice
+from scaling_lib.fit.check import check_level, choice, positive_flops
 from scaling_lib.fit.headings import show
-from scaling_lib.fit.laws import POWER_N, Law, get_law
+from scaling_lib.fit.laws import Law, get_law
 from scaling_lib.fit.table import RunTable, read_table, table_from_arrays
 
 Floats = NDArray[np.float64]
@@ -42,17 +42,8 @@ EPOCH_URL = (
 )
 EPOCH_SHA256 = "193478df4e90f040016431996c45682659306840ecdadf83cfb9cd5ca0aa1b30"
 
-# The law of compute alone; `fit_law(POWER_C, (flops,), loss)` fits it.
-POWER_C: Law = replace(
-    POWER_N,
-    name="power_c",
-    formula="L = E + A / C^alpha",
-    variables=("C",),
-    units=("loss", "loss x FLOP^alpha", "1"),
-    source="Kaplan et al. 2020, equation 1.3 (E = 0)",
-)
-
 laws: Mapping[str, PublishedLaw]  # made when first asked for: see __getattr__
+optima: Mapping[str, PublishedPower]
 
 
 @dataclass(frozen=True)
@@ -129,6 +120,32 @@ class PublishedLaw:
 
 
 @dataclass(frozen=True)
+class PublishedPower:
+    """quantity = coefficient C^exponent: an optimal size, token count, batch or rate for a budget C.
+
+    ``coefficient`` is None where only the exponent is published; ``unit_of_c`` is "FLOP" or "PF-days".
+    """
+
+    name: str
+    quantity: str
+    coefficient: float | None
+    exponent: float
+    unit_of_c: str
+    unit: str
+    source: str
+    tag: str
+    note: str = ""
+
+    def at(self, flops: ArrayLike) -> Any:
+        """Return the quantity at a budget in FLOP; raises InputError where only the exponent is published."""
+        if self.coefficient is None:
+            raise InputError(f"{self.name!r} is published as an exponent only ({self.exponent:g})")
+        c = positive_flops(flops)
+        value = self.coefficient * (c / PF_DAY if self.unit_of_c == "PF-days" else c) ** self.exponent
+        return float(value) if value.ndim == 0 else value
+
+
+@dataclass(frozen=True)
 class Model:
     """A published model. Counts that were not published are None. ``tag`` "rumour" is in the name as well."""
 
@@ -171,9 +188,18 @@ def models() -> tuple[Model, ...]:
     return tuple(_made(Model, row) for row in read("models"))
 
 
+def total_params(n_non_embedding: ArrayLike) -> Any:
+    """Return total N for non-embedding N, vocabulary 32,000: N + 47491 N^(1/3) [Pearce & Song 2024]."""
+    n = np.asarray(n_non_embedding, dtype=float)
+    if not np.all(np.isfinite(n) & (n > 0)):
+        raise InputError("n_non_embedding must be finite and above zero")
+    value = n + 47491 * n ** (1 / 3)
+    return float(value) if value.ndim == 0 else value
+
+
 def _law(row: Mapping[str, str]) -> PublishedLaw:
     """Return the law of one row of laws.csv with its parameters in the form's own parametrisation."""
-    law = POWER_C if row["form"] == "power_c" else get_law(row["form"])
+    law = get_law(row["form"])
     given: dict[str, float] = {}
     stderr: dict[str, float] = {}
     for p in (p for p in read("law_parameters") if p["law"] == row["name"]):
@@ -201,9 +227,14 @@ def _law(row: Mapping[str, str]) -> PublishedLaw:
 
 
 def __getattr__(name: str) -> Any:
-    if name != "laws":
+    made: Mapping[str, Any]
+    if name == "laws":
+        made = {row["name"]: _law(row) for row in read("laws")}
+    elif name == "optima":
+        made = {row["name"]: _made(PublishedPower, row) for row in read("optima")}
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = MappingProxyType({row["name"]: _law(row) for row in read("laws")})
+    globals()[name] = MappingProxyType(made)
     return globals()[name]
 
 

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit import backtests
+from scaling_lib.fit import backtests, published
 from scaling_lib.fit.allocate import Allocation, compute_optimal
 from scaling_lib.fit.check import check_level
 from scaling_lib.fit.estimate import fit_joint, fit_law
-from scaling_lib.fit.headings import COUNTS, check, number, show
+from scaling_lib.fit.headings import COUNTS, check, read_numbers, show
 from scaling_lib.fit.isoflops import IsoFlopResult, isoflop
 from scaling_lib.fit.laws import Law
 from scaling_lib.fit.result import FitResult
-from scaling_lib.fit.rows import RunTable, completed
+from scaling_lib.fit.rows import RunTable, completed, contradiction
+from scaling_lib.words import short
 
 SAME = 0.05  # a share: counts that differ by less are one count
-_UNITS = {"N": "parameters", "D": "tokens", "C": "FLOP", "U": "unique tokens"}
+VAGUE = 10.0  # an optimum whose interval spans this factor hardly says how to spend a budget
+UNITS = {"N": "parameters", "D": "tokens", "C": "FLOP", "D/N": "tokens per parameter", "C/6ND": "times 6 N D of FLOP"}
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a loss is wanted: a name, and those of N (parameters), D (tokens), C (FLOP) that are known."""
+
+    name: str
+    at: Mapping[str, float]
+    note: str = ""
+    exact: bool = True  # False for a model by its name: all its counts are known, not all of them asked about
 
 
 @dataclass(frozen=True)
@@ -93,9 +105,10 @@ class Report:
 
     def to_text(self) -> str:
         """Return the fit's checklist and a paragraph per prediction, for a person."""
-        lines = [f"table: {self.table.source}, {len(self.table)} runs", *about_reading(self.table), self.fit.summary()]
+        lines = [f"table: {self.table.source}, {len(self.table)} runs", *about_reading(self.table)]
+        lines.append(self.fit.summary(level=self.confidence))
         for p in self.predictions:
-            at = ", ".join(f"{name} = {value:.4g} {_UNITS[name]}" for name, value in p.target.items())
+            at = ", ".join(f"{name} = {value:.4g} {UNITS[name]}" for name, value in p.target.items())
             if p.loss is None or p.mean is None or p.new_run is None:
                 lines.append(f"at {at}: no prediction, {p.level}")
             else:
@@ -129,21 +142,21 @@ def fit_table(
     law : a form's name, ``"power_c"``, or ``"auto"`` (see :func:`scaling_lib.fit.backtest`).
     objective, delta, fixed, bootstrap, bootstrap_kind, seed : as :func:`scaling_lib.fit.fit_law` takes
         them; the default objective is "huber" for a joint law and "log_mse" for one variable.
-    predict : targets, such as ``"N=175e9,D=300e9"`` or ``{"N": 175e9, "D": 300e9}``. Of N, D and C two suffice; for a
-        joint law C alone means the compute-optimal N and D of that budget.
+    predict : targets, such as ``"N=175e9,D=300e9"``, ``{"N": 175e9, "D": 300e9}`` or ``"GPT-3"`` (see `parse_target`).
+        For a joint law C alone means the compute-optimal N and D of that budget.
     level : of the intervals.
 
     Raises
     ------
-    InputError : for a table without the law's columns, a bad target (one at another D than all runs of a law of N,
-        say, or in a variable that the table does not have), or what the fit refuses.
+    InputError : for a table without the law's columns, a target that cannot be read, or what the fit refuses. A target
+        that the law cannot answer (of a law of N one at another D than that of its runs, say) is a refused prediction.
     """
     check_level(level)
     form = backtests.choose_law(table, law)
     if "U" in form.variables:
         raise InputError(f"law {form.name!r} needs the unique tokens of each run: use fit_joint(unique_tokens=...)")
     held = held_counts(table, form.variables)
-    targets = [parse_target(target, form, held) for target in predict]
+    targets = [parse_target(target) for target in ([predict] if isinstance(predict, str | Mapping) else predict)]
     fit = fit_law(
         form,
         tuple(table.get(v) for v in form.variables),
@@ -159,40 +172,39 @@ def fit_table(
         seed=seed,
         notes={"columns": _columns(table)},
     )
-    return Report(fit, table, level, tuple(ask(fit, target, level) for target in targets))
+    found = [ask(fit, target.at, level, held) for target in targets]
+    found = [replace(p, reasons=(*p.reasons, t.note)) if t.note else p for p, t in zip(found, targets, strict=True)]
+    return Report(fit, table, level, tuple(found))
 
 
-def parse_target(
-    target: str | Mapping[str, float], law: Law, held: Mapping[str, float] | None = None
-) -> dict[str, float]:
-    """Return the law's variables at a target such as "N=175B,D=300e9"; of N, D and C two suffice.
+def parse_target(target: str | Mapping[str, float]) -> Target:
+    """Read ``N=1e9,D=2e10``, ``C=1e21``, a mapping, or the name of a published model or family: then its largest.
 
-    C alone stays C where the law is one of N and D: the budget's best split is meant. ``held`` is what the law's runs
-    share (see `held_counts`): a target elsewhere is refused. Without it there is no such check.
+    Raises InputError for a name that is not known (it lists those that are), or counts that cannot be read.
     """
-    given = counts(target)
-    found = None if held is None else unanswered(given, law.variables, held)
-    if found is not None:
-        name, wanted, own = found
-        known = f"has {name} = {own:.4g} in all its runs, not {wanted:.4g}" if own else f"knows nothing of {name}"
-        raise InputError(
-            f"target {target!r}: this law of {law.variables[0]} alone {known}; ask at {law.variables[0]} alone, or fit "
-            "a law of N and D"
-        )
-    if set(given) == {"C"} and law.variables == ("N", "D"):
-        return given
-    full = completed(given)
-    missing = [v for v in law.variables if v not in full]
-    if missing:
-        raise InputError(
-            f"law {law.name!r} predicts at {', '.join(law.variables)}; the target lacks {', '.join(missing)}"
-        )
-    return {v: full[v] for v in law.variables}
+    if not isinstance(target, str) or "=" in target:
+        given = counts(target)
+        return Target(", ".join(f"{k} = {v:.4g}" for k, v in given.items()), completed(given))
+
+    def bare(name: str) -> str:
+        return "".join(c for c in name.lower() if c.isalnum() or c == ".")  # 1.3B is not 13B
+
+    models, wanted = published.models(), bare(target)
+    found = [m for m in models if wanted == bare(m.name)]
+    found = found or [m for m in models if wanted and wanted in (bare(m.family), bare(m.name.split("(")[0]))]
+    if not found:
+        known = ", ".join(m.name for m in models)
+        raise InputError(f"target {show(target)}: no model has that name; write N=1e9,D=2e10, or one of {known}")
+    m = max(found, key=lambda m: m.n_params)
+    at = {"N": m.n_params, "D": m.n_tokens} | ({} if m.flops is None else {"C": m.flops})
+    return Target(m.name, completed(at), f"rumour: {m.note}" if m.tag == "rumour" else "", exact=False)
 
 
 def counts(target: str | Mapping[str, float]) -> dict[str, float]:
     """Return the N, D and C that a target gives, checked."""
     given: dict[str, float] = {}
+    if not isinstance(target, str | Mapping) or not target:
+        raise InputError(f"target {target!r}: write it as 'N=175e9,D=300e9' or {{'N': 175e9, 'D': 300e9}}")
     if isinstance(target, str):
         for part in target.split(","):
             name, mark, text = (word.strip() for word in part.partition("="))
@@ -201,64 +213,97 @@ def counts(target: str | Mapping[str, float]) -> dict[str, float]:
                 raise InputError(f"target {show(target)}: write it as N=175e9,D=300e9 (names N, D, C)")
             if name.upper() in given:
                 raise InputError(f"{at} is given twice")
-            given[name.upper()] = number(text, name.upper(), at)[0]
+            given[name.upper()] = read_numbers([text], name.upper(), [at])[0][0]
     else:
         given = dict(target)
     for name, value in given.items():
-        if name not in COUNTS or isinstance(value, str):
+        if name not in COUNTS or isinstance(value, str) or np.ndim(value):
             raise InputError(f"target {target!r}: give numbers for N, D or C")
         check(np.array([value], dtype=float), name, lambda _, name=name: f"target {name}")  # type: ignore[misc]
         given[name] = float(value)
-    if len(given) == 3 and not 0.5 < given["C"] / (6 * given["N"] * given["D"]) < 2:
+    if contradiction(given).size:
         right = 6 * given["N"] * given["D"]
         raise InputError(f"target {target!r}: C is not near 6 N D = {right:.3g}; give two of the three")
     return given
 
 
 def held_counts(table: RunTable, variables: Sequence[str]) -> dict[str, float]:
-    """Return what all runs share beside the variable of a law of one variable: N, D, or their ratio "D/N"."""
+    """Return what all runs share beside the variable of a law of one variable: N, D, or their ratio "D/N".
+
+    With "C/6ND" for a law of C whose runs spent other than 6 N D: what it says of N and D is not known.
+    """
     n, d = table.n_params, table.n_tokens
     if n is None or d is None or len(variables) > 1:
         return {}
     name, values = {"N": ("D", d), "D": ("N", n), "C": ("D/N", d / n)}[variables[0]]
-    return {name: float(values.mean())} if values.max() <= (1 + SAME) * values.min() else {}
+    held = {name: float(values.mean())} if values.max() <= (1 + SAME) * values.min() else {}
+    ratio = contradiction({"N": n, "D": d, "C": table.get("C")}) if variables == ("C",) else np.empty(0)
+    return held | ({"C/6ND": float(np.median(ratio))} if ratio.size else {})
 
 
-def unanswered(
-    at: Mapping[str, float], variables: Sequence[str], held: Mapping[str, float]
-) -> tuple[str, float, float | None] | None:
-    """What a target asks beyond a law of one variable: (name, value, the law's own value or None if not known).
+def can_answer(variables: Sequence[str], at: Mapping[str, float]) -> bool:
+    """Whether a law in ``variables`` has what it needs at a target; of a law of N and D a budget's best split."""
+    return set(variables) - {"U"} <= set(at) or (set(at) == {"C"} and tuple(variables) == ("N", "D"))
 
-    ``at`` holds N, D, C as far as they are given, ``held`` what the law's runs share. A law of C answers at N and D.
+
+def lacking(at: Mapping[str, float], *forms: Sequence[str]) -> str:
+    """Why none of the laws, given by their variables, can answer at a target."""
+    has = " and ".join(dict.fromkeys(f"L({', '.join(variables)})" for variables in forms))
+    if set(at) == {"C"}:
+        return (
+            f"the best split of a budget takes a law of N and D together, and here is {has}; --mode laptop trains one"
+        )
+    return f"the target gives {', '.join(at)}, and here is {has}"
+
+
+def elsewhere(at: Mapping[str, float], variables: Sequence[str], held: Mapping[str, float]) -> str:
+    """Why a law of one variable does not speak about a target, or "".
+
+    It was measured at one D (or N, or D/N), or at an unknown one. ``held`` : see `held_counts`. A law of C answers at
+    N and D.
     """
     if len(variables) > 1:
-        return None
-    full = completed(at)
-    name = {"N": "D", "D": "N", "C": "D/N"}[variables[0]]
+        return ""
+    (x,) = variables
+    full, name = completed(at), {"N": "D", "D": "N", "C": "D/N"}[x]
     if {"N", "D"} <= set(full):
-        full["D/N"] = full["D"] / full["N"]
-    if name not in full or (name == "D/N" and name not in held):
-        return None
-    if name in held and abs(math.log(full[name] / held[name])) <= SAME:
-        return None
-    return name, full[name], held.get(name)
+        full |= {"D/N": full["D"] / full["N"], "C/6ND": 1.0}
+    if name in full and name not in held and name != "D/N":
+        return f"this law is one of {x} alone and knows nothing of {UNITS[name]}: ask {x}={at[x]:.4g} alone"
+    for other, own in held.items():
+        if other in full and abs(math.log(full[other] / own)) > SAME:
+            way = f"ask {x} alone" if other == "C/6ND" else "that takes a law of N and D together"
+            there = short(full[other])
+            return f"this law was measured at {short(own)} {UNITS[other]} and the target has {there}: {way}"
+    return ""
 
 
-def ask(fit: FitResult, at: Mapping[str, float], level: float = 0.9) -> Prediction:
+def ask(
+    fit: FitResult, at: Mapping[str, float], level: float = 0.9, held: Mapping[str, float] | None = None
+) -> Prediction:
     """Answer at a target: the law's variables by name, or C alone for the best split of a budget by a joint law."""
-    target, best = dict(at), None
-    if set(at) == {"C"} and fit.law.variables != ("C",):
+    variables, best = fit.law.variables, None
+    if not can_answer(variables, at):
+        return Prediction(at, "no law", (lacking(at, variables),), True)
+    if set(at) == {"C"} and variables != ("C",):
         best = compute_optimal(fit, at["C"], level=level, judge=False)
-        target = {"N": float(best.n_params), "D": float(best.n_tokens), **at}
-    x = tuple(target[v] for v in fit.law.variables)
+        at = {"N": float(best.n_params), "D": float(best.n_tokens), **at}
+    target = at if best else {v: at[v] for v in variables}
+    x = tuple(target[v] for v in variables)
     verdict = fit.verdict(*x)
     if verdict.refused:
         return Prediction(target, verdict.level, verdict.reasons, True, best=best)
+    if held is not None and (why := elsewhere(at, variables, held)):
+        return Prediction(target, "no law", (why,), True)
     if best is not None and best.at_edge:
         reason = "the best split lies at the end of what was searched: the law has no optimum"
         return Prediction(target, "not identifiable", (reason,), True, best=best)
     mean, new_run = (fit.interval(*x, level=level, kind=kind) for kind in ("mean", "new_run"))
-    return Prediction(target, verdict.level, verdict.reasons, False, float(fit.predict(*x)), mean, new_run, best)
+    low, high = (1.0, 1.0) if best is None else best.n_interval or (0.0, math.inf)
+    told, reasons = verdict.level, verdict.reasons
+    if high > VAGUE * low:
+        told, reasons = "weak", (*reasons, "these runs hardly say how to split a budget between N and D")
+    return Prediction(target, told, reasons, False, float(fit.predict(*x)), mean, new_run, best)
 
 
 def about_reading(table: RunTable) -> list[str]:
@@ -325,10 +370,10 @@ class Comparison:
             )  # fmt: skip
         arrays = {name: getattr(r, name).tolist() for name in ("budgets", "n_opt", "loss_opt")}
         numbers = {name: getattr(r, name) for name in ("level", "a", "a_interval", "b", "b_interval", "lack_of_fit")}
-        return {
+        return _plain({
             "approach": "isoflop", **numbers, "window": r.window if np.isfinite(r.window) else None, **arrays,
             "minima": r.flags, "joint_params": self.joint.params, "predictions": answers,
-        }  # fmt: skip
+        })  # fmt: skip
 
 
 def compare_with_joint(table: RunTable, flops: Sequence[float] = (), **options: Any) -> Comparison:

@@ -75,9 +75,12 @@ class FitResult(Fitted):
         """Whether a prediction at the target may be believed; without one, within the range of the data."""
         return verdict.judge(self, self.standing, target)
 
-    def summary(self, *target: Any) -> str:
-        """The checklist of "(Mis)fitting" (2025) as text; with a target, its prediction and verdict too."""
-        return "\n".join(": ".join(row) for row in summary.rows(self, self.verdict(*target), target))
+    def summary(self, *target: Any, level: float = 0.9) -> str:
+        """The checklist of "(Mis)fitting" (2025) as text, intervals of parameters at ``level``.
+
+        With a target, its prediction and verdict too.
+        """
+        return "\n".join(": ".join(row) for row in summary.rows(self, self.verdict(*target), target, level))
 
     def _repr_html_(self) -> str:
         return summary.html(summary.rows(self, self.verdict(), ()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit.headings import COUNTS, NATS, number, plain, show
+from scaling_lib.fit.headings import COUNTS, NATS, number, option, plain, show
 
 Floats = NDArray[np.float64]
 V = TypeVar("V", float, Floats)
@@ -100,6 +101,8 @@ class RunTable:
         ``digits`` : logarithms that round to one multiple of it are the same.
         """
         logs = [np.round(np.log(v) / digits) for r in roles if (v := getattr(self, FIELDS[r])) is not None]
+        if not logs:  # nothing known tells them apart
+            return np.zeros(len(self), dtype=np.intp)
         return np.unique(np.stack(logs, axis=1), axis=0, return_inverse=True)[1].ravel()
 
 
@@ -110,6 +113,14 @@ def completed(at: Mapping[str, V]) -> dict[str, V]:
         (third,) = set(COUNTS) - set(at)
         out[third] = 6 * at["N"] * at["D"] if third == "C" else at["C"] / (6 * at["N" if third == "D" else "D"])
     return {role: out[role] for role in COUNTS if role in out}
+
+
+def contradiction(at: Mapping[str, V]) -> Floats:
+    """Return C over 6 N D where all three are given and it is beyond a factor of two somewhere, else nothing."""
+    if len({*COUNTS} & set(at)) < 3:
+        return np.empty(0)
+    ratio = np.atleast_1d(at["C"] / (6.0 * at["N"] * at["D"]))
+    return ratio if ratio.max() >= 2 or ratio.min() <= 0.5 else np.empty(0)
 
 
 def rows_where(
@@ -133,25 +144,26 @@ def rows_where(
             continue
         if plain(heading).startswith("data") and all(_AMOUNT.fullmatch(v) for v in found):
             continue  # an amount of data
+        one = shlex.quote(f"{heading}={found[0] or found[1]}")
         some = ", ".join(show(v) for v in found[:6]) + (" ..." if len(found) > 6 else "")
         raise InputError(
             f"{source}: several experiments in one table, {show(heading)} is {some}: pick one with "
-            f"--where {show(heading + '=' + found[0])} (where= in Python), or remove the column to pool them"
+            f"--where {one} (where= in Python), or remove the column to pool them"
         )
     return chosen
 
 
 def condition(text: str) -> tuple[str, str, str]:
     """Return (name, sign, value) of a condition such as "N>=1e8"; raise InputError for what is none."""
-    match = _CONDITION.fullmatch(text)
+    match = _CONDITION.fullmatch(text) if isinstance(text, str) else None
     if match is None:
-        raise InputError(f"{show(text)} is no condition: write one such as N>=1e8 or experiment=c4")
+        raise InputError(f"{show(str(text))} is no condition: write one such as N>=1e8 or experiment=c4")
     return match[1], match[2], match[3]
 
 
 def _meets(cell: str, sign: str, wanted: str, at: str) -> bool:
     if sign in ORDER:
-        return bool(ORDER[sign](number(cell, "N", at)[0], number(wanted, "N", at)[0]))
+        return bool(cell) and bool(ORDER[sign](number(cell, "N", at)[0], number(wanted, "N", at)[0]))
     same = cell.lower() == wanted.lower()
     if not same:
         try:
@@ -181,14 +193,14 @@ def one_training_per_row(table: RunTable, unread: Mapping[str, Sequence[str]], k
         raise InputError(
             f"{table.source}: {several} values of {at} stand in several rows that differ in "
             f"{', '.join(show(h) for h in found[:4])}: settings that were tried, not seeds; --rows best takes the "
-            f"lowest loss of each, --where '{found[0]}=...' one setting, --rows all every row; if it holds a count, "
-            f"--columns N={found[0]}"
+            f"lowest loss of each, --where {shlex.quote(f'{found[0]}=...')} one setting, --rows all every row; if it "
+            f"holds a count, {option('N', found[0])}"
         )
     if what == "label" and names is not None and (most := _checkpoints(table, names)):
         heading = table.columns["label"]
         raise InputError(
             f"{table.source}: {np.unique(names).size} names in column {show(heading)} have up to {most} rows each: if "
-            f"they are checkpoints of one training, --rows last takes the last of each and --columns group={heading} "
+            f"they are checkpoints of one training, --rows last takes the last of each and {option('group', heading)} "
             "lets rows of one name share their noise; if each row is a training of its own, --rows all"
         )
     note = f"{several} values of {at} stand in several rows, which are taken as seeds"

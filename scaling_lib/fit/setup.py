@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import numpy as np
 
@@ -57,7 +58,9 @@ class Setup(Problem):
 
 def make(law: Law, x: tuple[Array, ...], loss: Array, delta: float, fixed: Mapping[str, float]) -> Setup:
     """Scale checked data. ``fixed`` holds floors, exponents and shape parameters at a natural value."""
-    for name in fixed:
+    for name, value in fixed.items():
+        if not isinstance(value, Real):
+            raise InputError(f"fixed: {name}={value!r} is no number")
         if name not in law.param_names:
             raise InputError(f"law {law.name!r} has no parameter {name!r}: it has {', '.join(law.param_names)}")
     logs = [np.log(v) for v in x]

@@ -21,27 +21,27 @@ OBJECTIVE = {
 MOST_EXCLUDED = 300  # runs; beyond, leaving out each in turn takes longer than a reader of a summary waits
 
 
-def parameter_text(fit: Fitted, name: str) -> str:
-    """The value with its 90% interval, or its bound: a floor at 0 is never printed as an estimate."""
+def parameter_text(fit: Fitted, name: str, level: float = 0.9) -> str:
+    """The value with its interval, or its bound: a floor at 0 is never printed as an estimate."""
     value = fit.params[name]
     if name in fit.fixed:
         return f"{value:.6g} (held)"
-    low, high = intervals.parameter_interval(fit, name)
+    low, high = intervals.parameter_interval(fit, name, level=level)
     if name in fit.at_bound:
         where = "at its bound (0)" if name == "E" else f"at its bound ({value:.3g})"
-        return where if not np.isfinite(high) else f"{where}; 90% interval up to {high:.3g}"
+        return where if not np.isfinite(high) else f"{where}; {level:.0%} interval up to {high:.3g}"
     if not np.isfinite(fit.stderr[name]):
         return f"{value:.6g} (not identified)"
-    return f"{value:.6g}, 90% interval [{low:.4g}, {high:.4g}], standard error {fit.stderr[name]:.2g}"
+    return f"{value:.6g}, {level:.0%} interval [{low:.4g}, {high:.4g}], standard error {fit.stderr[name]:.2g}"
 
 
-def rows(fit: Fitted, verdict: Verdict, target: tuple[Any, ...]) -> list[tuple[str, str]]:
+def rows(fit: Fitted, verdict: Verdict, target: tuple[Any, ...], level: float = 0.9) -> list[tuple[str, str]]:
     """The checklist as (item, answer) pairs, with the prediction at a target, or without one."""
     certificate = fit.certificate
     delta = f", delta {fit.delta:g}" if fit.objective == "huber" else ""
     groups = f"; {fit.diagnostics['groups']} groups" if fit.groups is not None else ""
     out = [("form", f"{fit.law.formula} ({fit.law.source})")]
-    out += [(name, parameter_text(fit, name)) for name in fit.law.param_names]
+    out += [(name, parameter_text(fit, name, level)) for name in fit.law.param_names]
     runs = f"{fit.n_points}, at {fit.diagnostics['distinct']} distinct points; {fit.dof} degrees of freedom{groups}"
     out.append(("runs", runs))
     for v, (low, high) in fit.fit_range.items():

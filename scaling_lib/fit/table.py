@@ -6,10 +6,12 @@ experiment. What cannot be read with certainty is refused with one line that nam
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import itertools
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
@@ -17,12 +19,37 @@ import numpy as np
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit.check import columns as checked
-from scaling_lib.fit.headings import COUNTS, LOSS_UNITS, NATS, assign, check, number, plain, recognise, show
-from scaling_lib.fit.rows import FIELDS, KEEP, Floats, RunTable, completed, one_training_per_row, rows_where
+from scaling_lib.fit.headings import (
+    COUNTS,
+    LOSS_UNITS,
+    NATS,
+    assign,
+    check,
+    commas_are_points,
+    option,
+    plain,
+    read_numbers,
+    recognise,
+    show,
+    with_points,
+)
+from scaling_lib.fit.rows import (
+    FIELDS,
+    KEEP,
+    Floats,
+    RunTable,
+    completed,
+    contradiction,
+    one_training_per_row,
+    rows_where,
+)
+from scaling_lib.words import printable
 
 __all__ = ["RunTable", "parse_table", "read_table", "table_from_arrays"]
 MAX_ROWS = 200_000
-HIGHEST = 20.0  # nats per token: to know nothing costs ln(vocabulary), which is at most 12.5
+MAX_BYTES = 100_000_000  # of a file: 500 a row
+HIGHEST = 13.0  # nats per token: to know nothing costs ln(vocabulary), which is at most 12.5
+_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
 def table_from_arrays(
@@ -52,6 +79,13 @@ def _table(numbers: Mapping[str, Floats], words: Mapping[str, Any], source: str,
     derived = tuple(r for r in every if r not in numbers)
     for role in derived:
         check(every[role], role, lambda i, role=role: f"{source}: row {i + 1}, {role} from C = 6 N D")  # type: ignore[misc]
+    if (ratio := contradiction(every)).size and not derived:
+        i = int(np.argmax(np.abs(np.log(ratio))))
+        note = (
+            f"C contradicts 6 N D, {ratio.min():.3g} to {ratio.max():.3g} times it: row {i + 1} has C = "
+            f"{every['C'][i]:.4g} where 6 N D = {every['C'][i] / ratio[i]:.4g}"
+        )
+        about["notes"] = (*about.get("notes", ()), note)
     texts = {field: np.asarray(text, dtype=str) for field, text in words.items() if text is not None}
     arrays: dict[str, Any] = {FIELDS[r]: values for r, values in every.items()} | texts
     return RunTable(**arrays, derived=derived, source=source, **about)
@@ -71,10 +105,11 @@ def read_table(
     """Read a CSV of runs from a path or an open text file.
 
     The first row holds the headings. Needed are a loss and at least one of N, D, C; where two of the
-    three are there the last follows from C = 6 N D. Comma, semicolon, tab or bar separate; ``#`` lines
-    before the headings are skipped. Counts may be written 1.5e9, 1_500_000_000, 1.5B, or 1,500,000,000
-    (in quotes where the comma separates); a heading may carry a unit: "tokens (B)", "loss (bits per byte)".
-    Non-embedding N is preferred to total N, validation loss to training loss.
+    three are there the last follows from C = 6 N D. Comma, semicolon, tab, bar or blanks separate; ``#`` lines
+    before the headings are skipped, but one that holds the headings. Counts may be written 1.5e9, 1_500_000_000,
+    1.5B, or 1,500,000,000 (in quotes where the comma separates); where the losses have decimal commas, all numbers
+    do. A heading may carry a unit: "tokens (B)", "loss (bits per byte)". Non-embedding N is preferred to total N,
+    validation loss to training loss. UTF-8, or UTF-16 with its mark.
 
     Parameters
     ----------
@@ -93,18 +128,29 @@ def read_table(
     """
     options = (columns or {}, where, rows, max_rows)
     if not isinstance(source, str | os.PathLike):
-        return _read(source, show(str(getattr(source, "name", "table"))), *options)
-    name = show(os.fspath(source))
+        if not isinstance(source, Iterable) or isinstance(source, bytes | io.RawIOBase | io.BufferedIOBase):
+            raise InputError(f"read_table takes a path or a file opened as text, not {type(source).__name__}")
+        return _read(source, printable(str(getattr(source, "name", "table"))), *options)
+    name = printable(os.fsdecode(source))
     try:
-        with open(source, encoding="utf-8-sig", newline="") as stream:
-            return _read(stream, name, *options)
-    except InputError:
-        raise
-    except UnicodeDecodeError:
-        raise InputError(f"{name}: not UTF-8 text; save the table as CSV in UTF-8") from None
+        with open(source, "rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{name}: cannot be read ({reason}); give the path of a CSV file") from None
+    if len(content) > MAX_BYTES:
+        raise InputError(f"{name}: more than {MAX_BYTES // 10**6} MB; a table of runs has one row per run")
+    code = next((code for mark, code in _MARKS.items() if content.startswith(mark)), "utf-8")
+    if code != "utf-16" and re.search(rb"[\0-\x08]", content[:1000]):
+        raise InputError(f"{name}: a binary file, or UTF-16 without its mark; save the table as CSV in UTF-8")
+    try:
+        text = content.decode(code)
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{name}: not UTF-8 text (byte {error.start}); save the table as CSV in UTF-8, or convert it: iconv -f "
+            "LATIN1 -t UTF-8 old.csv > new.csv (or -f GBK, or whatever it is in)"
+        ) from None
+    return _read(io.StringIO(text, newline=""), name, *options)
 
 
 def parse_table(text: str, **options: Any) -> RunTable:
@@ -117,9 +163,14 @@ def _read(
 ) -> RunTable:
     if keep not in KEEP:
         raise InputError(f"rows={keep!r} is unknown: choose one of {', '.join(KEEP)}")
+    if not isinstance(columns, Mapping) or not all(isinstance(heading, str) for heading in columns.values()):
+        raise InputError(f"columns={columns!r}: write it as roles and headings, such as {{'N': 'params'}}")
     headings, rows, lines = _cells_of(stream, name, max_rows)
     roles = assign(headings, name, columns)
     places = {role: i for role, (i, _) in roles.items()}
+    notes: tuple[str, ...] = ()
+    if commas_are_points([row[places["loss"]] for row in rows], roles["loss"][1].perplexity):
+        rows, notes = [[with_points(cell) for cell in row] for row in rows], ("the decimals stand behind commas",)
     chosen = rows_where(headings, rows, places, where, name)
     texts = {i: [rows[j][i] for j in chosen] for i in range(len(headings))}
     numbers: dict[str, Floats] = {}
@@ -128,7 +179,7 @@ def _read(
         at = [f"{name}: line {lines[j]}, column {show(headings[i])}" for j in chosen]
         told: list[str] = []
         if role in (*COUNTS, "loss"):
-            pairs = [number(cell, role, a) for cell, a in zip(texts[i], at, strict=True)]
+            pairs = read_numbers(texts[i], role, at, sure=heading.multiple != 1)
             found, told = heading.multiple * np.array([value for value, _ in pairs]), [unit for _, unit in pairs]
             if heading.perplexity:
                 found = np.log(check(found, "loss", at.__getitem__))
@@ -136,8 +187,8 @@ def _read(
             if role == "loss" and role not in columns and found.max() > HIGHEST:
                 raise InputError(
                     f"{at[int(found.argmax())]} is {found.max():g}: too much for nats per token. Of perplexities "
-                    f"take the logarithm, --columns 'loss=ln({headings[i]})'; if it is a loss, say so with "
-                    f"--columns loss={headings[i]}; a run that diverged is no run"
+                    f"take the logarithm, {option('loss', f'ln({headings[i]})')}; if it is a loss, say so with "
+                    f"{option('loss', headings[i])}; a run that diverged is no run"
                 )
         elif role == "unit":
             told = [LOSS_UNITS.get(plain(cell), "?") for cell in texts[i]]
@@ -158,29 +209,41 @@ def _read(
         loss_unit=next(iter(units), NATS),
         columns={role: headings[i] for role, i in places.items()},
         ignored=tuple(unread),
+        notes=notes,
     )
     return one_training_per_row(table, {h: v for h, v in unread.items() if recognise(h) is None}, keep)
 
 
 def _cells_of(stream: Iterable[str], name: str, max_rows: int) -> tuple[list[str], list[list[str]], list[int]]:
     """The headings, the cells of every row, and the line of the file on which each row ends."""
-    above, lines = [], iter(stream)
+    above, comments, lines = [], [], iter(stream)
     for head in lines:
-        if head.strip() and not head.startswith("#"):
+        if head.startswith("#"):
+            comments.append(head.lstrip("# "))
+        elif head.strip():
             break
         above.append("\n")  # csv passes over it, and counts it
     else:
         raise InputError(f"{name}: the file is empty; it needs a heading row such as N,D,loss and one row per run")
-    reader = csv.reader(
-        itertools.chain(above, [head], lines), delimiter=max(",;\t|", key=head.count), strict=True,
-        skipinitialspace=True,
-    )  # fmt: skip
+    if re.fullmatch("sep=.", head.strip()):  # spreadsheets write and read it
+        above.append("\n")
+        head = next(lines, "")
+    if head.lstrip().startswith(("{", "[{")) or head.strip() == "[":
+        raise InputError(f"{name}: JSON; a table has a heading row such as N,D,loss and one row per run")
+    own = [line for line in comments if _alike(line, head)]
+    if own:  # the headings stand behind a #
+        above[-1] = own[-1]
+    mark = _separator(own[-1] if own else head)
+    rest: Iterable[str] = itertools.chain(above, [head], lines)
+    if mark == " ":
+        rest = (line.strip() for line in rest)
+    reader = csv.reader(rest, delimiter=mark, strict=True, skipinitialspace=True)
     found: list[list[str]] = []
     places: list[int] = []
     try:
         for row in reader:
             cells = [cell.strip() for cell in row]
-            if not any(cells):
+            if not any(cell.strip("-=:+") for cell in cells):  # blank, or the rule below the headings
                 continue
             at = f"{name}: line {reader.line_num}"
             if len(found) > max_rows:
@@ -188,7 +251,9 @@ def _cells_of(stream: Iterable[str], name: str, max_rows: int) -> tuple[list[str
             while found and len(cells) > len(found[0]) and not cells[-1]:
                 cells.pop()
             if found and len(cells) != len(found[0]):
-                hint = "put numbers with thousands separators in quotes" if len(cells) > len(found[0]) else "fill it up"
+                hint = "fill it up"
+                if len(cells) > len(found[0]):
+                    hint = f"the last is {show(cells[-1])}; put numbers with thousands separators in quotes"
                 raise InputError(f"{at} has {len(cells)} cells under {len(found[0])} headings; {hint}")
             found.append(cells)
             places.append(reader.line_num)
@@ -197,3 +262,15 @@ def _cells_of(stream: Iterable[str], name: str, max_rows: int) -> tuple[list[str
     if len(found) < 2:
         raise InputError(f"{name}: headings but no rows; add one row per run")
     return found[0], found[1:], places[1:]
+
+
+def _separator(line: str) -> str:
+    """What stands between the cells of a line; a blank where nothing else does."""
+    return max(",;\t|", key=line.count) if any(mark in line for mark in ",;\t|") else " "
+
+
+def _alike(headings: str, row: str) -> bool:
+    """Whether a line holds known headings for the cells of ``row``, which are none."""
+    mark = _separator(headings)
+    first, second = (line.split(None if mark == " " else mark) for line in (headings, row))
+    return 1 < len(first) == len(second) and any(map(recognise, first)) and not any(map(recognise, second))

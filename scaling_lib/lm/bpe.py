@@ -50,6 +50,11 @@ def open_tokenizer(path: Path) -> Tokenizer:
     return tokenizer
 
 
+def token_bytes(tokenizer: Tokenizer) -> np.ndarray:
+    """Bytes of UTF-8 that each token stands for, int64 (n,): one for each of its characters; none for the marker."""
+    return np.array([0, *(len(tokenizer.id_to_token(i) or "") for i in range(1, tokenizer.get_vocab_size()))])
+
+
 def write_tokens(
     tokenizer: Tokenizer, documents: Iterable[str], path: Path, progress: Callable[[int], object]
 ) -> np.ndarray:

@@ -24,6 +24,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from scaling_lib.errors import InputError
+from scaling_lib.files import with_home
+from scaling_lib.machine import memory_bytes
 
 # A file of text longer than two of these (in characters) is cut at blank lines into documents of at least
 # one, so that a single file can have a validation part. 4,096 makes 270 documents of a megabyte.
@@ -41,6 +43,8 @@ _NOT_LIBRARY = {"test", "tests", "idle_test", "site-packages", "dist-packages", 
 _NOT_SOURCE = re.compile(r"_sysconfigdata|sitecustomize\.py|usercustomize\.py")
 # Which of the loaders that `datasets` has for files reads a file, by its suffix.
 _LOADERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json"}
+# The beginning of a file of records, one a line or in a list: their braces and names are no text to learn.
+_RECORDS = re.compile(r'\ufeff?\s*(\{\s*"[^\n]*\}\s*\n|\[\s*\{\s*"(?s:.*?)\}\s*,)\s*\{\s*"')
 
 
 @dataclass(frozen=True)
@@ -208,7 +212,7 @@ def package_names() -> list[str]:
 
 
 def _text_source(argument: str) -> Source:
-    path = Path(argument).expanduser()
+    path = with_home(argument)
     if not path.exists():
         raise InputError(f"corpus text: {path} does not exist; give a file or a folder of UTF-8 text")
     found = [path]
@@ -218,13 +222,18 @@ def _text_source(argument: str) -> Source:
     files = [file for file in found if file.stat().st_size]
     if not files:
         raise InputError(f"corpus text: {path} is empty; give a file or a folder of UTF-8 text")
+    if (size := sum(file.stat().st_size for file in files)) > memory_bytes() / 4:
+        raise InputError(
+            f"corpus text: {path} has {size / 1e9:.1f} GB, too much for {memory_bytes() / 1e9:.1f} GB of memory, in "
+            "which its documents are held several times; give a part of it"
+        )
     for file in files[:100]:  # a look at the beginnings finds most mistakes before anything is planned
         try:
             with file.open("rb") as handle:
-                beginning = handle.read(4096)
+                beginning = handle.read(2**16)
         except OSError as error:
             raise InputError(f"corpus text: cannot read {file}: {error.strerror}") from None
-        _decode(beginning, file, whole=len(beginning) < 4096)
+        _decode(beginning, file, whole=len(beginning) < 2**16)
     return Source("text", f"text:{path.resolve().name}", tuple(files))
 
 
@@ -241,11 +250,18 @@ def _decode(content: bytes, path: Path, whole: bool = True) -> str:
     if b"\0" in content:
         raise InputError(f"corpus text: {path} is a binary file (it has zero bytes); give UTF-8 text only")
     try:
-        return codecs.getincrementaldecoder("utf-8")().decode(content, final=whole)
+        text = codecs.getincrementaldecoder("utf-8")().decode(content, final=whole)
     except UnicodeDecodeError as error:
         raise InputError(
-            f"corpus text: {path} is not UTF-8 (byte {error.start}); convert it, for example with iconv -t utf-8"
+            f"corpus text: {path} is not UTF-8 (byte {error.start}); convert it: iconv -f LATIN1 -t UTF-8 old.txt > "
+            "new.txt (or -f GBK, or whatever it is in)"
         ) from None
+    if path.suffix.lower() in (".jsonl", ".ndjson") or _RECORDS.match(text):
+        raise InputError(
+            f"corpus text: {path} holds records in JSON, not text; hub:{path.stem}.jsonl:COLUMN reads one column of a "
+            "file with that ending"
+        )
+    return text
 
 
 def cut(text: str, piece: int = PIECE) -> list[str]:
@@ -271,9 +287,9 @@ def cut(text: str, piece: int = PIECE) -> list[str]:
 def _hub_source(argument: str) -> Source:
     """`ID`, `ID@CONFIG` or the path of a .parquet, .json or .jsonl file, each perhaps with `:COLUMN`."""
     name, column = argument, "text"
-    if not Path(name).expanduser().is_file() and ":" in name:
+    if not with_home(name).is_file() and ":" in name:
         name, column = name.rsplit(":", 1)
-    path = Path(name).expanduser()
+    path = with_home(name)
     if importlib.util.find_spec("datasets") is None:
         raise InputError(f"corpus hub:{argument}: needs the datasets library; install it with: pip install -e '.[hub]'")
     if path.suffix.lower() in _LOADERS:

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from scaling_lib.errors import InputError
 
+MEETING = timedelta(minutes=2)  # for all processes to start; one alone would wait for ever
+
 
 @dataclass(frozen=True)
 class Group:
@@ -90,13 +92,19 @@ def join_group(device: str) -> Group:
     InputError
         When the environment does not say where they are, as torchrun's does.
     """
-    if device == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     try:
+        if device == "cuda":
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        store, rank, size = next(dist.rendezvous("env://", timeout=MEETING))
+        store.set(f"here-{rank}", "")
+        store.wait([f"here-{other}" for other in range(size)], MEETING)
         # The leader may wait long for a lock or a corpus while the others wait for it.
-        dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=timedelta(days=7))
-    except ValueError as error:
-        raise InputError(f"the other processes cannot be met ({error}): start all of them with torchrun") from error
+        store.set_timeout(timedelta(days=7))
+        backend = "nccl" if device == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timedelta(days=7))
+    except (ValueError, dist.DistError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"the other processes cannot be met ({reason}): start all of them with torchrun") from error
     torch._dynamo.config.optimize_ddp = False  # it would cut a compiled step into parts, and ours is small
     return Group(dist.get_rank(), dist.get_world_size())
 

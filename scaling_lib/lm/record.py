@@ -6,7 +6,7 @@ import math
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,9 @@ from torch import Tensor
 
 from scaling_lib.config import RunConfig, run_id
 from scaling_lib.lm.batches import epochs_seen, val_windows
+from scaling_lib.lm.bpe import token_bytes
 from scaling_lib.lm.checkpoint import TrainState
-from scaling_lib.lm.corpus import Corpus
+from scaling_lib.lm.corpus import Corpus, load_tokenizer
 from scaling_lib.lm.evaluate import clustered_mean, token_losses
 from scaling_lib.lm.group import Group
 from scaling_lib.lm.model import GPT
@@ -105,7 +106,10 @@ class Log:
 
     def record(self, loss: tuple[float, float] | None, *, points: int, branched_at: int) -> Run:
         """The finished record; ``loss`` is None for a run that diverged."""
-        config, corpus = self.config, self.corpus
+        corpus = self.corpus
+        config = self.config
+        if config.corpus.startswith(("text:", "hub:")):
+            config = replace(config, corpus=corpus.describe()["name"])  # of a path only the last part
         diverged = loss is None or not math.isfinite(loss[0])
         val_loss, val_loss_se = loss or (None, None)
         return Run(
@@ -116,7 +120,7 @@ class Log:
             history=_history(config, self.losses.cpu().numpy(), self.val, points),
             val_loss=val_loss,
             val_loss_se=val_loss_se,
-            bits_per_byte=_bits_per_byte(val_loss, corpus),
+            bits_per_byte=_bits_per_byte(val_loss, corpus, config),
             epochs=epochs_seen(len(corpus.train), config.n_tokens, config.model.seq_len),
             environment=_environment(self.runtime, branched_at, self.group.size),
             seconds=round(self.seconds, 3),
@@ -167,10 +171,13 @@ def _history(config: RunConfig, losses: np.ndarray, val: list[tuple[int, float]]
     return tuple(rows)
 
 
-def _bits_per_byte(val_loss: float | None, corpus: Corpus) -> float | None:
+def _bits_per_byte(val_loss: float | None, corpus: Corpus, config: RunConfig) -> float | None:
+    """By the bytes of the very tokens that the loss was measured on: a sample has not quite the bytes of the whole."""
     if val_loss is None or corpus.val_bytes_per_token is None:
         return None
-    return val_loss / math.log(2) / corpus.val_bytes_per_token
+    _, targets, _ = _windows(corpus, config, config.train.eval_tokens)
+    n_bytes = token_bytes(load_tokenizer(corpus))[targets].sum()
+    return float(val_loss / math.log(2) * targets.size / n_bytes)
 
 
 def _environment(runtime: Runtime, branched_at: int, processes: int) -> dict[str, Any]:

@@ -87,12 +87,12 @@ def choose_runtime(
 
 def as_possible(runtime: Runtime) -> Runtime:
     """The runtime as it can be had here: eager where compiling fails."""
-    error = _compile_error(runtime.device) if runtime.compile else ""
+    error = compile_error(runtime.device) if runtime.compile else ""
     return replace(runtime, compile=False, compile_failed=error) if error else runtime
 
 
 @functools.cache
-def _compile_error(device: str) -> str:
+def compile_error(device: str) -> str:
     """The kind of error that compiling ends with here, tried once a process on a small function; "" for none.
 
     A compiler may be there and of no use: broken, of another kind than it is taken for, or in a folder whose name or
@@ -163,4 +163,4 @@ def _has_bf16(device: str) -> bool:
 def _has_compiler(device: str) -> bool:
     if device == "cuda":
         return True
-    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
+    return any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "g++", "clang++"))

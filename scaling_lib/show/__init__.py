@@ -7,9 +7,9 @@ __getattr__, __dir__, __all__ = lazy_exports(
     {
         "Ladder": "ladders",
         "find_ladders": "ladders",
-        "plot_fit": "plot",
-        "plot_overview": "figures",
-        "plot_training_curves": "plot",
+        "plot_fit": "panels",
+        "plot_overview": "panels",
+        "plot_training_curves": "panels",
         "save_main": "export",
         "sweep_report": "report",
     },

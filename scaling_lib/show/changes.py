@@ -19,13 +19,14 @@ from scaling_lib.fit.estimate import fit_joint
 from scaling_lib.fit.result import FitResult
 from scaling_lib.fit.seeds import half_width, length_for, pairs
 from scaling_lib.runs import Run, check_poolable
-from scaling_lib.show.ladders import short
-from scaling_lib.words import aligned
+from scaling_lib.words import table
 
 LEVEL = 0.9
 LEAST_SEEDS = 3
 LEAST_CELLS = 8  # of two recipes, to ask which part of the law they differ in
 K = TypeVar("K", bound=Hashable)
+Values = dict[str, float]
+Move = Callable[[Values, np.ndarray], Values]
 
 
 def of_recipe(runs: Sequence[Run], recipe: str) -> list[Run]:
@@ -75,42 +76,24 @@ def cell_changes(runs: Sequence[Run], reference: str, other: str) -> list[Change
 # ---- what it does to the law -----------------------------------------------------
 
 
-class Shift(NamedTuple):
-    """One part of the reference's law, moved so that it explains the paired differences as well as it can.
-
-    values, low, high : (k,) shifts and their 90% intervals. scatter : standard deviation of what is left, as a share of
-    the loss. p : of the lack of fit (F test against the noise between seeds); small where this is not the whole answer.
-    """
-
-    what: str
-    values: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    scatter: float
-    p: float
-
-
-class Effect(NamedTuple):
-    """What one recipe has over a reference.
-
-    multiples : (cells, 3), how many times the tokens the reference needs for the other's loss at the same size and
-    seed, with its 90% interval: a multiple of compute; NaN where its lengths do not reach that loss. noise : standard
-    deviation of a paired difference of log losses.
-    """
-
-    cells: list[Change]
-    multiples: np.ndarray
-    shifts: list[Shift]
-    noise: float
-
-
-def recipe_effect(runs: Sequence[Run], reference: str, other: str) -> Effect:
+def recipe_effect(runs: Sequence[Run], reference: str, other: str) -> dict[str, Any]:
     """Compare two recipes cell by cell, and ask which part of the law their difference belongs to.
 
     A law is fitted to the reference; then each part of it may shift, one at a time, and has to explain the paired
     differences. How well is judged against the noise between seeds of one cell, which no law can explain.
 
-    Raises InputError where fewer than eight cells (model, tokens) have three or more shared seeds.
+    Returns
+    -------
+    Plain data, intervals at 90%. ``noise`` : standard deviation of a paired difference of log losses. ``cells`` : nats
+    (``mean``, ``low``, ``high``) and ``multiple``, how many times the tokens the reference needs for the other's loss
+    at the same size and seed; NaN where its lengths do not reach it. ``shifts`` : of each part ``by`` how much, what is
+    ``left_over`` (standard deviation, as a share of the loss), and ``p`` of the lack of fit (F test against the noise
+    between seeds), which is small where this part is not the whole answer.
+
+    Raises
+    ------
+    InputError
+        Fewer than eight cells (model, tokens) have three or more shared seeds.
     """
     check_poolable(runs)
     cells = cell_changes(runs, reference, other)
@@ -127,12 +110,19 @@ def recipe_effect(runs: Sequence[Run], reference: str, other: str) -> Effect:
     cell = np.unique(np.stack([n, d]), axis=1, return_inverse=True)[1].ravel()
     means = np.bincount(cell, weights=change) / np.bincount(cell)
     pure, dof = float(np.sum((change - means[cell]) ** 2)), len(cell) - len(means)
-    shifts = [_shift(what, k, move, fit, (n, d, log_loss, change), pure, dof) for what, k, move in _moves(n, d)]
-    return Effect(cells, _multiples(runs, cells, reference, other), shifts, math.sqrt(pure / dof))
-
-
-Values = dict[str, float]
-Move = Callable[[Values, np.ndarray], Values]
+    return {
+        "reference": reference,
+        "other": other,
+        "noise": math.sqrt(pure / dof),
+        "cells": [
+            {"model": c.cell[0].name, "n_tokens": c.cell[1], "mean": c.change, "low": c.low, "high": c.high, **times}
+            for c, times in zip(cells, _multiples(runs, cells, reference, other), strict=True)
+        ],
+        "shifts": [
+            {"what": what, **_shift(k, move, fit, (n, d, log_loss, change), pure, dof)}
+            for what, k, move in _moves(n, d)
+        ],
+    }  # fmt: skip
 
 
 def _moves(n: np.ndarray, d: np.ndarray) -> list[tuple[str, int, Move]]:
@@ -158,8 +148,8 @@ def _moves(n: np.ndarray, d: np.ndarray) -> list[tuple[str, int, Move]]:
 
 
 def _shift(
-    what: str, k: int, move: Move, fit: FitResult, data: tuple[np.ndarray, ...], pure: float, pure_dof: int
-) -> Shift:
+    k: int, move: Move, fit: FitResult, data: tuple[np.ndarray, ...], pure: float, pure_dof: int
+) -> dict[str, Any]:
     """Law and shift together, on the reference's losses and on the paired differences, each in units of its noise."""
     n, d, log_loss, change = data
     noise, names = math.sqrt(pure / pure_dof), fit.law.param_names
@@ -184,10 +174,11 @@ def _shift(
     half = special.stdtrit(dof, 0.5 + LEVEL / 2) * np.sqrt(np.diag(cov)[len(start) :])
     lack = max(float(left @ left) - pure, 0.0) / (cells - k) / (pure / pure_dof)
     values, p = found.x[len(start) :], float(stats.f.sf(lack, cells - k, pure_dof))
-    return Shift(what, values, values - half, values + half, scatter, p)
+    return {"by": values.tolist(), "low": (values - half).tolist(), "high": (values + half).tolist(),
+            "left_over": scatter, "p": p}  # fmt: skip
 
 
-def _multiples(runs: Sequence[Run], cells: Sequence[Change], reference: str, other: str) -> np.ndarray:
+def _multiples(runs: Sequence[Run], cells: Sequence[Change], reference: str, other: str) -> list[Values]:
     ladders, goals = (
         by_seed(of_recipe(runs, x), lambda r: (r.config.model, r.config.n_tokens)) for x in (reference, other)
     )
@@ -199,36 +190,28 @@ def _multiples(runs: Sequence[Run], cells: Sequence[Change], reference: str, oth
             reached = float(length_for([d for d, _ in ladder], [x for _, x in ladder], np.array(goal))) / tokens
             logs.append(math.log(reached) if 0.0 < reached < math.inf else math.nan)
         half = half_width(np.array(logs), LEVEL)
-        rows.append(np.exp(np.mean(logs) + np.array([0.0, -half, half])))
-    return np.array(rows)
+        value, low, high = np.exp(np.mean(logs) + np.array([0.0, -half, half])).tolist()
+        rows.append({"multiple": value, "multiple_low": low, "multiple_high": high})
+    return rows
 
 
-def effect_text(effect: Effect, reference: str, other: str) -> str:
-    a, b = reference.upper(), other.upper()
-    rows = [("model", "tokens", "nats", "90% interval", "multiple of compute")]
-    for c, (value, low, high) in zip(effect.cells, effect.multiples, strict=True):
-        times = f"{value:.2f}x [{low:.2f}, {high:.2f}]" if math.isfinite(value) else "beyond its ladder"
-        between = f"[{c.low:+.3f}, {c.high:+.3f}]"
-        rows.append((c.cell[0].name, short(c.cell[1]), f"{c.change:+.3f}", between, times))
-    moved = [("what shifts", "by", "left over", "p")]
-    for s in effect.shifts:
-        by = ", ".join(f"{v:+.3f} [{x:+.3f}, {y:+.3f}]" for v, x, y in zip(s.values, s.low, s.high, strict=True))
-        moved.append((s.what, by, f"{100 * s.scatter:.2f}%", f"{s.p:.3f}" if s.p >= 0.001 else "<0.001"))
-    return (
-        f"{b} less {a}, paired by seed, and the tokens that {a} would need\n{aligned(rows)}\n\n{b} over {a}: "
-        f"{len(effect.cells)} cells, noise between seeds {100 * effect.noise:.2f}% of the loss\n{aligned(moved)}"
-    )
-
-
-def effect_numbers(effect: Effect, reference: str, other: str) -> dict[str, Any]:
+def effect_text(effect: dict[str, Any]) -> str:
+    """What `recipe_effect` found, in two tables."""
+    a, b = effect["reference"].upper(), effect["other"].upper()
     cells = [
-        {"model": c.cell[0].name, "n_tokens": c.cell[1], "mean": c.change, "low": c.low, "high": c.high,
-         "multiple": value, "multiple_low": low, "multiple_high": high}
-        for c, (value, low, high) in zip(effect.cells, effect.multiples.tolist(), strict=True)
+        {**c, "times": "{multiple:.2f}x [{multiple_low:.2f}, {multiple_high:.2f}]".format(**c)
+         if math.isfinite(c["multiple"]) else "beyond its ladder"}
+        for c in effect["cells"]
     ]  # fmt: skip
     shifts = [
-        {"what": s.what, "by": s.values.tolist(), "low": s.low.tolist(), "high": s.high.tolist(),
-         "left_over": s.scatter, "p": s.p}
-        for s in effect.shifts
+        {**s, "moved": ", ".join(map("{:+.3f} [{:+.3f}, {:+.3f}]".format, s["by"], s["low"], s["high"])),
+         "chance": f"{s['p']:.3f}" if s["p"] >= 0.001 else "<0.001"}
+        for s in effect["shifts"]
     ]  # fmt: skip
-    return {"reference": reference, "other": other, "noise": effect.noise, "cells": cells, "shifts": shifts}
+    told = table(cells, {"model": "{model}", "tokens": "{n_tokens:,}", "nats": "{mean:+.3f}",
+                         "90% interval": "[{low:+.3f}, {high:+.3f}]", "multiple of compute": "{times}"})  # fmt: skip
+    moved = table(shifts, {"what shifts": "{what}", "by": "{moved}", "left over": "{left_over:.2%}", "p": "{chance}"})
+    return (
+        f"{b} less {a}, paired by seed, and the tokens that {a} would need\n{told}\n\n{b} over {a}: "
+        f"{len(cells)} cells, noise between seeds {effect['noise']:.2%} of the loss\n{moved}"
+    )

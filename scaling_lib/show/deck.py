@@ -4,44 +4,35 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 from scaling_lib.files import atomic_file
+from scaling_lib.show.figures import Story
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-TITLE = "Neural scaling laws, measured"
 WIDTH, MARGIN = 13.333, 0.6  # inches; 7.5 high
 BOX = (MARGIN, 1.5, WIDTH - 2 * MARGIN, 4.55)  # of what a slide shows: left, top, width, height
 COVER, HEADLINE, TEXT, CAPTION, SMALLEST = 44, 28, 24, 16, 14  # points
-# Above the style sheet for slides; "small" is 0.83 of the font's size, so that nothing falls below 14 points.
+STYLES = ["scaling_lib.show.styles.blog", "scaling_lib.show.styles.slides"]
+# Above the style sheets; "small" is 0.83 of the font's size, so that nothing falls below 14 points.
 LETTERS = {"font.size": 17, "axes.titlesize": 17, "axes.labelsize": 17, "legend.fontsize": 14.5, "lines.linewidth": 2.6,
            "lines.markersize": 8}  # fmt: skip
 
 
-class Slide(NamedTuple):
-    """One message. ``figure`` draws on an empty figure of the box's size; or it is the rows of a table, the first its
-    headings; or lines of text. In all text ``^`` raises the word or number after it."""
+def save_slides(slides: Sequence[Story], path: Path) -> Path:
+    """Write the slides, the first of them as a cover, with real titles, tables and notes; returns ``path``.
 
-    headline: str
-    figure: Callable[[Figure], object] | Sequence[tuple[str, ...]] | Sequence[str]
-    caption: str = ""
-    notes: str = ""
-
-
-def save_slides(slides: Sequence[Slide], path: Path) -> Path:
-    """Write the slides, the first of them as a cover, with real titles, tables and notes; returns ``path``."""
+    Raises ``InputError`` where the folder cannot be written.
+    """
     import matplotlib.style
     from pptx import Presentation
     from pptx.util import Inches
 
     deck = Presentation()
     deck.slide_width, deck.slide_height = Inches(WIDTH), Inches(7.5)
-    deck.core_properties.title, deck.core_properties.author = TITLE, "scaling_lib"
-    with matplotlib.style.context(["scaling_lib.show.styles.slides", LETTERS]):
+    deck.core_properties.title, deck.core_properties.author = slides[0].headline, "scaling_lib"
+    with matplotlib.style.context([*STYLES, LETTERS]):
         for number, slide in enumerate(slides, 1):
             cover = 1.7 if number == 1 else 0.0  # lower down by so many inches
             page = deck.slides.add_slide(deck.slide_layouts[5])  # a title and nothing else
@@ -61,7 +52,7 @@ def save_slides(slides: Sequence[Slide], path: Path) -> Path:
     return path
 
 
-def _picture(page: Any, slide: Slide) -> None:
+def _picture(page: Any, slide: Story) -> None:
     from matplotlib.figure import Figure
     from pptx.util import Inches
 
@@ -70,7 +61,7 @@ def _picture(page: Any, slide: Slide) -> None:
     slide.figure(figure)
     figure.savefig(pixels, format="png")
     picture = page.shapes.add_picture(pixels, *(Inches(v) for v in BOX))
-    picture._element.nvPicPr.cNvPr.set("descr", f"{slide.headline}. {slide.caption}")
+    picture._element.nvPicPr.cNvPr.set("descr", f"{slide.headline}. {slide.alt}")
 
 
 def _table(page: Any, rows: Any) -> None:
@@ -108,7 +99,7 @@ def _write(frame: Any, lines: Sequence[str], points: int, bold: bool = False) ->
         paragraph.alignment, paragraph.space_after = PP_ALIGN.LEFT, Pt(points / 2 if len(lines) > 1 else 0)
         line = re.sub(r"(?<![\w-])-(?=\d)", "−", line.replace("alpha =", "α =").replace("beta =", "β ="))
         line = re.sub(r"\[([^\[\]]*), ([^\[\]]*)\]", "[\\1,\u00a0\\2]", line)
-        for j, text in enumerate(re.split(r"\^(β/\(α\+β\)|\w+)", line)):
+        for j, text in enumerate(re.split(r"\^(β/\(α\+β\)|[\w.]*\w)", line)):
             run = paragraph.add_run()
             run.text, run.font.size, run.font.bold = text, Pt(points), bold
             if j % 2:

@@ -1,4 +1,4 @@
-"""What one law says of the known models: a table and a panel, each for one law alone, since it has its own text."""
+"""What one law says of the known models: a panel for one law alone, since it has its own text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scaling_lib.fit.published import Model
-from scaling_lib.show.ladders import short
 from scaling_lib.show.plot import FAINT, GREY, NO_PREDICTION, count_axis, look, new_axes
 from scaling_lib.show.published import known_models
 
@@ -18,31 +17,6 @@ if TYPE_CHECKING:
     from scaling_lib.show.sliders.sources import JointLaw
 
 CROWDED = 0.25  # decades: a name goes to the right of its line where another line is that close on its left
-
-
-def models_table(source: JointLaw, models: Sequence[Model] | None = None, level: float = 0.9) -> str:
-    """What a law says of models, a line each: the loss with the interval of the law's mean, or that it says nothing.
-
-    Parameters
-    ----------
-    source : the law; see ``published_source`` and ``our_source``.
-    models : GPT-3, GPT-4 (a rumour) and Llama 3 when None.
-    """
-    lines = [
-        f"{source.title}; losses on {source.text}",
-        f"{'model':>16} {'N':>6} {'D':>6}   nats per token ({level:.0%} interval of the law's mean)",
-    ]
-    for m in known_models() if models is None else models:
-        row = f"{m.name:>16} {short(m.n_params):>6} {short(m.n_tokens):>6}   "
-        if source.verdict(m.n_params, m.n_tokens).refused:
-            lines.append(f"{row}{NO_PREDICTION}")
-            continue
-        row += f"{source.law.predict(m.n_params, m.n_tokens):.2f}"
-        if source.has_interval:
-            low, high = source.law.interval(m.n_params, m.n_tokens, level=level)
-            row += f" ({low:.2f} to {high:.2f})"
-        lines.append(row)
-    return "\n".join(lines)
 
 
 def plot_at_models(
@@ -77,7 +51,7 @@ def plot_at_models(
     axes.set_xlim(first / 10**0.5, 1e13)
     count_axis(axes)
     if n.size and n[-1] < 9e12:
-        axes.annotate(NO_PREDICTION, (n[-1], loss[-1]), (6, 0), textcoords="offset points", va="center",
+        axes.annotate(NO_PREDICTION, (n[-1], loss[-1]), (8, 8), textcoords="offset points", va="center",
                       fontsize="small", color=blue)  # fmt: skip
     mark_models(axes, models)
     axes.set_xlabel(f"parameters N, {source.counting}; {tokens_per_param:g} tokens for each")

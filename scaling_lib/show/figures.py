@@ -1,17 +1,22 @@
-"""The named figures of a sweep, each with a caption that gives the verdict and a text for who cannot see it."""
+"""What a sweep has to say: one list of stories, which `export` writes as pictures and `deck` as slides.
+
+A headline is a message computed from the records. Every interval holds 90%, in brackets or as a band of the law's mean.
+Where a verdict refuses, "no prediction" stands.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit import backtests
+from scaling_lib.fit.result import FitResult
 from scaling_lib.runs import Run
-from scaling_lib.show.changes import of_recipe
+from scaling_lib.show import plot
+from scaling_lib.show.changes import Change, changes, of_recipe
 from scaling_lib.show.grids import (
     Grid,
     find_grids,
@@ -21,349 +26,399 @@ from scaling_lib.show.grids import (
     plot_held_out,
     plot_isoflop,
 )
-from scaling_lib.show.ladders import Ladder, at_shared_length, find_ladders, short
-from scaling_lib.show.plot import (
-    AXIS,
-    FAINT,
-    GREY,
-    LOSS,
-    Row,
-    bracket,
-    legend_above,
-    look,
-    look_of,
-    plot_curves,
-    plot_fit,
-    plot_intervals,
-    plot_residuals,
-    plot_training_curves,
-    say_instead,
-    scatter,
-)
-from scaling_lib.show.rates import is_rate_study, plot_rates, rate_report
+from scaling_lib.show.ladders import COUNT, Ladder, at_shared_length, find_ladders, recipe_name, short, text_of
+from scaling_lib.show.panels import plot_fit, plot_gaps, plot_overview, plot_recipes, plot_training_curves
+from scaling_lib.show.rates import is_rate_study, plot_rates, rate_report, rate_scans
+from scaling_lib.show.studies import known_floors
 from scaling_lib.show.versus import compare_recipes
+from scaling_lib.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 WAY = ("v1", "v1-long", "v1-warmup", "v1-cosine", "v2")
+STEPS = {"v1-long": "V2's number of steps", "v1-warmup": "then warm-up", "v1-cosine": "then cosine decay",
+         "v2": "then weight decay"}  # fmt: skip
+NEAR, FAR = 3.0, 1000.0  # times the largest run, to which a law is drawn
+THING = {"N": "parameters", "D": "tokens"}
+Rule = Callable[[int], float]
 
 
-@dataclass(frozen=True)
-class Named:
-    """One figure: a name for its file, what draws it on an empty figure, and its words.
+class Story(NamedTuple):
+    """One message. In all its text ``^`` raises the word or number after it.
 
-    caption : what to print below it. alt : what it shows, for a reader who cannot see it.
-    tall : whether it has two rows of panels. headline : its message on a slide, where it has one.
+    name : of its files; "" for a slide alone. headline : the title of its slide; "" for a file alone.
+    figure : draws on an empty figure. Of a slide alone also lines of text, or a table's rows, the first its headings.
+    caption : what stands below it. alt : what is to be seen, for a reader who cannot. notes : the speaker's.
+    tall : whether it has two rows of panels.
     """
 
     name: str
-    draw: Callable[[Figure], None]
-    caption: str
-    alt: str
+    headline: str
+    figure: Callable[[Figure], object] | Sequence[tuple[str, ...]] | Sequence[str]
+    caption: str = ""
+    alt: str = ""
+    notes: str = ""
     tall: bool = False
-    headline: str = ""
 
 
-def main_figure(runs: Sequence[Run], rule: Callable[[int], float] | None = None) -> Named:
-    """The one figure to look at first: the overview, or the scans of a study of learning rates.
+def main_story(runs: Sequence[Run], rule: Rule | None = None) -> Story:
+    """The figure to look at first: the overview, or the scans of a study of rates. ``rule`` as in `sweep_stories`."""
+    return next(_tell(runs, rule))
 
-    rule : d_model -> the peak rate by the width rule, which a study is drawn beside.
+
+def sweep_stories(runs: Sequence[Run], rule: Rule | None = None) -> list[Story]:
+    """Everything that the records bear, the main figure first; a study of rates has that one alone.
+
+    rule : d_model -> the peak rate by the width rule, which a study of rates is drawn beside.
     """
-    if rule is not None and is_rate_study(runs):
-        return Named(
-            "rates",
-            lambda figure: (plot_rates(runs, rule, figure), None)[1],
-            rate_report(runs, rule).strip(),
-            "Loss against peak learning rate, a panel for each number of tokens and a curve for each width, with the "
-            "rate of the width rule dotted.",
-            tall=True,
-        )
-    return _overview(runs, find_ladders(runs))
+    return list(_tell(runs, rule))
 
 
-def figure_set(runs: Sequence[Run], rule: Callable[[int], float] | None = None) -> list[Named]:
-    """Every named figure that the records can bear, the main one first; a study of rates has that one alone.
+def about(runs: Sequence[Run]) -> str:
+    """What was trained, in words."""
+    return f"{len(runs)} runs on {text_of(runs[0])}, vocabulary {runs[0].config.model.vocab_size:,}"
 
-    The last, ``back-tests``, is of published models and the same for every sweep.
-    """
-    found = [main_figure(runs, rule)]
-    if found[0].name == "rates":
-        return found
-    ladders = find_ladders(runs)
+
+def _tell(runs: Sequence[Run], rule: Rule | None) -> Iterator[Story]:
+    found = _rates(runs, rule) if rule is not None and is_rate_study(runs) else _laws(runs)
+    for story in found:
+        yield story._replace(caption=f"{about(runs)}. {story.caption}")
+
+
+def _laws(runs: Sequence[Run]) -> Iterator[Story]:
+    ladders, truth = find_ladders(runs), runs[0].corpus.get("entropy_rate")
+    yield _overview(runs, ladders)
+    yield from _recipes(runs)
+    for variable in "ND":
+        own = [x for x in ladders if x.variable == variable]
+        if own:
+            yield from (_law(own, truth), _curves(own[-1]), _residuals(own[-1]), _far(own[-1], truth))
     grids = find_grids(runs)
-    for variable, name in (("N", "parameter-scaling"), ("D", "data-scaling")):
-        own = [x for x in ladders if x.variable == variable]
-        if own:
-            found += [_scaling(own, name), _curves(own[-1]), _residuals(own[-1]), _extrapolation(own[-1])]
-    found += [*_recipes(runs), *(figure for grid in grids for figure in _grid(grid, len(grids) > 1)), back_tests()]
-    return found
+    yield from chain.from_iterable(_grid(grid, f"-{grid.recipe}" if len(grids) > 1 else "") for grid in grids)
+    if len(grids) == 1 and truth is not None:
+        yield _floors(runs)
 
 
-def plot_overview(runs: Sequence[Run], figure: Figure | None = None) -> Figure:
-    """Draw a sweep in 2 x 2 panels: L(N) and L(D) with their laws; training curves by size and by length.
-
-    Parameters
-    ----------
-    runs : the records of one sweep.
-    figure : an empty figure to draw on; a new one of the current style when None.
-
-    Returns
-    -------
-    The figure, with panels named ``N``, ``D``, ``curves N`` and ``curves D`` by ``Axes.get_label``.
-    """
-    import matplotlib.pyplot as plt
-
-    figure = figure or plt.figure()
-    ladders = find_ladders(runs)
-    panels = [figure.add_subplot(2, 2, k + 1, label=n) for k, n in enumerate(("N", "D", "curves N", "curves D"))]
-    for i, (variable, rungs) in enumerate((("N", "sizes"), ("D", "lengths"))):
-        own = [x for x in ladders if x.variable == variable]
-        for ladder in own:
-            plot_fit(ladder, panels[i])
-        panels[i].set_title("Parameter scaling" if variable == "N" else "Data scaling")
-        if own:
-            legend_above(panels[i])
-            plot_training_curves(own[-1], panels[i + 2])  # the last recipe: V2 after V1
-        else:
-            say_instead(panels[i], f"no ladder in {variable}: at least three {rungs} are needed")
-            say_instead(panels[i + 2], f"no ladder in {variable}")
-    return figure
+# ---- the whole sweep -------------------------------------------------------------
 
 
-def _one(draw: Callable[[Axes], object]) -> Callable[[Figure], None]:
-    return lambda figure: (draw(figure.add_subplot()), None)[1]
-
-
-def _overview(runs: Sequence[Run], ladders: Sequence[Ladder]) -> Named:
-    verdicts = "; ".join(f"{x.recipe.upper()}, L({x.variable}): {_verdict(x)}" for x in ladders) or "no ladder"
-    corpus = runs[0].corpus.get("name")
-    return Named(
-        "overview",
-        lambda figure: (plot_overview(runs, figure), None)[1],
-        f"{len(runs)} runs on {corpus}, vocabulary {runs[0].config.model.vocab_size:,}. Losses in nats per token with "
-        f"their laws, 90% bands and the training curves. Verdicts within the data: {verdicts}.",
+def _overview(runs: Sequence[Run], ladders: Sequence[Ladder]) -> Story:
+    levels = "; ".join(f"{_of(x)}: {x.fit.verdict().level if x.fit else 'no fit'}" for x in ladders) or "no ladder"
+    return Story(
+        "overview", "", lambda figure: plot_overview(runs, figure),
+        "Losses in nats per token with their laws, 90% bands of the laws' means, and the training curves. "
+        f"Verdicts within the data: {levels}.",
         "Four panels. Above, loss against parameters and against training tokens, with fitted laws that continue "
         "dashed beyond the data. Below, training loss against tokens seen, a line for each size and for each length.",
         tall=True,
-    )
+    )  # fmt: skip
 
 
-def _verdict(ladder: Ladder) -> str:
-    return ladder.fit.verdict().level if ladder.fit else "no fit"
+def _of(ladder: Ladder) -> str:
+    return f"{recipe_name(ladder.recipe)}, L({ladder.variable})"
 
 
-def _law_in_words(ladder: Ladder) -> str:
-    fit = ladder.fit
-    if fit is None:
-        return f"no law: {ladder.why_not}"
-    verdict = fit.verdict()
-    if verdict.refused:
-        return f"{ladder.recipe.upper()}: {verdict}"
-    exponent = fit.law.param_names[-1]
-    values = ", ".join(f"{k} = {bracket(fit.params[k], *fit.parameter_interval(k))}" for k in (exponent, "E"))
-    return f"{ladder.recipe.upper()}: {fit.law.formula}, {values}, 90% in brackets; {verdict}"
+def _held(ladder: Ladder) -> str:
+    shared = "N" if ladder.variable == "D" else "D"
+    return f"{short(ladder.runs[0].counts[COUNT[shared]])} {THING[shared]} each"
 
 
-def _ends(ladder: Ladder) -> str:
-    i, j = int(np.argmin(ladder.x)), int(np.argmax(ladder.x))
-    unit = "parameters" if ladder.variable == "N" else "tokens"
-    return (
-        f"from {ladder.loss[i]:.2f} nats per token at {short(ladder.x[i])} {unit} to {ladder.loss[j]:.2f} at "
-        f"{short(ladder.x[j])}"
-    )
+def one_panel(draw: Callable[[Axes], object]) -> Callable[[Figure], object]:
+    """What draws on an empty figure, from what draws on axes."""
+    return lambda figure: draw(figure.add_subplot())
 
 
-def _scaling(ladders: Sequence[Ladder], name: str) -> Named:
-    def draw(axes: Axes) -> None:
-        for ladder in ladders:
-            plot_fit(ladder, axes)
-        legend_above(axes)
-
-    return Named(
-        name,
-        _one(draw),
-        ". ".join(_law_in_words(x) for x in ladders)
-        + ". Bands: 90% for the law's mean (dark) and for a new run (light).",
-        "Loss against "
-        + ("parameters" if ladders[0].variable == "N" else "training tokens")
-        + ": "
-        + "; ".join(f"{x.recipe.upper()} goes {_ends(x)}" for x in ladders)
-        + ".",
-    )
+# ---- V1 against V2 ---------------------------------------------------------------
 
 
-def _curves(ladder: Ladder) -> Named:
-    what = "size" if ladder.variable == "N" else "length"
-    return Named(
-        f"curves-by-{what}",
-        _one(lambda axes: plot_training_curves(ladder, axes)),
-        f"Training loss of {ladder.recipe.upper()} by {what}, {ladder.held}. A point is the mean since the one before.",
-        f"Training curves, one for each {what}; the final losses go {_ends(ladder)}.",
-    )
-
-
-def _residuals(ladder: Ladder) -> Named:
-    def draw(axes: Axes) -> None:
-        plot_residuals({ladder.recipe.upper(): ladder.fit} if ladder.fit else {}, axes)
-        axes.set_xlabel(AXIS[ladder.variable])
-
-    rest = f"{100 * scatter(ladder.fit):.2f}%" if ladder.fit else "unknown"
-    return Named(
-        f"residuals-{ladder.variable.lower()}",
-        _one(draw),
-        f"What the law L({ladder.variable}) of {ladder.recipe.upper()} leaves over; scatter {rest} of the loss. A "
-        "bend here would say that the form is wrong.",
-        f"Residuals of the fitted law about zero, in percent of the loss, at {len(ladder.x)} runs.",
-    )
-
-
-def _extrapolation(ladder: Ladder) -> Named:
-    far = 3.0  # decades beyond the largest run: the band and the verdict are the message
-
-    def draw(axes: Axes) -> None:
-        plot_fit(ladder, axes, extrapolate=10**far)
-        axes.axvspan(ladder.x.min(), ladder.x.max(), color="black", alpha=0.05, linewidth=0)
-        axes.legend()
-
-    words = "no fit"
-    if ladder.fit is not None:
-        words = "; ".join(
-            f"{10**k:.0f}x beyond the largest run: {ladder.fit.verdict(ladder.x.max() * 10**k)}" for k in (1.0, far)
-        )
-    return Named(
-        f"extrapolation-{ladder.variable.lower()}",
-        _one(draw),
-        f"The law L({ladder.variable}) of {ladder.recipe.upper()} three decades beyond its runs (grey), with its 90% "
-        f"band. {words}.",
-        "The fitted law continued three decades beyond the data, with a band that widens.",
-    )
-
-
-def _recipes(runs: Sequence[Run]) -> list[Named]:
-    """V1 against V2 at the largest size that the records have of every recipe on the way, with the same seeds."""
+def _recipes(runs: Sequence[Run]) -> Iterator[Story]:
+    """V1 against V2 at the largest model that the records have of every recipe on the way, with the same seeds."""
     there = [name for name in WAY if of_recipe(runs, name)]
     way = compare_recipes(runs, "", there).way if {"v1", "v2"} <= set(there) else []
     if not way:
-        return []
+        return
     model = way[0][2].cell
-    own = [r for r in runs if r.config.model == model]
-    found = [
-        Named(
-            "v1-against-v2",
-            _one(lambda axes: plot_recipes({name.upper(): of_recipe(own, name) for name in there}, axes)),
-            f"Validation loss at {model.name}, along one run of each recipe; the dotted line is the loss of knowing "
-            "nothing.",
-            f"Curves of the recipes {', '.join(there)} at one model size, falling from ln of the vocabulary.",
-        )
-    ]
-    if any(np.isnan(c.low) for *_, c in way):  # one seed only: nothing to pair
-        return found
-    rows = [Row(f"{a.label} to {b.label}", c.change, c.low, c.high) for a, b, c in way]
-    changes = "; ".join(f"{b.recipe} {c.change:+.3f} [{c.low:+.3f}, {c.high:+.3f}]" for _, b, c in way)
+    own = {name: [r for r in at_shared_length(of_recipe(runs, name)) if r.config.model == model] for name in there}
+    (whole,) = changes(own["v1"], own["v2"], lambda r: r.config.model)
+    size, paired = short(own["v1"][0].counts["n_params_non_embedding"]), counted(whole.seeds, "paired seed")
+    sign, where = (1, "above") if whole.change > 0 else (-1, "below")
+    low, high = sorted((sign * whole.low, sign * whole.high))
+    ends = "" if np.isnan(low) else f" [{low:.2f}, {high:.2f}]"
+    yield Story(
+        "v1-against-v2", f"V2 ends {abs(whole.change):.2f}{ends} nats {where} V1",
+        lambda figure: plot_recipes({name: found[0] for name, found in own.items()}, figure),
+        f"{size} parameters, {paired}. Validation loss along one run of each recipe, and its end enlarged. Dotted: "
+        "the loss of knowing nothing.",
+        f"Curves of {', '.join(map(recipe_name, own))} at one model size, falling from ln of the vocabulary.",
+        "A loss of ln(vocabulary) is not a bad model: it is a model before it has learnt anything.",
+    )  # fmt: skip
+    if not ends:  # one seed only: nothing to pair
+        return
+    names = STEPS if len(there) > 2 else {"v2": "V1 to V2"}
+    rows = [plot.Row(names[b.recipe], c.change, c.low, c.high) for _, b, c in way]
+    rows = [row._replace(note=_signed(row, 3)) for row in rows]
+    most = max(rows, key=lambda row: abs(row.value or 0.0))
+    rest = max((abs(row.value or 0.0) for row in rows if row is not most), default=0.0)
+    told = "; ".join(f"{row.label} {row.note}" for row in rows)
+    yield Story(
+        "one-change-at-a-time",
+        f"{most.label}: {_signed(most, 2)} nats; each other change: {rest:.2f} at most" if len(rows) > 1 else "",
+        one_panel(lambda axes: _draw_changes(rows, axes)),
+        f"What each change of recipe does to the final loss, in the mean over {paired} of {size} parameters, with its "
+        "90% interval. One that holds 0 shows nothing.",
+        f"A row for each change with its interval: {told}.",
+        "Seeds share first weights and the order of the text, so most of their noise cancels in the differences.",
+    )  # fmt: skip
+
+
+def _signed(row: plot.Row, digits: int) -> str:
+    value, low, high = (f"{v:+.{digits}f}".replace("-", "−") for v in (row.value or 0.0, row.low, row.high))
+    return f"{value} [{low}, {high}]"
+
+
+def _draw_changes(rows: list[plot.Row], axes: Axes) -> None:
+    plot.plot_intervals(rows, axes).axvline(0, color=plot.FAINT, linestyle=":")
+    axes.set_xlabel("change of the final loss (nats)")
+
+
+# ---- one law ---------------------------------------------------------------------
+
+
+def _law(ladders: Sequence[Ladder], truth: float | None) -> Story:
+    """L(N) or L(D) of every recipe; words are of the last one's."""
+    last, what = ladders[-1], THING[ladders[-1].variable]
+    headline, caption, notes = "", f"{_of(last)}: no law: {last.why_not}", ""
+    if (fit := last.fit) is not None:
+        verdict = fit.verdict()
+        notes = f"The verdict in full: {verdict}."
+        caption = f"{_of(last)}, {_held(last)}: {verdict.level}."
+        if verdict.level == "no trend":
+            headline = f"The loss does not fall with {what} beyond its noise: there is no law"
+        elif verdict.refused:
+            headline = f"These runs do not say how the loss falls with {what}: {plot.NO_PREDICTION}"
+        else:
+            headline = f"Twice the {what} remove {_doubling(fit)} of what is left above the floor{_doubt(fit)}"
+            if fit.law.param_names[-1] in fit.diagnostics["at_bound"]:
+                headline = f"The loss falls to its floor so fast that these runs do not pin down the exponent of {what}"
+            floor = plot.bracket(fit.params["E"], *fit.parameter_interval("E"))
+            caption = f"{_of(last)}, {_held(last)}: {plot.law_label(fit)}. Floor E = {floor}. {_band(fit)}"
+    caption += f" The entropy of this text is known: {truth:.3f}." if truth else ""
+    gaps = _gaps(ladders)
+    if gaps:
+        above = f"loss at the same number of {what} less that of {recipe_name(last.recipe)}"
+        caption += f" Right, stretched about 0: {above}, paired by seed."
+
+    def draw(figure: Figure) -> None:
+        axes, *right = figure.subplots(1, 1 + bool(gaps), squeeze=False)[0]
+        for ladder in ladders:
+            plot_fit(ladder, axes, extrapolate=NEAR, bands=("mean",))
+        _draw_truth(truth, last, axes)
+        if right:
+            plot_gaps(gaps, last, right[0])
+            axes.set_ylabel("validation loss\n(nats per token)")  # the legend takes of the height
+            figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        else:
+            axes.legend()
+
+    return Story(
+        "parameter-scaling" if last.variable == "N" else "data-scaling", headline, draw, caption,
+        f"Loss against {what}: " + "; ".join(f"{recipe_name(x.recipe)} goes {_ends(x)}" for x in ladders) + ".",
+        notes,
+    )  # fmt: skip
+
+
+def _draw_truth(truth: float | None, ladder: Ladder, axes: Axes) -> None:
+    if truth is not None:
+        axes.axhline(truth, color="black", linestyle=":", label=f"known entropy {truth:.3f}")
+        axes.set_ylim(bottom=min(axes.get_ylim()[0], truth - 0.05 * float(np.ptp(ladder.loss))))
+
+
+def _gaps(ladders: Sequence[Ladder]) -> dict[str, list[Change]]:
+    """What each recipe's losses are above the last one's, by recipe, where they share a size (or length) and a seed."""
+    last = ladders[-1]
+    found = {
+        x.recipe: changes(last.runs, x.runs, lambda r: (r.counts[COUNT[last.variable]], r.config.model.name))
+        for x in ladders[:-1]
+    }
+    return {recipe: rows for recipe, rows in found.items() if rows}
+
+
+def _band(fit: FitResult) -> str:
+    return "Line and 90% band: several forms, pooled." if fit.pooled else "Band: 90% of the law's mean."
+
+
+def _doubt(fit: FitResult) -> str:
+    return " (weak)" if fit.verdict().level == "weak" else ""
+
+
+def _doubling(fit: FitResult) -> str:
+    """What a doubling removes of the gap to the floor, 1 - 2^-exponent, with its interval."""
+    symbol = fit.law.param_names[-1]
+    share, low, high = (100 * (1 - 2.0**-v) for v in (fit.params[symbol], *fit.parameter_interval(symbol)))
+    return f"{share:.0f}% [{low:.0f}, {high:.0f}]"
+
+
+def _ends(ladder: Ladder) -> str:
+    (first, start), (last, end) = ((short(ladder.x[i]), ladder.loss[i]) for i in (0, -1))
+    return f"from {start:.2f} nats per token at {first} {THING[ladder.variable]} to {end:.2f} at {last}"
+
+
+def _curves(ladder: Ladder) -> Story:
+    what = "size" if ladder.variable == "N" else "length"
+    return Story(
+        f"curves-by-{what}", "", one_panel(lambda axes: plot_training_curves(ladder, axes)),
+        f"Training loss of {recipe_name(ladder.recipe)} by {what}, {_held(ladder)}. A point is the mean since the one "
+        "before.",
+        f"Training curves, one for each {what}; the final validation losses go {_ends(ladder)}.",
+    )  # fmt: skip
+
+
+def _residuals(ladder: Ladder) -> Story:
+    fits = {recipe_name(ladder.recipe): ladder.fit} if ladder.fit else {}
 
     def draw(axes: Axes) -> None:
-        plot_intervals(rows, axes).axvline(0, color=FAINT, linestyle=":")
-        axes.set_xlabel("change of the final loss (nats)")
+        plot.plot_residuals(fits, axes, looks=[plot.look_of(ladder.recipe)])
+        axes.set_xlabel(plot.AXIS[ladder.variable])
 
-    found.append(
-        Named(
-            "one-change-at-a-time",
-            _one(draw),
-            f"What each change of recipe does to the final loss at {model.name}, in the mean over {way[0][2].seeds} "
-            f"paired seeds, with its 90% interval (nats): {changes}.",
-            f"A row for each change with its interval: {changes}.",
-        )
-    )
-    return found
+    rest = f"{100 * plot.scatter(ladder.fit):.2f}%" if ladder.fit else "unknown"
+    return Story(
+        f"residuals-{ladder.variable.lower()}", "", one_panel(draw),
+        f"What the law {_of(ladder)} leaves over; scatter {rest} of the loss. A bend here would say that the form is "
+        "wrong.",
+        f"Residuals of the fitted law about zero, in percent of the loss, at {len(ladder.x)} runs.",
+    )  # fmt: skip
 
 
-def plot_recipes(runs: Mapping[str, Sequence[Run]], axes: Axes) -> Axes:
-    """Draw the validation loss of the first run of each recipe, by name, and the loss of knowing nothing."""
-    lines = {name: at_shared_length(own)[0] for name, own in runs.items()}
-    curves = {
-        name: [(p.n_tokens, p.val_loss) for p in run.history if p.val_loss is not None] for name, run in lines.items()
-    }
-    plot_curves(curves, axes, colours=[look_of(run.config.train.recipe)[0] for run in lines.values()])
-    vocab_size = next(iter(lines.values())).config.model.vocab_size
-    nothing = np.log(vocab_size)
-    axes.axhline(nothing, color=FAINT, linestyle=":", linewidth=1.2)
-    axes.annotate(f"ln {vocab_size:,} = {nothing:.2f}: knowing nothing", (0.98, nothing), (0, 2), ha="right",
-                  xycoords=("axes fraction", "data"), textcoords="offset points", va="bottom", fontsize="small",
-                  color=GREY)  # fmt: skip
-    axes.set(xlabel="training tokens seen", ylabel=LOSS)
-    axes.xaxis.set_major_formatter(lambda value, _: short(value) if value else "0")
-    return axes
+def _far(ladder: Ladder, truth: float | None) -> Story:
+    """Three decades beyond the runs: how far the law may be believed is the message."""
+    fit, headline, notes = ladder.fit, "", ""
+    if fit is not None:
+        most = float(ladder.x.max())
+        end = plot.reach(fit, FAR)
+        ends = "; ".join(f"{k:,.0f} times beyond the largest run: {fit.verdict(k * most)}" for k in (10, FAR))
+        notes = f"Outside the grey strip is an extrapolation. {ends}."
+        if end:
+            at = min(10 * most, end)
+            what = f"{'Ten' if at < end else f'{at / most:.2g}'} times the " + (
+                "largest model" if ladder.variable == "N" else "longest run"
+            )
+            headline = f"{what}: {plot.bracket(fit.predict(at), *fit.interval(at))} nats"
+            headline += f"; beyond {end / most:.2g} times, {plot.NO_PREDICTION}" if end < 0.99 * FAR * most else ""
+
+    def draw(axes: Axes) -> None:
+        plot_fit(ladder, axes, extrapolate=FAR, bands=("mean",))
+        axes.axvspan(ladder.x.min(), ladder.x.max(), color="black", alpha=0.05, linewidth=0)
+        _draw_truth(truth, ladder, axes)
+        axes.legend()
+
+    return Story(
+        f"extrapolation-{ladder.variable.lower()}", headline, one_panel(draw),
+        f"{_of(ladder)}, three decades beyond its runs (grey). {_band(fit) if fit else 'No fit.'} A law stops where "
+        "its verdict refuses.",
+        f"The law continued beyond the data, with a band that widens. {headline}".strip(), notes,
+    )  # fmt: skip
 
 
-def _grid(grid: Grid, several: bool) -> Iterable[Named]:
+# ---- a grid ----------------------------------------------------------------------
+
+
+def _grid(grid: Grid, end: str) -> Iterator[Story]:
+    fit, verdict, b = grid.fit, grid.fit.verdict(), grid.held_out
+    letters = {"alpha": "α", "beta": "β", "E": "floor E"}
+    values = ", ".join(f"{v} = {plot.bracket(fit.params[k], *fit.parameter_interval(k))}" for k, v in letters.items())
+    rest, pooled = f"{100 * plot.scatter(fit):.1f}%", ", several forms pooled" if fit.pooled else ""
+
     def both(figure: Figure) -> None:
-        for i, variable in enumerate("DN"):
-            plot_grid(grid, variable, figure.add_subplot(1, 2, i + 1))
+        for axes, variable in zip(figure.subplots(1, 2), "DN", strict=True):
+            plot_grid(grid, variable, axes).set_title("")
+            axes.legend(title=THING["N" if variable == "D" else "D"], loc="center left", bbox_to_anchor=(1, 0.5))
 
-    end = f"-{grid.recipe}" if several else ""
-    verdict = grid.fit.verdict()
-    b = grid.held_out
-    yield Named(
+    yield Story(
         f"joint-law{end}",
+        f"One law of size and tokens does not hold for these runs: {verdict.level}" if verdict.refused else
+        f"One law of size and tokens leaves {len(grid.runs)} runs a scatter of {rest}{_doubt(fit)}",
         both,
-        f"{len(grid.runs)} runs of {grid.recipe.upper()} and the joint law {grid.fit.law.formula}; scatter "
-        f"{100 * scatter(grid.fit):.2f}%; {verdict}.",
+        f"{recipe_name(grid.recipe)}. Chinchilla's form: {values}; {verdict.level}. Lines are one law for all "
+        f"runs{pooled}: where points leave theirs, it is wrong.",
         "Loss against tokens with a line for each size, and against size with a line for each length.",
-    )
-    yield Named(
+        f"The verdict in full: {verdict}.",
+    )  # fmt: skip
+    line, nearest = (f"{100 * np.abs(error).mean():.1f}%" for error in (b.line_error, b.nearest_error))
+    errs = f"{100 * b.mean_abs_error:.1f}%, a straight line by {line}"
+    yield Story(
         f"held-out{end}",
-        _one(lambda axes: plot_held_out(grid, axes)),
-        f"The largest size and the longest runs, predicted from the rest: mean absolute error "
-        f"{100 * b.mean_abs_error:.2f}%, {b.covered.mean():.0%} of {len(b.observed)} inside the 90% interval of a new "
-        f"run; a straight line errs by {100 * np.abs(b.line_error).mean():.2f}%, the nearest run by "
-        f"{100 * np.abs(b.nearest_error).mean():.2f}%.",
+        f"The largest runs, hidden: {plot.NO_PREDICTION}; the law would have erred by {errs}" if b.verdict.refused else
+        f"The largest runs, hidden and predicted: the law errs by {errs}",
+        one_panel(lambda axes: plot_held_out(grid, axes).set_title("")),
+        f"The largest size and the longest runs, predicted from the rest: {int(b.covered.sum())} of {b.covered.size} "
+        "lie inside the 90% interval of a new run (whiskers). Errors are means; the line is in the logarithms; the "
+        f"nearest trained run errs by {nearest}. Verdict there: {b.verdict.level}.",
         "Predicted against observed losses of the held-out runs, with intervals, about the diagonal.",
-    )
+        "A law has shown something only where it beats both baselines on runs that it never saw.",
+    )  # fmt: skip
     try:
         found = grid_isoflop(grid)
     except InputError:
         return
-    yield Named(
+    inside = int(found.used.sum())
+    yield Story(
         f"isoflop{end}",
-        _one(lambda axes: plot_isoflop(found, isoflop_points(grid), axes)),
-        f"Loss against size at {len(found.budgets)} budgets, interpolated in the grid, with parabolas; stars "
-        f"are minima inside. N* ~ C^{found.a:.2f}, without an interval: budgets share runs.",
+        f"Ten times the compute pay for a model {10**found.a:.1f} times as large, by parabolas" if inside > 2 else
+        f"Of {len(found.budgets)} budgets, {inside} have their best size well inside those tried: too few for a law",
+        one_panel(lambda axes: plot_isoflop(found, isoflop_points(grid), axes)),
+        f"Loss against size at {len(found.budgets)} budgets, interpolated in the grid; stars are minima inside the "
+        f"sizes tried, {inside} of {len(found.budgets)}. N* grows as C^{found.a:.2f}: no interval, "
+        "since the budgets share runs.",
         "Parabolas of loss against size, one for each compute budget; minima move to larger sizes.",
-    )
+        "A parabola is only the loss's local shape, and where sizes lie to one side of the minimum it is biased.",
+    )  # fmt: skip
 
 
-def back_tests() -> Named:
-    """Published models predicted from their smaller kin: how the error of honest back-tests looks."""
-    results = {
-        "Cerebras-GPT, from 5 models": backtests.cerebras()[5],
-        "Pythia, N without embeddings": backtests.pythia()["non_embedding"],
-        "Pythia, N in all": backtests.pythia()["total"],
-    }
+def _floors(runs: Sequence[Run]) -> Story:
+    floors = known_floors(runs)
+    joint, truth = floors[-1], floors[0].truth
+    verdict, ends = joint.fit.verdict(), plot.bracket(joint.fit.params["E"], joint.low, joint.high)
+    said = f"{ends}, {'holds' if joint.holds else 'misses'} it"
+    if verdict.refused:
+        said = f"has no number ({verdict.level})"
+    levels = [f.fit.verdict() for f in floors]
+    rows = [
+        plot.Row(f.name, None, note=f"{plot.NO_PREDICTION}: {at.level}")
+        if at.refused
+        else plot.Row(f.name, f.fit.params["E"], f.low, f.high, at.level)
+        for f, at in zip(floors, levels, strict=True)
+    ]
 
     def draw(axes: Axes) -> None:
-        for i, (name, r) in enumerate(results.items()):
-            colour, marker = look(i)
-            low, high = 100 * (r.predicted - r.low) / r.observed, 100 * (r.high - r.predicted) / r.observed
-            axes.errorbar(
-                r.span, 100 * r.error, yerr=np.array([low, high]), fmt=marker, color=colour, capsize=4, label=name
-            )
-        axes.axhline(0, color=FAINT, linewidth=1)
-        axes.set_xscale("log")
-        axes.set_xticks([2, 5, 10, 20], ["2x", "5x", "10x", "20x"])
-        axes.minorticks_off()
-        axes.set_xlabel("how far beyond the largest fitted model")
-        axes.set_ylabel("error of the prediction (%)")
-        axes.legend()
+        plot.plot_intervals(rows, axes, truth=truth)
+        axes.set_xlabel("floor E (nats per token), with its 90% interval")
 
-    worst = {name: 100 * float(r.error[np.argmax(np.abs(r.error))]) for name, r in results.items()}
-    words = "; ".join(f"{name} {value:+.1f}%" for name, value in worst.items())
-    least, most = (f(abs(value) for value in worst.values()) for f in (min, max))
-    return Named(
-        "back-tests",
-        _one(draw),
-        f"Published models predicted from their smaller kin, with 90% intervals of a new run. Worst errors: {words}.",
-        f"Errors of back-tests against their distance, with intervals; the worst are {words}.",
-        headline=f"Published families, predicted from their smaller kin: off by {least:.1f}% to {most:.1f}% at worst",
-    )
+    return Story(
+        "floors", f"The text's entropy is {truth:.3f}: the joint law's floor, {said}", one_panel(draw),
+        "Floors with 90% intervals. A ladder in N at one number of tokens has a floor of its own: what endless "
+        "parameters reach with that much data. Only the joint law's floor means the language.",
+        "A row for each fit: its floor with an interval, beside the known entropy.",
+        f"Verdict on the joint law: {verdict}.",
+    )  # fmt: skip
+
+
+# ---- rates -----------------------------------------------------------------------
+
+
+def _rates(runs: Sequence[Run], rule: Rule) -> Iterator[Story]:
+    scans = rate_scans(runs, rule)
+    outside, loses = sum(not s.interior for s in scans), 100 * max(s.rule_excess for s in scans)
+    rule_loses = f"; the width rule loses at most {loses:.1f}%" if np.isfinite(loses) else ""
+    yield Story(
+        "rates",
+        f"In {outside} of {len(scans)} scans the best learning rate lies at the edge of those tried" if outside else
+        f"The best learning rate lies inside those tried in all {len(scans)} scans{rule_loses}",
+        lambda figure: plot_rates(runs, rule, figure),
+        "A panel for each number of tokens, a curve for each width; dotted: the width rule's rate.",
+        "Loss against peak learning rate, a panel for each number of tokens and a curve for each width, with the "
+        "rate of the width rule dotted.",
+        "A law is only as good as the tuning behind each of its points: an untuned rate at the large sizes bends it."
+        f"\n\n{rate_report(runs, rule).strip()}",
+    )  # fmt: skip

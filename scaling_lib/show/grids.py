@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -116,43 +115,6 @@ def the_grid(runs: Sequence[Run]) -> Grid:
     return found[0]
 
 
-def grid_report(grid: Grid) -> str:
-    """The losses cell by cell, the joint law with its verdict, and the held-out cells. Plain text."""
-    sizes = list(dict.fromkeys(r.config.model for r in grid.runs))
-    lengths = sorted({r.counts["n_tokens"] for r in grid.runs})
-    seeds = len({r.config.train.seed for r in grid.runs})
-    lines = [
-        f"{grid.recipe.upper()}: loss by size and tokens (nats per token{', means over seeds' if seeds > 1 else ''})",
-        f"{'model':>8} {'parameters':>12}" + "".join(f" {short(d):>8}" for d in lengths),
-    ]
-    for model in sizes:
-        row = f"{model.name:>8} "
-        own = [r for r in grid.runs if r.config.model == model]
-        row += f"{own[0].counts['n_params_non_embedding']:>12,.0f}"
-        for d in lengths:
-            cell = [r.val_loss for r in own if r.counts["n_tokens"] == d and r.val_loss is not None]
-            row += f" {np.mean(cell):>8.3f}" if cell else f" {'-':>8}"
-        lines.append(row)
-    fit = grid.fit
-    verdict = fit.verdict()
-    trunks = len(set(np.asarray(grid.table.groups).tolist()))
-    shared = f" on {trunks} trunks" if grid.recipe == "wsd" else f" of {trunks} models and seeds"
-    lines += ["", f"Joint law, {len(grid.runs)} runs{shared}: {fit.law.formula}"]
-    if verdict.level != "no trend":
-        for name in fit.law.param_names:
-            low, high = fit.parameter_interval(name)
-            lines.append(f"  {name:>5} = {fit.params[name]:.4g}, 90% interval {low:.4g} to {high:.4g}")
-        lines.append(
-            f"  scatter {100 * fit.sigma:.2f}% of the loss; R-squared {fit.r2:.4f}, which any smooth fall reaches"
-        )
-    lines += textwrap.wrap(f"verdict within the data: {verdict}", 100, initial_indent="  ", subsequent_indent="    ")
-    lines += ["", "Held out: the largest size and the longest runs, predicted from the rest"]
-    if grid.recipe == "wsd":
-        lines.append("(the longest runs continue trunks whose shorter runs are in the fit)")
-    lines.append(grid.held_out.summary(20))
-    return "\n".join(lines)
-
-
 def plot_grid(grid: Grid, variable: str = "D", axes: Axes | None = None) -> Axes:
     """Draw the losses against D, a line for each size (or against N, a line for each length), over the joint law."""
     axes = axes or new_axes()
@@ -229,11 +191,11 @@ def plot_isoflop(found: IsoFlopResult, points: np.ndarray, axes: Axes) -> Axes:
         at = np.geomspace(found.n_range[i, 0], found.n_range[i, 1], 60)
         u = np.log(at) - found.centre[i]
         axes.plot(at, found.coefficients[i] @ np.stack([np.ones_like(u), u, u * u]), color=colour,
-                  label=f"{found.budgets[i]:.1e} FLOP")  # fmt: skip
+                  label=f"{found.budgets[i]:.1e} FLOP".replace("e+", "e"))  # fmt: skip
         own = points[np.isclose(points[:, 1], found.budgets[i])]
-        axes.plot(own[:, 0], own[:, 2], "o", color=colour, markersize=5)
+        axes.plot(own[:, 0], own[:, 2], "o", color=colour)
         if found.used[i]:
-            axes.plot(found.n_opt[i], found.loss_opt[i], "*", color=colour, markersize=14, markeredgecolor="white")
+            axes.plot(found.n_opt[i], found.loss_opt[i], "*", color=colour, markersize=18, markeredgecolor="black")
     count_axis(axes)
     axes.set_xlabel(AXIS["N"])
     axes.set_ylabel(LOSS)

@@ -13,10 +13,14 @@ from scaling_lib.errors import InputError
 from scaling_lib.fit.estimate import fit_power_law
 from scaling_lib.fit.result import FitResult
 from scaling_lib.runs import Run, check_poolable
+from scaling_lib.words import short as short
 
 MIN_RUNGS = 3
-# The way from V1 to V2, in tables and legends; recipes of other names follow in the order of the alphabet.
-ORDER = ("v1", "v1-long", "v1-warmup", "v1-cosine", "v2", "wsd")
+COUNT = {"N": "n_params_non_embedding", "D": "n_tokens"}  # of a run
+# Recipes as figures call them, in the order of the way from V1 to V2; others follow in the order of the alphabet.
+NAMES = {"v1": "V1", "v1-long": "V1, V2's steps", "v1-warmup": "V1 + warm-up", "v1-cosine": "V1 + warm-up, cosine",
+         "v2": "V2", "wsd": "Warm-up, stable, decay"}  # fmt: skip
+ORDER = tuple(NAMES)
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def find_ladders(runs: Sequence[Run]) -> list[Ladder]:
     check_poolable(runs)
     check_rates(runs)
     found = []
-    for recipe in sorted({r.config.train.recipe for r in runs}, key=_place):
+    for recipe in sorted({r.config.train.recipe for r in runs}, key=place):
         own = [r for r in runs if r.config.train.recipe == recipe]
         steps = _most_varied(own, lambda r: r.config.train.max_steps, lambda r: r.config.model)
         model = _most_varied(own, lambda r: r.config.model, lambda r: r.config.train.max_steps)
@@ -76,7 +80,8 @@ def find_ladders(runs: Sequence[Run]) -> list[Ladder]:
     return found
 
 
-def _place(recipe: str) -> tuple[int, str]:
+def place(recipe: str) -> tuple[int, str]:
+    """Where a recipe stands in tables: on the way from V1 to V2, then by the alphabet."""
     return (ORDER.index(recipe) if recipe in ORDER else len(ORDER), recipe)
 
 
@@ -113,7 +118,7 @@ def at_shared_length(runs: Sequence[Run]) -> list[Run]:
 
 
 def _ladder(recipe: str, variable: str, members: Sequence[Run]) -> Ladder | None:
-    column = "n_params_non_embedding" if variable == "N" else "n_tokens"
+    column = COUNT[variable]
     good = sorted((r for r in members if r.finished), key=lambda r: r.counts[column])
     left_out = tuple(r.run_id for r in members if not r.finished)
     x = np.array([r.counts[column] for r in good])
@@ -128,15 +133,12 @@ def _ladder(recipe: str, variable: str, members: Sequence[Run]) -> Ladder | None
     return Ladder(recipe, variable, tuple(good), x, loss, fit, why_not, left_out)
 
 
+def recipe_name(recipe: str) -> str:
+    """A recipe in words for figures, whose readers know no names of options."""
+    return NAMES.get(recipe, recipe.upper())
+
+
 def text_of(run: Run) -> str:
     """The text that a run read, by name, without a made text's options."""
     name = str(run.corpus["name"])
     return name.partition(":")[0] if "=" in name else name
-
-
-def short(value: float) -> str:
-    """A count as people say it: 24.7k, 1.8T."""
-    for factor, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if value >= factor:
-            return f"{value / factor:.3g}{letter}"
-    return f"{value:.3g}"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from scaling_lib.fit.result import FitResult
-from scaling_lib.show.ladders import ORDER, Ladder, short
+from scaling_lib.show.ladders import ORDER, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,6 +30,7 @@ NO_PREDICTION = "no prediction"
 MARKERS = "osD^vPX*"
 STYLES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (4, 1.5, 1, 1.5)), (0, (2, 2)))
 GREY, FAINT = "0.45", "0.6"
+ON_WHITE = {"facecolor": "white", "alpha": 0.6, "pad": 1, "edgecolor": "none"}  # words that lines may cross
 POINTS = 40  # of a line: a band takes one profile for each
 HALVINGS = 9  # of the decades between the runs and the end of the axis: finer than the eye asks for
 
@@ -112,23 +113,25 @@ def plot_law(
     count_axis(axes)
     axes.set_xlabel(PLAIN[along])
     axes.set_ylabel(LOSS)
-    _keep_in_view(axes, band)
+    keep_in_view(axes, band)
     if end < most * beyond * 0.99 and not (joint and any(t.get_text() == NO_PREDICTION for t in axes.texts)):
         at = float(fit.predict(*_target(fit, along, held, np.array([end])))[0]) if end else float(np.median(loss))
-        _say_no(axes, end or float(x.max()), at, colour)
+        _say_no(axes, end or float(x.max()), at, GREY if joint else colour)
     return axes
 
 
-def plot_intervals(rows: Sequence[Row], axes: Axes | None = None, *, truth: float | None = None) -> Axes:
+def plot_intervals(
+    rows: Sequence[Row], axes: Axes | None = None, *, truth: float | None = None, name: str = "truth"
+) -> Axes:
     """Draw estimates with their 90% intervals, a row each from the top down; an end that is off the axis is an arrow.
 
-    ``truth`` : a value to judge them by, drawn as a line across all rows.
+    ``truth`` : a value to judge them by, drawn as a line across all rows; ``name`` is what the legend calls it.
     """
     axes = axes or new_axes()
     known = [row for row in rows if row.value is not None]
     values = np.array([row.value for row in known], dtype=float)
     if truth is not None:
-        axes.axvline(truth, color="black", linestyle=":", label=f"truth: {truth:.3f}")
+        axes.axvline(truth, color="black", linestyle=":", label=f"{name}: {truth:.3f}")
         values = np.append(values, truth)
     ends = np.array([[row.low, row.high] for row in known], dtype=float).ravel()
     # Finite ends set the limits, but none that lies much further out than all that is estimated.
@@ -141,7 +144,7 @@ def plot_intervals(rows: Sequence[Row], axes: Axes | None = None, *, truth: floa
     for y, row in enumerate(rows):
         colour, marker = look_of(row.recipe) if row.recipe else look(0)
         if row.value is None:
-            axes.text(left + pad, y, row.note, va="center", color=colour, fontsize="small")
+            axes.text(left + pad, y, row.note, va="center", color=colour, fontsize="small", bbox=ON_WHITE)
             continue
         low, high = max(row.low, left), min(row.high, right)
         if np.isfinite(row.low) or np.isfinite(row.high):
@@ -151,8 +154,10 @@ def plot_intervals(rows: Sequence[Row], axes: Axes | None = None, *, truth: floa
                     axes.plot(at, y, arrow, color=colour, clip_on=False)
         axes.plot(row.value, y, marker, color=colour)
         if row.note:
-            axes.annotate(row.note, (row.value, y), (0, 7), textcoords="offset points", ha="center", va="bottom",
-                          fontsize="small", color=GREY)  # fmt: skip
+            place = (row.value - left) / (right - left)  # words stay inside the frame
+            axes.annotate(row.note, (row.value, y), (0, 7), textcoords="offset points", va="bottom", fontsize="small",
+                          ha="left" if place < 0.2 else "right" if place > 0.8 else "center", color=GREY,
+                          bbox=ON_WHITE)  # fmt: skip
     axes.set_yticks(range(len(rows)), [row.label for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.7)
     axes.set_xlim(left, right)
@@ -162,17 +167,20 @@ def plot_intervals(rows: Sequence[Row], axes: Axes | None = None, *, truth: floa
     return axes
 
 
-def plot_residuals(fits: Mapping[str, FitResult], axes: Axes | None = None, *, noise: float | None = None) -> Axes:
+def plot_residuals(
+    fits: Mapping[str, FitResult], axes: Axes | None = None, *, noise: float | None = None, looks: Sequence[Look] = ()
+) -> Axes:
     """Draw what fits of one variable leave over, in percent of the loss.
 
     ``noise`` : relative standard deviation of runs that differ in their seed alone; a grey band holds 90% of it.
+    looks : colour and marker of each; by default those of the style sheet.
     """
     axes = axes or new_axes()
     if noise is not None:
         axes.axhspan(-100 * Z * noise, 100 * Z * noise, color="black", alpha=0.10, linewidth=0, label="90% of seeds")
     axes.axhline(0, color=FAINT, linewidth=1)
     for i, (name, fit) in enumerate(fits.items()):
-        colour, marker = look(i)
+        colour, marker = looks[i] if looks else look(i)
         x = fit.data[fit.law.variables[0]]
         axes.plot(x, 100 * left_over(fit), marker, color=colour, label=name)
         axes.set_xlabel(PLAIN[fit.law.variables[0]])
@@ -217,7 +225,7 @@ def count_axis(axes: Axes) -> None:
     axes.set_xscale("log")
     low, high = axes.get_xlim()
     # Few decades want more ticks than one each; the margins of later artists change little.
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high / low < 10**3.2 else (1.0,), numticks=12))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high / low < 10**3.2 else (1.0,)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
 
@@ -325,7 +333,7 @@ def _target(fit: FitResult, along: str, held: float, x: np.ndarray) -> tuple[np.
     return tuple(x if v == along else np.full_like(x, held) for v in fit.law.variables)
 
 
-def _keep_in_view(axes: Axes, band: np.ndarray) -> None:
+def keep_in_view(axes: Axes, band: np.ndarray) -> None:
     """Runs and laws set the limits, and a ``band`` so far as it is no taller than they are: one may have no end."""
     lines = [np.asarray(line.get_ydata(), dtype=float) for line in axes.lines]
     losses = np.concatenate([y[np.isfinite(y)] for y in lines])
@@ -347,41 +355,6 @@ def _say_no(axes: Axes, x: float, y: float, colour: str) -> None:
     tight = (right - np.log(x)) / (right - left) < 0.28
     axes.annotate(
         NO_PREDICTION, (x, y), (9, 2), textcoords="offset points", rotation=90 if tight else 0, ha="left",
-        va="bottom", fontsize="small", color=colour, annotation_clip=True,
+        va="bottom", fontsize="small", color=colour, annotation_clip=True, zorder=5,
+        bbox=ON_WHITE,
     )  # fmt: skip
-
-
-# ---- a sweep's own panels --------------------------------------------------------
-
-
-def plot_fit(ladder: Ladder, axes: Axes | None = None, *, extrapolate: float = BEYOND) -> Axes:
-    """Draw a ladder's losses in its recipe's colour and, where there is one, its law; see `plot_law`."""
-    axes = axes or new_axes()
-    name, (colour, marker) = ladder.recipe.upper(), look_of(ladder.recipe)
-    if ladder.fit is not None:
-        plot_law(ladder.fit, axes, beyond=extrapolate, label=law_label(ladder.fit, name), look=(colour, marker))
-    else:
-        axes.plot(ladder.x, ladder.loss, marker, color=colour, label=f"{name}: no fit", zorder=3)
-        count_axis(axes)
-        axes.set_ylabel(LOSS)
-        _keep_in_view(axes, np.array([]))
-    axes.set_xlabel(AXIS[ladder.variable])
-    return axes
-
-
-def plot_training_curves(ladder: Ladder, axes: Axes | None = None) -> Axes:
-    """Draw the training loss of a ladder's runs against tokens, one line a rung, dark for the largest.
-
-    Of several seeds the first is drawn. A point is the mean since the point before it.
-    """
-    first = {float(x): run for x, run in reversed(list(zip(ladder.x, ladder.runs, strict=True)))}
-    curves = {}
-    for x in sorted(first):
-        history = [p for p in first[x].history if p.train_loss is not None and p.step > 0]
-        curves[short(x)] = [(p.n_tokens, p.train_loss) for p in history]
-    axes = plot_curves(curves, axes, title="parameters" if ladder.variable == "N" else "tokens")
-    count_axis(axes)
-    axes.set_xlabel("training tokens seen")
-    axes.set_ylabel("training loss (nats per token)")
-    axes.set_title(f"Training curves by {'size' if ladder.variable == 'N' else 'length'}, {ladder.recipe.upper()}")
-    return axes

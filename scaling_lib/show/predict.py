@@ -13,28 +13,16 @@ from scaling_lib.errors import InputError
 from scaling_lib.fit import published, report
 from scaling_lib.fit.allocate import Allocation, compute_optimal
 from scaling_lib.fit.published import PublishedLaw
+from scaling_lib.fit.report import Target
+from scaling_lib.fit.report import parse_target as parse_target
 from scaling_lib.fit.result import FitResult
-from scaling_lib.fit.rows import completed
 from scaling_lib.fit.table import read_table
 from scaling_lib.runs import read_runs
 from scaling_lib.show.grids import find_grids
-from scaling_lib.show.ladders import find_ladders, short
-
-UNITS = {"N": "parameters", "D": "tokens", "C": "FLOP", "D/N": "tokens per parameter"}
-VAGUE = 10.0  # an optimum whose interval spans this factor hardly says how to spend a budget
-
+from scaling_lib.show.ladders import find_ladders
+from scaling_lib.words import printable, short
 
 # ---- where, and by what ----------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where a loss is wanted: a name, and those of N (parameters), D (tokens), C (FLOP) that are known."""
-
-    name: str
-    at: dict[str, float]
-    note: str = ""
-    exact: bool = True  # False for a model by its name: all its counts are known, not all of them asked about
 
 
 @dataclass(frozen=True)
@@ -60,29 +48,6 @@ class Laws:
     about: str
     laws: tuple[OneLaw, ...]
     loss_unit: str = "nats per token"
-
-
-def parse_target(text: str) -> Target:
-    """Read ``N=1e9,D=2e10``, ``C=1e21`` or the name of a published model, or of a family: then its largest.
-
-    Raises InputError for a name that is not known (it lists those that are), or counts that cannot be read.
-    """
-    if "=" in text:
-        given = report.counts(text)
-        return Target(", ".join(f"{k} = {v:.4g}" for k, v in given.items()), completed(given))
-
-    def bare(name: str) -> str:
-        return "".join(c for c in name.lower() if c.isalnum() or c == ".")  # 1.3B is not 13B
-
-    models, wanted = published.models(), bare(text)
-    found = [m for m in models if wanted == bare(m.name)]
-    found = found or [m for m in models if wanted and wanted in (bare(m.family), bare(m.name.split("(")[0]))]
-    if not found:
-        known = ", ".join(m.name for m in models)
-        raise InputError(f"no model is known as {text!r}: write numbers such as N=1e9,D=2e10, or one of {known}")
-    m = max(found, key=lambda m: m.n_params)
-    counts = {"N": m.n_params, "D": m.n_tokens} | ({} if m.flops is None else {"C": m.flops})
-    return Target(m.name, completed(counts), f"rumour: {m.note}" if m.tag == "rumour" else "", exact=False)
 
 
 def find_source(name: str, recipe: str | None = None, law: str = "auto", **reading: Any) -> Laws:
@@ -118,7 +83,7 @@ def find_source(name: str, recipe: str | None = None, law: str = "auto", **readi
         held = report.held_counts(made.table, form.variables)
         about = "; ".join([f"a table of {n} runs", *report.about_reading(made.table)])
         one = OneLaw(f"{form.formula}, {n} runs", form.variables, made.fit, held=held)
-        return Laws(name, about, (one,), made.table.loss_unit)
+        return Laws(made.table.source, about, (one,), made.table.loss_unit)
     raise InputError(
         f"{name!r} is neither a folder of run records nor a .csv file nor a published law, which are "
         + ", ".join(published.laws)
@@ -149,7 +114,7 @@ def _folder(folder: Path, recipe: str | None) -> Laws:
         f"recipe {chosen.upper()}" + (f" (--recipe chooses; also here: {others})" if others else "") + ", "
         f"{runs[0].corpus['name']}, vocabulary {runs[0].config.model.vocab_size:,}; N without embeddings"
     )
-    return Laws(str(folder), about, tuple(laws))
+    return Laws(printable(str(folder)), about, tuple(laws))
 
 
 # ---- the answer ------------------------------------------------------------------
@@ -180,23 +145,14 @@ class Answer:
 
 def ask(source: Laws, target: Target, level: float = 0.9) -> list[Answer]:
     """What the source's laws say at the target: the joint law alone where it can answer, else all that can."""
-    able = [x for x in source.laws if _can_answer(x, target)]
+    able = [x for x in source.laws if report.can_answer(x.variables, target.at)]
     joint = [x for x in able if len(x.variables) > 1]
     if able:
         return [_answer(x, target, level) for x in joint or able]
-    has = " and ".join(dict.fromkeys(f"L({', '.join(x.variables)})" for x in source.laws))
-    why = f"the target gives {', '.join(target.at)}, and here is {has}"
-    if set(target.at) == {"C"}:
-        why = f"the best split of a budget takes a law of N and D together, and here is {has}; --mode laptop trains one"
+    why = report.lacking(target.at, *(x.variables for x in source.laws))
     if not source.laws:
         why = "fewer than three sizes, or lengths of one size, have finished"
     return [_refusal(target, "", "no law", why)]
-
-
-def _can_answer(law: OneLaw, target: Target) -> bool:
-    if law.variables == ("N", "D"):
-        return {"N", "D"} <= set(target.at) or set(target.at) == {"C"}
-    return set(law.variables) - {"U"} <= set(target.at)
 
 
 def _refusal(target: Target, law: str, verdict: str, *reasons: str) -> Answer:
@@ -208,18 +164,13 @@ def _answer(law: OneLaw, target: Target, level: float) -> Answer:
         return _refusal(target, law.what, "no fit", law.why_not)
     if isinstance(law.fit, PublishedLaw):
         return _by_published(law, law.fit, target, level)
-    p = report.ask(law.fit, target.at, level)
+    p = report.ask(law.fit, target.at, level, law.held)
     if p.refused:
         return _refusal(target, law.what, p.level, *p.reasons)
-    if elsewhere := _elsewhere(law, target.at):
-        return _refusal(target, law.what, "no law", elsewhere)
-    verdict, reasons = p.level, p.reasons
-    low, high = (0.0, 0.0) if p.best is None else p.best.n_interval or (0.0, math.inf)
-    if high > VAGUE * low:
-        verdict, reasons = "weak", (*reasons, "these runs hardly say how to split a budget between N and D")
     return Answer(
-        target.name, p.target, law.what, verdict, False, reasons, p.loss, p.mean, p.new_run, _split(p.best), target.note
-    )
+        target.name, {**target.at, **p.target}, law.what, p.level, False, p.reasons, p.loss, p.mean, p.new_run,
+        _split(p.best), target.note,
+    )  # fmt: skip
 
 
 def _by_published(law: OneLaw, fit: PublishedLaw, target: Target, level: float) -> Answer:
@@ -230,7 +181,7 @@ def _by_published(law: OneLaw, fit: PublishedLaw, target: Target, level: float) 
         at = {"N": float(best.n_params), "D": float(best.n_tokens), **at}
     if "U" in law.variables:
         at["U"] = at["D"]  # no token twice
-    elsewhere = _elsewhere(law, at)
+    elsewhere = report.elsewhere(at, law.variables, law.held)
     if far := fit.beyond(at):
         return _refusal(target, law.what, "out of range", far)
     if elsewhere and target.exact:
@@ -251,21 +202,6 @@ def _split(best: Allocation | None) -> dict[str, Any] | None:
     return None if best is None else {name: getattr(best, name) for name in names}
 
 
-def _elsewhere(law: OneLaw, at: Mapping[str, float]) -> str:
-    """Why a law measured at one D (or N, or D/N), or at an unknown one, does not speak about the target, or ""."""
-    found = report.unanswered(at, law.variables, law.held)
-    if found is None:
-        return ""
-    name, wanted, own = found
-    if own is None:
-        (x,) = law.variables
-        return f"this law is one of {x} alone and knows nothing of {UNITS[name]}: ask {x}={at[x]:.4g} alone"
-    return (
-        f"this law was measured at {short(own)} {UNITS[name]} and the target has {short(wanted)}: that takes a law of "
-        "N and D together"
-    )
-
-
 # ---- in words --------------------------------------------------------------------
 
 
@@ -276,7 +212,7 @@ def in_words(source: Laws, answers: Sequence[Answer], level: float) -> str:
     for a in answers:
         if a.target != last:
             counts = ", ".join(
-                f"{f'{a.at[k]:.3g}' if k == 'C' else short(a.at[k])} {UNITS[k]}" for k in "NDC" if k in a.at
+                f"{f'{a.at[k]:.3g}' if k == 'C' else short(a.at[k])} {report.UNITS[k]}" for k in "NDC" if k in a.at
             )
             lines += ["", *_wrapped(f"{a.target}: {counts}" + (f" ({a.note})" if a.note else ""), "")]
         last = a.target

@@ -6,10 +6,13 @@ import math
 import textwrap
 from collections.abc import Sequence
 
+import numpy as np
+
 from scaling_lib.config import ModelConfig
 from scaling_lib.fit import published
+from scaling_lib.fit.result import FitResult
 from scaling_lib.runs import Run
-from scaling_lib.show.grids import find_grids, grid_report
+from scaling_lib.show.grids import Grid, find_grids
 from scaling_lib.show.ladders import Ladder, find_ladders, short
 from scaling_lib.show.studies import study_texts
 from scaling_lib.words import aligned
@@ -26,22 +29,15 @@ def sweep_report(runs: Sequence[Run]) -> str:
     """Everything a sweep's records say: runs, ladders, laws, predictions or why there are none. Plain text."""
     ladders = find_ladders(runs)
     parts = [_sizes(runs, ladders), *(_data_table(x) for x in ladders if x.variable == "D")]
+    laws = ["No law: fewer than three sizes, or lengths of one size, have finished."]
     if ladders:
-        parts += [
-            "Laws, fitted to the final validation losses (nats per token); brackets hold 90%",
-            *(_law(x) for x in ladders),
-        ]
-    else:
-        parts.append("No law: fewer than three sizes, or lengths of one size, have finished.")
-    parts += [*(grid_report(grid) for grid in find_grids(runs)), *study_texts(runs)]
-    parts.append(_predictions(ladders))
-    flagged = [r.run_id for r in runs if r.more_than_one_epoch]
+        laws = ["Laws, fitted to the final validation losses (nats per token); brackets hold 90%", *map(_law, ladders)]
     in_laws = {run_id for x in ladders for run_id in x.left_out}
-    lost = [r.run_id for r in runs if not r.finished and r.run_id not in in_laws]
-    if lost:
-        parts.append(_list("Diverged, and in no fit", lost))
-    if flagged:
-        parts.append(_list("More than one epoch (text seen twice)", flagged))
+    parts += [
+        *laws, *map(grid_report, find_grids(runs)), *study_texts(runs), _predictions(runs, ladders),
+        _list("Diverged, and in no fit", [r.run_id for r in runs if not r.finished and r.run_id not in in_laws]),
+        _list("More than one epoch (text seen twice)", [r.run_id for r in runs if r.more_than_one_epoch]),
+    ]  # fmt: skip
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -91,29 +87,48 @@ def _data_table(ladder: Ladder) -> str:
 
 
 def _law(ladder: Ladder) -> str:
+    lost = [f"  left out, not finished: {', '.join(ladder.left_out)}"] if ladder.left_out else []
+    said = _fit(ladder.fit) if ladder.fit else [f"  no fit: {ladder.why_not}"]
     title = f"{ladder.recipe.upper()}, L({ladder.variable}), {len(ladder.runs)} runs, {ladder.held}"
-    out = [title]
-    if ladder.left_out:
-        out.append(f"  left out, not finished: {', '.join(ladder.left_out)}")
-    if ladder.fit is None:
-        return "\n".join([*out, f"  no fit: {ladder.why_not}"])
-    fit = ladder.fit
+    return "\n".join([title, *lost, *said])
+
+
+def _fit(fit: FitResult) -> list[str]:
     verdict = fit.verdict()
     if verdict.level == "no trend":  # parameters of a law through noise are noise: do not print them
-        return "\n".join([*out, *_wrapped(f"verdict: {verdict}")])
-    values = ", ".join(_parameter(ladder, name) for name in fit.law.param_names)
-    out.append(f"  {fit.law.formula}: {values}")
-    out += _wrapped(f"R-squared {fit.r2:.4f}, which any smooth fall reaches; verdict within the data: {verdict}")
-    return "\n".join(out)
+        return _wrapped(f"verdict: {verdict}")
+    values = ", ".join(_parameter(fit, name) for name in fit.law.param_names)
+    scatter = f"Scatter {100 * fit.sigma:.2f}% of the loss; R-squared {fit.r2:.4f}, which any smooth fall reaches"
+    return [*_wrapped(f"{fit.law.formula}: {values}"), *_wrapped(f"{scatter}; verdict within the data: {verdict}")]
 
 
-def _parameter(ladder: Ladder, name: str) -> str:
-    fit = ladder.fit
-    assert fit is not None
+def _parameter(fit: FitResult, name: str) -> str:
     if name in fit.diagnostics["at_bound"]:
         return f"{name} at its bound ({fit.params[name]:.0f})"
     low, high = fit.parameter_interval(name)
     return f"{name} = {fit.params[name]:.3g} [{low:.3g}, {high:.3g}]"
+
+
+def grid_report(grid: Grid) -> str:
+    """The losses cell by cell, the joint law with its verdict, and the held-out cells. Plain text."""
+    lengths = sorted({r.counts["n_tokens"] for r in grid.runs})
+    rows = [("model", "parameters", *map(short, lengths))]
+    for model in dict.fromkeys(r.config.model for r in grid.runs):
+        own = [r for r in grid.runs if r.config.model == model]
+        cells = [[r.val_loss or math.nan for r in own if r.counts["n_tokens"] == d] for d in lengths]
+        losses = [f"{sum(cell) / len(cell):.3f}" if cell else "-" for cell in cells]
+        rows.append((model.name, f"{own[0].counts['n_params_non_embedding']:,.0f}", *losses))
+    trunks = len(set(np.asarray(grid.table.groups).tolist()))
+    shared = f" on {trunks} trunks" if grid.recipe == "wsd" else f" of {trunks} models and seeds"
+    seeds = len({r.config.train.seed for r in grid.runs})
+    means = ", means over seeds" if seeds > 1 else ""
+    hidden = ["Held out: the largest size and the longest runs, predicted from the rest"]
+    if grid.recipe == "wsd":
+        hidden.append("(the longest runs continue trunks whose shorter runs are in the fit)")
+    return "\n".join([
+        f"{grid.recipe.upper()}: loss by size and tokens (nats per token{means})", aligned(rows), "",
+        f"Joint law, {len(grid.runs)} runs{shared}", *_fit(grid.fit), "", *hidden, grid.held_out.summary(20),
+    ])  # fmt: skip
 
 
 def _wrapped(text: str) -> list[str]:
@@ -121,41 +136,33 @@ def _wrapped(text: str) -> list[str]:
 
 
 def _list(what: str, names: Sequence[str]) -> str:
-    return textwrap.fill(f"{what}: {', '.join(names)}", 100, subsequent_indent="  ", break_on_hyphens=False)
+    text = f"{what}: {', '.join(names)}" if names else ""
+    return textwrap.fill(text, 100, subsequent_indent="  ", break_on_hyphens=False)
 
 
-def _predictions(ladders: Sequence[Ladder]) -> str:
+def _predictions(runs: Sequence[Run], ladders: Sequence[Ladder]) -> str:
     """What the last recipe's laws say of the models that people ask about, or why they cannot."""
-    lines = ["Predictions for large models"]
     if not ladders:
         return ""
-    recipe = ladders[-1].recipe
-    models = {m.name: m for m in published.models()}
-    refused = 0
+    lines, refused, models = ["Predictions for large models"], False, {m.name: m for m in published.models()}
+    laws = {x.variable: x.fit for x in ladders if x.recipe == ladders[-1].recipe}
     for name, variable, key in QUESTIONS:
-        ladder = next((x for x in ladders if x.recipe == recipe and x.variable == variable), None)
-        if ladder is None or ladder.fit is None:
+        fit, at = laws.get(variable), models[key].n_params if variable == "N" else models[key].n_tokens
+        if fit is None:
             continue
-        model = models[key]
-        at = model.n_params if variable == "N" else model.n_tokens
-        assert at is not None
-        what = f"{name}, {short(at)} {'parameters' if variable == 'N' else 'tokens'}"
-        verdict = ladder.fit.verdict(at)
-        if verdict.refused:
-            refused += 1
-            lines += _wrapped(f"{what}: no prediction; {'; '.join(verdict.reasons)}")
-        else:
-            low, high = ladder.fit.interval(at, level=0.9)
-            lines += _wrapped(
-                f"{what}: {ladder.fit.predict(at):.2f} nats, 90% interval {low:.2f} to {high:.2f} ({verdict})"
-            )
+        verdict = fit.verdict(at)
+        refused |= verdict.refused
+        said = f"no prediction; {'; '.join(verdict.reasons)}"
+        if not verdict.refused:
+            low, high = fit.interval(at, level=0.9)
+            said = f"{fit.predict(at):.2f} nats, 90% interval {low:.2f} to {high:.2f} ({verdict})"
+        lines += _wrapped(f"{name}, {short(at)} {'parameters' if variable == 'N' else 'tokens'}: {said}")
     if refused:
         largest = max(r.counts["n_params_non_embedding"] for x in ladders for r in x.runs)
-        once = {r.run_id: r.seconds for x in ladders for r in x.runs}  # a run may stand in two ladders
-        spent = sum(once.values())
+        spent = sum(r.seconds for r in runs)
         lines += _wrapped(
             f"A sweep of {short(spent)} seconds of training, up to {short(largest)} parameters, cannot predict "
-            "GPT-4. The losses are also of this corpus and this tokenizer: in nats per token they compare with "
-            "no others."
+            "GPT-4. The losses are also of this corpus and this tokenizer: in nats per token they compare with no "
+            "others."
         )
     return "\n".join(lines)

@@ -7,12 +7,12 @@ table, and `sweep_numbers` gives it, and all else that the report prints, as JSO
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import special
+from scipy import special, stats
 
 from scaling_lib.config import ModelConfig, TrainConfig
 from scaling_lib.errors import InputError
@@ -24,14 +24,13 @@ from scaling_lib.show.changes import (
     LEAST_SEEDS,
     LEVEL,
     cell_changes,
-    effect_numbers,
     effect_text,
     recipe_effect,
 )
 from scaling_lib.show.grids import Grid, find_grids, the_grid
 from scaling_lib.show.ladders import Ladder, find_ladders, short
 from scaling_lib.show.rates import is_rate_study, rate_numbers
-from scaling_lib.words import aligned
+from scaling_lib.words import table
 
 LEAST_LADDERS, LEAST_FITTED = 10, 5  # retrained ladders; sizes fitted: three parameters and two more
 # Reference and other: the whole way from V1's rate to V2, then its steps.
@@ -77,29 +76,6 @@ def pooled_relative(found: Sequence[Spread]) -> tuple[float, float, float]:
     squares = sum((len(s.losses) - 1) * s.relative**2 for s in longest)
     low, high = (math.sqrt(squares / special.chdtri(dof, q)) for q in (0.05, 0.95))
     return math.sqrt(squares / dof), low, high
-
-
-def _noise_text(runs: Sequence[Run]) -> str:
-    """Seed noise cell by cell, pooled, and wsd against V2 where both are there; "" without three seeds anywhere."""
-    found = spreads(runs)
-    if not found:
-        return ""
-    rows = [("recipe", "model", "tokens", "seeds", "mean loss", "sd", "sd / mean")]
-    for s in found:
-        mean = float(s.losses.mean())
-        sd = f"{mean * s.relative:.4f}", f"{100 * s.relative:.2f}%"
-        rows.append((s.recipe, s.model.name, short(s.n_tokens), str(len(s.losses)), f"{mean:.3f}", *sd))
-    pooled, low, high = (100 * v for v in pooled_relative(found))
-    text = (
-        f"Seed noise: final losses of runs that differ in their seed alone\n{aligned(rows)}\n"
-        f"The longest runs together: {pooled:.2f}% of the loss (90% interval {low:.2f} to {high:.2f}%). The validation "
-        "text is the same for all, so this is the noise of training alone."
-    )
-    paired = [("model", "tokens", "nats", "90% interval", "share of the loss")]
-    for c in cell_changes(runs, "v2", "wsd"):
-        between = f"[{c.low:+.4f}, {c.high:+.4f}]", f"{100 * c.change / c.before:+.2f}%"
-        paired.append((c.cell[0].name, short(c.cell[1]), f"{c.change:+.4f}", *between))
-    return text + (f"\n\nwsd less V2's cosine, paired by seed\n{aligned(paired)}" if len(paired) > 1 else "")
 
 
 # ---- floors where the entropy is known -------------------------------------------
@@ -217,82 +193,99 @@ def retrained_coverage(runs: Sequence[Run], hide: int = 1) -> Retrained:
     return Retrained(hide, target / fitted[-1], len(fits) - len(rows), *np.array(rows, dtype=float).reshape(-1, 4).T)
 
 
-def share_interval(held: int, total: int, level: float = LEVEL) -> tuple[float, float]:
-    """(low, high) of the chance behind ``held`` of ``total`` trials, by Clopper and Pearson: exact."""
-    tail, missed = (1.0 - level) / 2.0, total - held
-    low = float(special.betaincinv(held, missed + 1, tail)) if held else 0.0
-    high = float(special.betaincinv(held + 1, missed, 1.0 - tail)) if missed else 1.0
-    return low, high
-
-
 # ---- all of them -----------------------------------------------------------------
 
 
 def study_texts(runs: Sequence[Run]) -> list[str]:
     """The answers in words and tables, one text for each question that these runs can answer."""
-    found = [_noise_text(runs), *(effect_text(recipe_effect(runs, *way), *way) for way in _ways(runs))]
-    if _has_floor(runs):
-        floors = known_floors(runs)
-        rows = [("fit", "E", "90% interval", "holds", "lowest loss", "verdict")]
-        for f in floors:
-            lowest, holds = f"{np.min(f.fit.data['loss']):.3f}", "yes" if f.holds else "no"
-            between = f"{f.low:.3f} to {f.high:.3f}"
-            rows.append((f.name, f"{f.fit.params['E']:.3f}", between, holds, lowest, f.fit.verdict().level))
-        title = f"The floor, where the truth is known: true E = {floors[0].truth:.3f} nats per token"
-        found.append(f"{title}\n{aligned(rows)}")
-    if trials := [retrained_coverage(runs, hide) for hide in _hidden(runs)]:
-        rows = [("hidden", "beyond", "held", "refused", "median half-width", "mean error")]
-        for t in trials:
-            told = ("none predicted", str(t.refused), "", "")
-            if total := len(t.observed):
-                low, high = share_interval(t.held, total)
-                held = f"{t.held} of {total}, {t.held / total:.0%} (90% interval {low:.0%} to {high:.0%})"
-                error = f"{100 * float(np.mean(t.predicted / t.observed - 1)):+.2f}%"
-                told = (held, str(t.refused), f"{100 * t.half_width:.2f}%", error)
-            rows.append((str(t.hidden), f"{t.span:.1f}x", *told))
-        title = "Retrained ladders: does the 90% interval of a new run hold the hidden largest size?"
-        found.append(f"{title}\n{aligned(rows)}")
-    return [text for text in found if text]
+    return [text for _, text in _studies(runs)]
 
 
 def study_numbers(runs: Sequence[Run]) -> dict[str, Any]:
     """The same answers as plain data, not rounded; without the questions that these runs cannot answer."""
-    out: dict[str, Any] = {}
-    if cells := spreads(runs):
-        out["seed_noise"] = {
-            "cells": len(cells),
-            **dict(zip(("relative", "low", "high"), pooled_relative(cells), strict=True)),
-        }
+    return {key: value for data, _ in _studies(runs) for key, value in data.items()}
+
+
+def _studies(runs: Sequence[Run]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Each study that the records bear: its plain data, and the same in words."""
+    if found := spreads(runs):
+        yield _noise(runs, found)
+    if ways := [way for way in WAYS if len(cell_changes(runs, *way)) >= LEAST_CELLS]:
+        effects = [recipe_effect(runs, *way) for way in ways]
+        yield {"effects": effects}, "\n\n".join(map(effect_text, effects))
+    if runs[0].corpus.get("entropy_rate") is not None and len(find_grids(runs)) == 1:
+        yield _floors(known_floors(runs))
+    if trials := [retrained_coverage(runs, hide) for hide in _hidden(runs)]:
+        yield _retrained(trials)
+
+
+def _noise(runs: Sequence[Run], found: Sequence[Spread]) -> tuple[dict[str, Any], str]:
+    """Seed noise cell by cell and pooled, and wsd against V2 where both are there."""
+    relative, low, high = pooled_relative(found)
+    data: dict[str, Any] = {"seed_noise": {"cells": len(found), "relative": relative, "low": low, "high": high}}
+    rows = [
+        {"s": s, "tokens": short(s.n_tokens), "seeds": len(s.losses), "mean": s.losses.mean()}
+        | {"sd": s.losses.std(ddof=1)}
+        for s in found
+    ]
+    told = table(rows, {"recipe": "{s.recipe}", "model": "{s.model.name}", "tokens": "{tokens}", "seeds": "{seeds}",
+                        "mean loss": "{mean:.3f}", "sd": "{sd:.4f}", "sd / mean": "{s.relative:.2%}"})  # fmt: skip
+    text = (
+        f"Seed noise: final losses of runs that differ in their seed alone\n{told}\n"
+        f"The longest runs together: {relative:.2%} of the loss (90% interval {100 * low:.2f} to {high:.2%}). The "
+        "validation text is the same for all, so this is the noise of training alone."
+    )
     if paired := cell_changes(runs, "v2", "wsd"):
-        out["wsd_less_v2"] = [
+        data["wsd_less_v2"] = [
             {"model": c.cell[0].name, "n_tokens": c.cell[1], "mean": c.change, "low": c.low, "high": c.high}
             for c in paired
         ]  # fmt: skip
-    if ways := _ways(runs):
-        out["effects"] = [effect_numbers(recipe_effect(runs, *way), *way) for way in ways]
-    if _has_floor(runs):
-        floors = known_floors(runs)
-        out["true_floor"] = floors[0].truth
-        out["floors"] = [
-            {"n_tokens": f.n_tokens, "E": f.fit.params["E"], "low": f.low, "high": f.high, "holds": f.holds,
-             "verdict": f.fit.verdict().level}
-            for f in floors
-        ]  # fmt: skip
-    if trials := [retrained_coverage(runs, hide) for hide in _hidden(runs)]:
-        out["retrained"] = [
-            {"hidden": t.hidden, "span": t.span, "held": t.held, "trials": len(t.observed), "refused": t.refused,
-             "half_width": t.half_width}
-            for t in trials
-        ]  # fmt: skip
-    return out
+        rows = [
+            {"c": c, "model": c.cell[0].name, "tokens": short(c.cell[1]), "share": c.change / c.before} for c in paired
+        ]
+        told = table(rows, {"model": "{model}", "tokens": "{tokens}", "nats": "{c.change:+.4f}",
+                            "90% interval": "[{c.low:+.4f}, {c.high:+.4f}]",
+                            "share of the loss": "{share:+.2%}"})  # fmt: skip
+        text += f"\n\nwsd less V2's cosine, paired by seed\n{told}"
+    return data, text
 
 
-def _ways(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    return [way for way in WAYS if len(cell_changes(runs, *way)) >= LEAST_CELLS]
+def _floors(floors: Sequence[Floor]) -> tuple[dict[str, Any], str]:
+    truth = floors[0].truth
+    rows = [
+        {"n_tokens": f.n_tokens, "E": f.fit.params["E"], "low": f.low, "high": f.high, "holds": f.holds,
+         "verdict": f.fit.verdict().level}
+        for f in floors
+    ]  # fmt: skip
+    told = [
+        row | {"fit": f.name, "said": "yes" if f.holds else "no", "lowest": np.min(f.fit.data["loss"])}
+        for f, row in zip(floors, rows, strict=True)
+    ]
+    columns = {"fit": "{fit}", "E": "{E:.3f}", "90% interval": "{low:.3f} to {high:.3f}", "holds": "{said}",
+               "lowest loss": "{lowest:.3f}", "verdict": "{verdict}"}  # fmt: skip
+    title = f"The floor, where the truth is known: true E = {truth:.3f} nats per token"
+    return {"true_floor": truth, "floors": rows}, f"{title}\n{table(told, columns)}"
 
 
-def _has_floor(runs: Sequence[Run]) -> bool:
-    return runs[0].corpus.get("entropy_rate") is not None and len(find_grids(runs)) == 1
+def _retrained(trials: Sequence[Retrained]) -> tuple[dict[str, Any], str]:
+    rows = [
+        {"hidden": t.hidden, "span": t.span, "held": t.held, "trials": len(t.observed), "refused": t.refused,
+         "half_width": t.half_width}
+        for t in trials
+    ]  # fmt: skip
+    told = []
+    for t, row in zip(trials, rows, strict=True):
+        said = {"told": "none predicted", "wide": "", "error": ""}
+        if total := len(t.observed):
+            ends = stats.binomtest(t.held, total).proportion_ci(LEVEL)  # Clopper and Pearson: exact
+            share = f"{t.held / total:.0%} (90% interval {ends.low:.0%} to {ends.high:.0%})"
+            said = {"told": f"{t.held} of {total}, {share}", "wide": f"{t.half_width:.2%}",
+                    "error": f"{np.mean(t.predicted / t.observed - 1):+.2%}"}  # fmt: skip
+        told.append(row | said)
+    columns = {"hidden": "{hidden}", "beyond": "{span:.1f}x", "held": "{told}", "refused": "{refused}",
+               "median half-width": "{wide}", "mean error": "{error}"}  # fmt: skip
+    title = "Retrained ladders: does the 90% interval of a new run hold the hidden largest size?"
+    return {"retrained": rows}, f"{title}\n{table(told, columns)}"
 
 
 def _hidden(runs: Sequence[Run]) -> range:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +20,7 @@ from scaling_lib.errors import InputError
 from scaling_lib.runs import Run
 from scaling_lib.show.ladders import short
 from scaling_lib.show.plot import FAINT, Row, plot_intervals
-from scaling_lib.words import aligned
+from scaling_lib.words import table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,21 +89,21 @@ class Tokenizers:
     def summary(self) -> str:
         """The three questions with their answers, a row for each shape. Plain text."""
         (a, b), (x, y) = (f"{v:,}" for v in self.vocabularies), self.bytes_per_token
-        rows = [("model", "at equal", "", a, b, "change", "90% interval")]
-        for c in self.cells:
-            at = f"{short(c.at) if c.at < 1e10 else f'{c.at:.2g}'} {UNIT[c.equal]}"
-            between = f"{100 * c.low:+.1f}% to {100 * c.high:+.1f}%" if math.isfinite(c.low) else "one seed: none"
-            bits = f"{c.first:.3f}", f"{c.second:.3f}", f"{100 * c.change:+.1f}%"
-            rows.append((c.shape, c.equal, at, *bits, between))
-        lines = [
-            f"One text under two vocabularies: {a} ({x:.2f} bytes per token) and {b} ({y:.2f})",
+        rows = [
+            {**asdict(c), "amount": f"{short(c.at) if c.at < 1e10 else f'{c.at:.2g}'} {UNIT[c.equal]}",
+             "between": f"{c.low:+.1%} to {c.high:+.1%}" if math.isfinite(c.low) else "one seed: none"}
+            for c in self.cells
+        ]  # fmt: skip
+        columns = {"model": "{shape}", "at equal": "{equal}", "": "{amount}", a: "{first:.3f}", b: "{second:.3f}",
+                   "change": "{change:+.1%}", "90% interval": "{between}"}  # fmt: skip
+        text = (
+            f"One text under two vocabularies: {a} ({x:.2f} bytes per token) and {b} ({y:.2f})\n"
             f"nats per token, {self.nats[0]:.3f} and {self.nats[1]:.3f} at the largest shape, may not be compared; "
-            "bits per byte may:",
-            aligned(rows),
-            f"Embeddings are {100 * self.shares[0]:.0f}% and {100 * self.shares[1]:.0f}% of the largest shape's "
-            "parameters: only the count without them is the same.",
-        ]
-        return "\n".join([*lines, self.caveat] if self.caveat else lines)
+            f"bits per byte may:\n{table(rows, columns)}\n"
+            f"Embeddings are {self.shares[0]:.0%} and {self.shares[1]:.0%} of the largest shape's parameters: only the "
+            "count without them is the same."
+        )
+        return f"{text}\n{self.caveat}" if self.caveat else text
 
 
 def compare_tokenizers(first: Sequence[Run], second: Sequence[Run]) -> Tokenizers:
@@ -118,7 +118,14 @@ def compare_tokenizers(first: Sequence[Run], second: Sequence[Run]) -> Tokenizer
     InputError
         Two texts or recipes, one vocabulary, no shape and seed in common.
     """
-    _check(first, second)
+    both = [*first, *second]
+    if len({str(r.corpus["fingerprint"]) for r in both}) > 1:
+        raise InputError("bits per byte compare on one text, and these runs read two")
+    if len(recipes := {r.config.train.recipe for r in both}) > 1:
+        raise InputError(f"one recipe is compared, not {', '.join(sorted(recipes))}: name it with --recipe")
+    vocabularies = [{r.config.model.vocab_size for r in runs} for runs in (first, second)]
+    if max(map(len, vocabularies)) > 1 or vocabularies[0] == vocabularies[1]:
+        raise InputError("two sweeps with one vocabulary each, and not the same, are compared")
     ladders = [_ladders(runs) for runs in (first, second)]
     shared = sorted(set(ladders[0]) & set(ladders[1]))
     if not shared:
@@ -158,17 +165,6 @@ def _ladders(runs: Sequence[Run]) -> dict[Key, list[Run]]:
         m = r.config.model
         found.setdefault((m.d_model, m.n_layer, m.n_head, m.seq_len, r.config.train.seed), []).append(r)
     return found
-
-
-def _check(first: Sequence[Run], second: Sequence[Run]) -> None:
-    both = [*first, *second]
-    if len({str(r.corpus["fingerprint"]) for r in both}) > 1:
-        raise InputError("bits per byte compare on one text, and these runs read two")
-    if len(recipes := {r.config.train.recipe for r in both}) > 1:
-        raise InputError(f"one recipe is compared, not {', '.join(sorted(recipes))}: name it with --recipe")
-    a, b = ({r.config.model.vocab_size for r in runs} for runs in (first, second))
-    if len(a) != 1 or len(b) != 1 or a == b:
-        raise InputError("two sweeps with one vocabulary each, and not the same, are compared")
 
 
 def _share(run: Run) -> float:

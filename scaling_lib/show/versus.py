@@ -16,10 +16,11 @@ import numpy as np
 
 from scaling_lib.errors import InputError
 from scaling_lib.runs import Run
-from scaling_lib.show.changes import LEVEL, Change, changes, of_recipe
+from scaling_lib.show.changes import LEVEL, Change, by_seed, changes, of_recipe
 from scaling_lib.show.grids import find_grids
-from scaling_lib.show.ladders import ORDER, Ladder, at_shared_length, find_ladders, short, text_of
-from scaling_lib.show.plot import GREEK, Row, legend_above, plot_fit, plot_intervals, say_instead
+from scaling_lib.show.ladders import COUNT, Ladder, at_shared_length, find_ladders, place, short, text_of
+from scaling_lib.show.panels import plot_fit
+from scaling_lib.show.plot import GREEK, NO_PREDICTION, Row, legend_above, plot_intervals, say_instead
 from scaling_lib.show.tokenizers import Tokenizers, compare_tokenizers, plot_tokenizers
 from scaling_lib.words import aligned, duration
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 VAGUE = 3.0  # an interval from x to 3x excludes little
 ENOUGH = 0.75  # of the losses inside their 90% intervals: of a handful, one may miss
 RIGHT = {True: "right", False: "wrong", None: "open"}
-COUNT = {"N": "n_params_non_embedding", "D": "n_tokens"}
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,18 @@ class Side:
                 found[f"{symbol} of {law}"] = row
         return found
 
-    @property
-    def text(self) -> str:
-        """What its losses are of, in words."""
-        return f"{text_of(self.runs[0])}, vocabulary {self.runs[0].config.model.vocab_size:,}"
-
-    def largest(self, variable: str) -> float:
-        """The largest N or D that was trained."""
-        return max(r.counts[COUNT[variable]] for r in self.runs)
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """What was trained, as plain data."""
+        return {
+            "label": self.label,
+            "recipe": self.recipe,
+            "runs": len(self.runs),
+            "text": f"{text_of(self.runs[0])}, vocabulary {self.runs[0].config.model.vocab_size:,}",
+            "seconds": sum(r.seconds for r in self.runs),
+            "largest_n": max(r.counts[COUNT["N"]] for r in self.runs),
+            "largest_d": max(r.counts[COUNT["D"]] for r in self.runs),
+        }
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,12 @@ class Versus:
             return f"the texts differ ({', '.join(names)})"
         sizes = [r.config.model.vocab_size for r in (first, last)]
         return "" if sizes[0] == sizes[1] else f"the vocabularies differ ({sizes[0]:,} and {sizes[1]:,})"
+
+    @property
+    def exponents(self) -> list[tuple[str, Side, Row]]:
+        """Every exponent of every side, by its name."""
+        names = dict.fromkeys(name for s in self.sides for name in s.exponents)
+        return [(name, s, s.exponents[name]) for name in names for s in self.sides if name in s.exponents]
 
     @cached_property
     def tokenizers(self) -> Tokenizers | None:
@@ -155,9 +165,8 @@ def compare_sweeps(first: Sequence[Run], second: Sequence[Run], names: tuple[str
 
 def sides(runs: Sequence[Run], label: str = "") -> list[Side]:
     """One side for each recipe, on the way from V1 to V2, then the others."""
-    recipes = {r.config.train.recipe for r in runs}
-    order = sorted(recipes, key=lambda r: (ORDER.index(r) if r in ORDER else len(ORDER), r))
-    return [Side(f"{label} {x.upper()}".strip(), x, tuple(of_recipe(runs, x))) for x in order]
+    recipes = sorted({r.config.train.recipe for r in runs}, key=place)
+    return [Side(f"{label} {x.upper()}".strip(), x, tuple(of_recipe(runs, x))) for x in recipes]
 
 
 def _check_recipes(wanted: Sequence[str], there: dict[str, Side], name: str) -> None:
@@ -220,50 +229,50 @@ def _beyond(quick: Side, real: Side) -> list[tuple[bool | None, str]]:
 
 def tables(versus: Versus) -> str:
     """What was trained with the exponents and their verdicts, and the losses where they may be compared."""
+    what = "{label}: {runs} runs, up to {n} parameters and {d} tokens, {took} of training; {text}"
+    abouts = [s.about for s in versus.sides]
     lines = [
-        f"{s.label}: {len(s.runs)} runs, up to {short(s.largest('N'))} parameters and {short(s.largest('D'))} tokens, "
-        f"{duration(sum(r.seconds for r in s.runs))} of training; {s.text}"
-        for s in versus.sides
+        what.format(**a, n=short(a["largest_n"]), d=short(a["largest_d"]), took=duration(a["seconds"])) for a in abouts
     ]
     lost = [r.run_id for s in versus.sides for r in s.runs if not r.finished]
     lines += [f"Diverged, and in no fit: {', '.join(lost)}"] if lost else []
-    rows = [("exponent", "of", "value", "90% interval", "verdict")]
-    for name, s in _exponents(versus):
-        e = s.exponents[name]
-        told = ("-", "-") if e.value is None else (f"{e.value:.3f}", f"{e.low:.3f} to {e.high:.3f}")
-        rows.append((name, s.label, *told, e.note))
+    rows = [
+        (
+            name,
+            s.label,
+            *(("-", "-") if e.value is None else (f"{e.value:.3f}", f"{e.low:.3f} to {e.high:.3f}")),
+            e.note,
+        )
+        for name, s, e in versus.exponents
+    ]
+    exponents = aligned([("exponent", "of", "value", "90% interval", "verdict"), *rows], 2)
     none = "No exponent: fewer than three sizes, or lengths of one size, have finished."
     found = "\n".join(f"{RIGHT[right]:<6} {text}" for right, text in versus.findings)
-    parts = ["\n".join(lines), aligned(rows, 2) if len(rows) > 1 else none, found, _losses(versus)]
+    parts = ["\n".join(lines), exponents if rows else none, found, _losses(versus)]
     return "\n\n".join(part for part in parts if part)
 
 
-def _exponents(versus: Versus) -> list[tuple[str, Side]]:
-    names = dict.fromkeys(name for s in versus.sides for name in s.exponents)
-    return [(name, s) for name in names for s in versus.sides if name in s.exponents]
-
-
 def _losses(versus: Versus) -> str:
+    first, last = versus.sides[0], versus.sides[-1]
+    heading = ("loss (nats per token)", first.label, last.label)
     if versus.why_not_losses:
         text = f"Losses are not compared: {versus.why_not_losses}."
         return f"{text}\n\n{versus.tokenizers.summary()}" if versus.tokenizers else text
-    first, last = versus.sides[0], versus.sides[-1]
     if not versus.of_recipes:
-        cells: list[dict[Any, list[float]]] = [{}, {}]
-        for own, s in zip(cells, (first, last), strict=True):
-            for r in (r for r in s.runs if r.finished and r.val_loss is not None):
-                own.setdefault((r.config.train.recipe, r.config.model, r.config.n_tokens), []).append(r.val_loss or 0.0)
-        rows = [("loss (nats per token)", first.label, last.label, "differ by")]
-        for cell in (c for c in cells[0] if c in cells[1]):
-            a, b = (float(np.mean(own[cell])) for own in cells)
-            rows.append((f"{cell[1].name}, {short(cell[2])} tokens", f"{a:.3f}", f"{b:.3f}", f"{b / a - 1:+.1%}"))
+        cells = [
+            by_seed(s.runs, lambda r: (r.config.train.recipe, r.config.model, r.config.n_tokens)) for s in versus.sides
+        ]
+        means = {
+            cell: [float(np.mean([*own[cell].values()])) for own in cells] for cell in cells[0] if cell in cells[1]
+        }
+        rows = [(f"{c[1].name}, {short(c[2])} tokens", f"{a:.3f}", f"{b:.3f}", f"{b / a - 1:+.1%}")
+                for c, (a, b) in means.items()]  # fmt: skip
         none = "No loss to compare: the two have no model and length of one recipe in common."
-        return aligned(rows) if len(rows) > 1 else none
+        return aligned([(*heading, "differ by"), *rows]) if rows else none
     if not versus.changes:
         return "No size was trained by the first recipe and the last with a common seed: no losses to compare."
-    rows = [("loss (nats per token)", first.label, last.label, "change, 90% interval")]
-    rows += [(c.cell.name, f"{c.before:.3f}", f"{c.after:.3f}", _told(c)) for c in versus.changes]
-    text = aligned(rows)
+    rows = [(c.cell.name, f"{c.before:.3f}", f"{c.after:.3f}", _told(c)) for c in versus.changes]
+    text = aligned([(*heading, "change, 90% interval"), *rows])
     lengths = [s.ladders["N"].runs[0].counts["n_tokens"] for s in (first, last) if "N" in s.ladders]
     if len(lengths) == 2 and max(lengths) > 1.05 * min(lengths):
         times = lengths[1] / lengths[0]
@@ -284,26 +293,16 @@ def to_dict(versus: Versus) -> dict[str, Any]:
     """Return the comparison as plain data."""
 
     def plain(a: Side, b: Side, c: Change) -> dict[str, Any]:
-        return {
-            "model": c.cell.name, "before": a.label, "after": b.label, "loss_before": c.before, "loss_after": c.after,
-            "change": c.change, "seeds": c.seeds, "low": c.low, "high": c.high,
-        }  # fmt: skip
+        told = {"model": c.cell.name, "before": a.label, "after": b.label, "loss_before": c.before}
+        return told | {"loss_after": c.after} | {k: getattr(c, k) for k in ("change", "seeds", "low", "high")}
 
-    told = [
-        {
-            "label": s.label, "recipe": s.recipe, "runs": len(s.runs), "text": s.text,
-            "seconds": sum(r.seconds for r in s.runs), "largest_n": s.largest("N"), "largest_d": s.largest("D"),
-            "exponents": {
-                name: {"value": e.value, "low": e.low, "high": e.high, "verdict": e.note}
-                for name, e in s.exponents.items()
-            },
-        }
-        for s in versus.sides
-    ]  # fmt: skip
+    def exponents(s: Side) -> dict[str, Any]:
+        return {k: {"value": e.value, "low": e.low, "high": e.high, "verdict": e.note} for k, e in s.exponents.items()}
+
     return {
         "name": versus.name,
         "of_recipes": versus.of_recipes,
-        "sides": told,
+        "sides": [s.about | {"exponents": exponents(s)} for s in versus.sides],
         "why_not_losses": versus.why_not_losses or None,
         "tokenizers": asdict(versus.tokenizers) if versus.tokenizers else None,
         "changes": [plain(versus.sides[0], versus.sides[-1], c) for c in versus.changes],
@@ -323,23 +322,27 @@ def plot_versus(versus: Versus, figure: Figure | None = None) -> Figure:
     columns = [versus.sides] if versus.of_recipes else [(s,) for s in versus.sides]
     grid = figure.add_gridspec(2, 1 + len(columns), width_ratios=[1.15, *[1] * len(columns)])
     axes = figure.add_subplot(grid[0 if versus.tokenizers else slice(None), 0])
-    labels = {name: "{} of {}".format(GREEK[name.split()[0]], name.split(" of ")[1]) for name, _ in _exponents(versus)}
-    rows = [s.exponents[name]._replace(label=f"{labels[name]}\n{s.label}") for name, s in _exponents(versus)]
+    letters = {name: GREEK[name.split()[0]] + name[name.index(" ") :] for name, *_ in versus.exponents}
+    rows = []
+    for name, s, e in versus.exponents:
+        note = f"{NO_PREDICTION}: {e.note}" if e.value is None else e.note
+        rows.append(e._replace(label=f"{letters[name]}\n{s.label}", note=note))
     plot_intervals(rows, axes)
     axes.set_xlabel("exponent, with 90% interval")
     axes.set_title("Exponents")
     if versus.tokenizers:
         plot_tokenizers(versus.tokenizers, figure.add_subplot(grid[1, 0]))
-    for column, sides in enumerate(columns, 1):
-        for row, variable in enumerate("ND"):
+    for column, own in enumerate(columns, 1):
+        for row, (variable, title) in enumerate((("N", "Parameter scaling"), ("D", "Data scaling"))):
             panel = figure.add_subplot(grid[row, column])
-            own = [s.ladders[variable] for s in sides if variable in s.ladders]
-            for ladder in own:
-                plot_fit(ladder, panel, extrapolate=3.0)
-            if own:
-                legend_above(panel)
-            else:
+            ladders = [s.ladders[variable] for s in own if variable in s.ladders]
+            for ladder in ladders:
+                plot_fit(ladder, panel, extrapolate=3.0, bands=("mean",))
+            if not ladders:
                 say_instead(panel, f"no ladder in {variable}")
-            title = "Parameter scaling" if variable == "N" else "Data scaling"
-            panel.set_title(title if versus.of_recipes else f"{sides[0].label}\n{sides[0].text}", fontsize="medium")
+            elif versus.of_recipes:
+                legend_above(panel)
+            panel.set_title(
+                title if versus.of_recipes else f"{own[0].label}\n{own[0].about['text']}", fontsize="medium"
+            )
     return figure

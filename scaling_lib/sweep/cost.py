@@ -12,6 +12,7 @@ import numpy as np
 from scaling_lib.config import ModelConfig, RunConfig
 from scaling_lib.counting import count_parameters, training_flops
 from scaling_lib.errors import InputError
+from scaling_lib.sweep.engines import start_tracker
 from scaling_lib.sweep.plan import Phase, Plan, make_plan
 
 COMPILING_SECONDS = 15.0  # of a run whose step is compiled; the first of a process takes longer
@@ -46,6 +47,7 @@ def _measure(phase: Phase, plan: Plan, cells: Sequence[RunConfig], budget: float
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     # Side by side, as they will run: cores that share caches and memory are slower together than alone.
+    start_tracker()
     task = delayed(time_models)(cells, plan, phase.threads, budget)
     try:
         results = Parallel(n_jobs=phase.workers, batch_size=1)([task] * phase.workers)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
+import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +52,22 @@ def check_engine(options: Options) -> None:
         raise InputError(f"engine {name}: say where the cluster is, for example --address {form}")
 
 
+def start_tracker() -> None:
+    """Start the process in which joblib tracks its shared memory, deaf to a hang-up.
+
+    A terminal that closes tells all its processes; a tracker that ends before those it serves makes them complain.
+    """
+    from joblib.externals.loky.backend import resource_tracker
+
+    if not hasattr(signal, "SIGHUP") or threading.current_thread() is not threading.main_thread():
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which a new process inherits
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        signal.signal(signal.SIGHUP, before or signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def engine(options: Options) -> Iterator[Engine]:
     """Connect to the engine of ``options`` and make it joblib's backend inside the block.
@@ -71,6 +89,7 @@ def engine(options: Options) -> Iterator[Engine]:
     else:
         from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+        start_tracker()
         yield Engine(killed=(TerminatedWorkerError,))
 
 

@@ -8,6 +8,7 @@ import socket
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from scaling_lib.errors import InputError
 from scaling_lib.files import remove_leftovers
 from scaling_lib.runs import find_run, is_recorded, write_run
 from scaling_lib.sweep import engines
-from scaling_lib.sweep.locks import Lock, holder, try_lock
+from scaling_lib.sweep.locks import Lock, holder, locked, try_lock
 from scaling_lib.sweep.pack import forget
 from scaling_lib.sweep.plan import Job, Options, Phase, Plan, cores
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from scaling_lib.lm.corpus import Corpus
     from scaling_lib.lm.group import Group
     from scaling_lib.lm.record import Progress
+    from scaling_lib.lm.runtime import Runtime
 
 WAIT_SECONDS = 1.0
 IDLE_KILLS, MAX_KILLS = 3, 60
@@ -109,24 +111,32 @@ def run_sweep(
     found_done = {name for name in names.values() if find_run(out, name)}
     weights = _weights(plan, seconds_per_token, [cell for cell, name in names.items() if name in found_done])
     order = Order(out.resolve(), corpus.fingerprint, plan.options, checkpoint_seconds, history_points)
-    failed: dict[str, Outcome] = {}
+    told: dict[str, Outcome] = {}
     with (
         engines.engine(plan.options) as engine,
         _reporting(lambda: _snapshot(names, weights, out), on_snapshot),
     ):
         for phase in plan.phases:
-            failed |= {o.run_id: o for o in _run_phase(phase, engine, names, order)}
+            told |= {o.run_id: o for o in _run_phase(phase, engine, names, order)}
     outcomes = []
     for name in names.values():
+        said = told.get(name)
         if run := find_run(out, name):
-            outcomes.append(Outcome(name, "skipped" if name in found_done else run.status))
+            # Or skipped by its job, since another launcher had trained it.
+            others = name in found_done or (said is not None and said.status == "skipped")
+            outcomes.append(Outcome(name, "skipped" if others else run.status))
+        elif said is not None and said.status == "failed":
+            outcomes.append(said)
         else:
-            outcomes.append(failed.get(name, Outcome(name, "failed", "its record has vanished")))
+            outcomes.append(Outcome(name, "failed", "its record has vanished"))
+    for job in plan.jobs:  # of jobs whose worker was killed when all was recorded
+        if all(is_recorded(out, names[cell]) for cell in job.cells):
+            _remove_trunk(out, trunk_id(job.cells[0], corpus.fingerprint))
     return outcomes
 
 
 def _run_phase(phase: Phase, engine: engines.Engine, names: dict[RunConfig, str], order: Order) -> list[Outcome]:
-    """Run a phase's unfinished jobs, again where a worker process was killed. Returns what failed.
+    """Run a phase's unfinished jobs, again where a worker process was killed. Returns what became of the runs.
 
     A killed worker takes its companions with it (the pool is broken); all go on from their checkpoints. Given up
     is what is killed ``IDLE_KILLS`` times in a row without a new record or checkpoint, as a run too large for the
@@ -135,6 +145,7 @@ def _run_phase(phase: Phase, engine: engines.Engine, names: dict[RunConfig, str]
     from joblib import Parallel, delayed
 
     kills, idle_kills, before = 0, 0, _state(order.out)
+    ours: set[str] = set()  # recorded before a kill, so that the job finds them there and thinks them another's
     while True:
         missing = {c: names[c] for j in phase.jobs for c in j.cells if not is_recorded(order.out, names[c])}
         todo = [job for job in phase.jobs if any(c in missing for c in job.cells)]
@@ -143,9 +154,10 @@ def _run_phase(phase: Phase, engine: engines.Engine, names: dict[RunConfig, str]
         try:
             parallel = Parallel(n_jobs=engine.n_jobs(phase, len(todo)), batch_size=1)
             results = parallel(delayed(run_job)(job, order, phase.threads) for job in todo)
-            return [o for result in results for o in result if o.status == "failed"]
+            return [o for result in results for o in result if o.run_id not in ours]
         except engine.killed:
             kills += 1
+            ours |= {name for name in missing.values() if is_recorded(order.out, name)}
             now = _state(order.out)
             idle_kills, before = (idle_kills + 1 if now == before else 0), now
             if idle_kills >= IDLE_KILLS or kills >= MAX_KILLS:
@@ -163,7 +175,7 @@ def run_together(
     if group.leads:
         check_writable(out)
     order = Order(out.resolve(), corpus.fingerprint, plan.options, checkpoint_seconds, history_points)
-    threads = max(1, cores() // group.size)
+    threads = plan.options.threads or max(1, cores() // group.size)
     return [outcome for job in plan.jobs for outcome in run_job(job, order, threads, group)]
 
 
@@ -183,7 +195,6 @@ def run_job(job: Job, order: Order, threads: int, group: Group | None = None) ->
     """
     from scaling_lib.lm.group import ALONE
     from scaling_lib.lm.runtime import choose_runtime
-    from scaling_lib.lm.train import train
 
     group, out, o = group or ALONE, order.out, order.options
     corpus = corpus_of(job.cells[0])
@@ -193,40 +204,57 @@ def run_job(job: Job, order: Order, threads: int, group: Group | None = None) ->
         return [Outcome(name, "failed", why) for name in names.values()]
     # One runtime for all runs of a trunk, chosen for the longest: a trunk is shared only if computed alike.
     runtime = choose_runtime(job.cells[-1], device=o.device, dtype=o.dtype, compile=o.compile, threads=threads or None)
-    outcomes = []
-    for cell, name in names.items():
-        lock = _wait_for(out, name) if group.leads else None
-        try:
-            found = find_run(out, name) if group.leads else None
-            if (status := group.agree(found.status if found else None)) is not None:
-                outcomes.append(Outcome(name, "skipped", status))
-                continue
-            run = train(
-                cell,
-                corpus,
-                runtime=runtime,
-                checkpoint_dir=out / ".ckpt",
-                checkpoint_seconds=order.checkpoint_seconds,
-                history_points=order.history_points,
-                on_progress=functools.partial(_tell, lock),
-                group=group,
-            )
-            if group.leads:
-                write_run(run, out)
-                remove_checkpoints(out, name)
-            outcomes.append(Outcome(name, run.status))
-        # A full disk or a folder that vanished (InputError) ends the sweep: no other run would fare better.
-        except (MemoryError, RuntimeError) as error:  # torch reports lack of memory as RuntimeError
-            if group.size > 1:  # the others wait for this process: end all
-                raise
-            what = (str(error).splitlines() or ["no more is known"])[0]  # Python's own MemoryError says nothing
-            outcomes.append(Outcome(name, "failed", f"{type(error).__name__}: {what}"))
-        finally:
-            if lock:
-                lock.release()
+    trunk = trunk_id(job.cells[0], corpus.fingerprint)
+    mark = out / ".locks" / f"{trunk}@{uuid.uuid4().hex}.lock"  # of one who needs the trunk
+    with locked(mark) if group.leads and len(job.cells) > 1 else contextlib.nullcontext():
+        outcomes = [_run_cell(cell, name, corpus, order, runtime, group) for cell, name in names.items()]
     if group.leads and all(o.status != "failed" for o in outcomes):
-        remove_checkpoints(out, f"{trunk_id(job.cells[0], corpus.fingerprint)}-*")
+        _remove_trunk(out, trunk)
     return outcomes
+
+
+def _run_cell(cell: RunConfig, name: str, corpus: Corpus, order: Order, runtime: Runtime, group: Group) -> Outcome:
+    """Train one run that nobody else has trained or is training, and write its record."""
+    from scaling_lib.lm.train import train
+
+    out = order.out
+    lock = _wait_for(out, name) if group.leads else None
+    try:
+        found = find_run(out, name) if group.leads else None
+        if (status := group.agree(found.status if found else None)) is not None:
+            return Outcome(name, "skipped", status)
+        run = train(
+            cell,
+            corpus,
+            runtime=runtime,
+            checkpoint_dir=out / ".ckpt",
+            checkpoint_seconds=order.checkpoint_seconds,
+            history_points=order.history_points,
+            on_progress=functools.partial(_tell, lock),
+            group=group,
+        )
+        if group.leads:
+            write_run(run, out)
+            remove_checkpoints(out, name)
+        return Outcome(name, run.status)
+    # A full disk or a folder that vanished (InputError) ends the sweep: no other run would fare better.
+    except (MemoryError, RuntimeError) as error:  # torch reports lack of memory as RuntimeError
+        if group.size > 1:  # the others wait for this process: end all
+            raise
+        what = (str(error).splitlines() or ["no more is known"])[0]  # Python's own MemoryError says nothing
+        return Outcome(name, "failed", f"{type(error).__name__}: {what}")
+    finally:
+        if lock:
+            lock.release()
+
+
+def _remove_trunk(out: Path, trunk: str) -> None:
+    """Delete the states of a trunk, unless another launcher needs them; the marks of dead ones are cleared away."""
+    marks = [try_lock(path) for path in (out / ".locks").glob(f"{trunk}@*.lock")]
+    for lock in filter(None, marks):
+        lock.release()
+    if all(marks):
+        remove_checkpoints(out, f"{trunk}-*")
 
 
 def _wait_for(out: Path, name: str) -> Lock | None:

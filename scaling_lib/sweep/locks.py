@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import threading
 import time
 import uuid
@@ -18,10 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from scaling_lib.errors import InputError
 from scaling_lib.files import temporary_beside, write_atomically
+from scaling_lib.machine import here, is_dead
 
 BEAT_SECONDS = 2.0
 STALE_SECONDS = 30.0
@@ -67,7 +65,7 @@ def try_lock(path: Path) -> Lock | None:
     InputError
         When the folder cannot be written.
     """
-    content = {"token": uuid.uuid4().hex, "host": _host(), "pid": os.getpid(), "beat": 0}
+    content = {"token": uuid.uuid4().hex, "host": here(), "pid": os.getpid(), "beat": 0}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for _ in range(2):  # once more after a stale lock has been cleared away
@@ -96,13 +94,6 @@ def locked(path: Path) -> Iterator[Lock | None]:
 def holder(path: Path) -> dict[str, Any] | None:
     """Who holds the lock at ``path`` and how far they have come, or None when it is free."""
     return _read(path) or None
-
-
-def _host() -> str:
-    """This machine, and in a container its own table of processes: elsewhere a process's number means another."""
-    with contextlib.suppress(OSError):
-        return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
-    return socket.gethostname()
 
 
 def _create(path: Path, content: dict[str, Any]) -> bool:
@@ -155,12 +146,5 @@ def _clear_if_stale(path: Path) -> bool:
 
 def _owner_is_dead(content: dict[str, Any]) -> bool:
     """Whether the owner is known to be dead. A number that another process has got since leaves it to the counter."""
-    if content.get("host") != _host():
-        return False
-    try:
-        # A zombie is dead too: in a container without an init process nobody buries it.
-        return bool(psutil.Process(content["pid"]).status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
-    except (psutil.Error, KeyError, TypeError):
-        return False
+    pid = content.get("pid")
+    return content.get("host") == here() and isinstance(pid, int) and is_dead(pid)

@@ -26,6 +26,7 @@ class Options:
     workers: int | None = None
     engine: str = "local"  # or dask, ray: an existing cluster (see sweep.engines)
     address: str | None = None  # of the cluster
+    threads: int | None = None  # of each run
 
 
 @dataclass(frozen=True)
@@ -125,10 +126,10 @@ def _phase(jobs: list[Job], small: bool, options: Options, on_gpu: bool) -> Phas
     if options.engine != "local":
         # Its scheduler hands the jobs out. A small model takes one thread, a large one what its worker has.
         where = f"on the {options.engine} cluster, as many at a time as it has workers"
-        return Phase(tuple(jobs), 1, 1 if small else 0, f"{what}: {where}")
+        return Phase(tuple(jobs), 1, options.threads or (1 if small else 0), f"{what}: {where}")
     workers = min(options.workers or (n_cores if small else 1), n)
     alone = not small or (n < n_cores and options.workers is None)  # no other job wants the cores that are left
-    threads = max(1, n_cores // workers) if alone else 1
+    threads = options.threads or (max(1, n_cores // workers) if alone else 1)
     each = " each" if small or workers > 1 else ""
     why = "the device to itself" if on_gpu else counted(threads, "thread") + each
     return Phase(tuple(jobs), workers, threads, f"{what}: {workers} at a time, {why}")

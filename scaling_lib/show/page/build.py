@@ -33,7 +33,7 @@ from scaling_lib.runs import Run
 from scaling_lib.show.extrapolation import plot_at_models
 from scaling_lib.show.grids import Grid, find_grids, plot_grid
 from scaling_lib.show.ladders import find_ladders
-from scaling_lib.show.plot import plot_fit
+from scaling_lib.show.panels import plot_fit
 from scaling_lib.show.published import known_models
 from scaling_lib.show.sliders.sources import published_source
 

@@ -200,7 +200,7 @@ class BudgetLab(Panel):
         if "hero" in kinds:
             lines += [
                 f"<b>The hero's loss is {kinds['hero']['loss']:.3f}.</b>",
-                f"<pre>{escape(lab.score().summary())}</pre>",
+                f'<pre style="font-family: monospace; line-height: 1.3">{escape(lab.score().summary())}</pre>',
             ]
         self.text.value = paragraph(*lines, refusal)
 
