@@ -193,9 +193,9 @@ def limits(
         plain = solved.cost - 0.5 * pin.weight * missed**2
         z = np.sqrt(np.maximum(2.0 * (plain - fit.rest.cost[0]) / scale[i], 0.0))
         reached = np.maximum(sign[i] * (place - missed / slope - centre[i]), 0.0)
-        # Where the profile rises faster than its linear guess the next pin is stiffer, so that it yields no more.
-        steep = z / (np.abs(slope) * np.maximum(np.maximum(reached, 0.1 * distance), 1e-12))
-        stiffness[i] = np.clip(STIFFER * scale[i] * steep**2, stiffness[i], STIFFEST)
+        # Where the profile rises faster than its linear guess the pin yields more: the next one is as much stiffer.
+        yielded = np.abs(distance - reached) * STIFFER / np.maximum(reached, 1e-12)
+        stiffness[i] = np.minimum(stiffness[i] * np.clip(yielded, 1.0, STIFFER), STIFFEST)
         # The next descent starts from the last point that is surely on the profile: a leap may end in a false valley.
         sure = (z <= quantile[i]) & (distance <= STUCK * reached + 1e-12)
         where[i[sure]] = solved.theta[sure]
