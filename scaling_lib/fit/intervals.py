@@ -27,6 +27,7 @@ TOP = 690.0  # exp of it is the largest number an interval states; beyond, it st
 FURTHEST = 5.0, 60.0  # a prediction that moves by e^5, or a parameter by 60, without objection is unbounded
 STEPS = 20
 CLOSE = 1e-3  # of a distance: a secant's step shorter than this is the last, and is taken; its error is its square
+STUCK = 1.5  # times the distance that was reached: an aim beyond was not reached at all
 NEARER = 5  # times a target that was not reached is brought nearer before it counts as out of reach
 STIFFER = 100.0  # times a pin is stiffer than the profile it is to hold: it then yields by a hundredth
 STIFFEST = 1e40  # of a pin, so that its square times a steep law's does not overflow
@@ -187,15 +188,17 @@ def limits(
         place = centre[i] + sign[i] * distance
         pin = Pin(lambda at, j: off(at, cases[i[j]], place[j]), stiffness[i], np.arange(len(i)))
         solved = minimise(replace(fit.work, pin=pin), where[i], max_iter=200)
-        where[i] = solved.theta
         missed = pin.measure(solved.theta)[0]
         slope = -1.0 if rate is None else rate(solved.theta, cases[i], place)
         plain = solved.cost - 0.5 * pin.weight * missed**2
         z = np.sqrt(np.maximum(2.0 * (plain - fit.rest.cost[0]) / scale[i], 0.0))
         reached = np.maximum(sign[i] * (place - missed / slope - centre[i]), 0.0)
-        # Where the profile rises faster than its linear guess the next pin is stiffer, so that it yields no more.
-        steep = z / np.maximum(np.abs(slope) * reached, 1e-12)
-        stiffness[i] = np.clip(STIFFER * scale[i] * steep**2, stiffness[i], STIFFEST)
+        # Where the profile rises faster than its linear guess the pin yields more: the next one is as much stiffer.
+        yielded = np.abs(distance - reached) * STIFFER / np.maximum(reached, 1e-12)
+        stiffness[i] = np.minimum(stiffness[i] * np.clip(yielded, 1.0, STIFFER), STIFFEST)
+        # The next descent starts from the last point that is surely on the profile: a leap may end in a false valley.
+        sure = (z <= quantile[i]) & (distance <= STUCK * reached + 1e-12)
+        where[i[sure]] = solved.theta[sure]
         return z, reached
 
     out = walk(solve, quantile * error, quantile, furthest)
@@ -223,15 +226,15 @@ def walk(solve: Callable[[Array, Array], tuple[Array, Array]], step: Array, quan
         below = z <= quantile[i]
         gain = below & (d > best_d[i])
         best_z[i[gain]], best_d[i[gain]] = z[gain], d[gain]
-        lower = ~below & (d < over_d[i])
+        missed = step[i] > STUCK * d + 1e-12  # the law cannot go there, or ...
+        nearer = missed & (tries[i] < NEARER)  # ... the solver could not in one leap along a bent valley
+        tries[i[nearer]] += 1
+        lower = ~below & ~nearer & (d < over_d[i])
         over_z[i[lower]], over_d[i[lower]] = z[lower], d[lower]
         slope = (z - last_z[i]) / np.where(np.abs(d - last_d[i]) > 1e-15, d - last_d[i], np.inf)
         rises = slope > 0
         root = np.where(rises, d + (quantile[i] - z) / np.where(rises, slope, 1.0), 3.0 * step[i])
-        stuck = (step[i] > 1.5 * d + 1e-12) & below  # the law cannot go there, or ...
-        nearer = stuck & (tries[i] < NEARER)  # ... the solver could not in one leap along a bent valley
-        tries[i[nearer]] += 1
-        close = rises & ~stuck & (np.abs(root - d) < CLOSE * d)
+        close = rises & ~missed & (np.abs(root - d) < CLOSE * d)
         end[i[close]] = np.clip(root, best_d[i], over_d[i])[close]
         # Inside a bracket stay inside it; outside, grow by at most a factor of three.
         inside = np.isfinite(over_d[i])
@@ -243,7 +246,7 @@ def walk(solve: Callable[[Array, Array], tuple[Array, Array]], step: Array, quan
         )
         short = np.clip(step[i] - d, 0.0, 0.1 * step[i])  # a pin yields: aim beyond by what the last one fell short
         last_z[i], last_d[i] = z, d
-        step[i] = np.where(nearer, d + 0.3 * (step[i] - d), np.where(stuck, 1.5 * step[i], wanted + short))
+        step[i] = np.where(nearer, d + 0.3 * (step[i] - d), np.where(missed & below, 1.5 * step[i], wanted + short))
         far = (best_d[i] > furthest) & below
         open_[i[close | far | (step[i] > 4.0 * furthest)]] = False
     # What never closed ends between the nearest points below and above, or at the last one below.
