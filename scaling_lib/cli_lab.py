@@ -8,24 +8,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scaling_lib.cli_next import advice_table
-from scaling_lib.cli_shared import positive, refuse, say
+from scaling_lib.cli_shared import positive, refuse
 from scaling_lib.errors import InputError
 
 if TYPE_CHECKING:
     from scaling_lib.lab.game import Lab
 
-ACTIONS = ("open", "status", "price", "buy", "advise", "seal", "hero", "score")
+ACTIONS = {
+    "open": "begin a game", "status": "the price list, the losses bought, the targets", "price": "what RUNs cost",
+    "buy": "pay for RUNs and see their losses; without one, deliver what is owed",
+    "advise": "what the fit says of a target, and what to buy next", "seal": "a target's predicted loss, for good",
+    "hero": "run the sealed target", "score": "the interval score of the seal beside other ways; lower is better",
+}  # fmt: skip
+NAMES_RUNS = ("price", "buy", "advise", "seal")
 
 
 def lab_options(parser: argparse.ArgumentParser) -> None:
     """The options of ``lab``."""
     add = parser.add_argument
-    add("action", choices=ACTIONS, metavar="ACTION", help=", ".join(ACTIONS))
+    said = "; ".join(f"{name}: {what}" for name, what in ACTIONS.items())
+    add("action", choices=ACTIONS, metavar="ACTION", help=said)
     add("folder", type=Path, metavar="DIR", help="folder of the lab, such as runs/lab")
     add("runs", nargs="*", metavar="RUN", help="of price and buy: runs for sale; of seal and advise: the target")
     add("--shop", help="of open: live, gemstones, a committed sweep such as laptop, or a folder of records")
     money = parser.add_mutually_exclusive_group()
-    money.add_argument("--budget", type=positive(float), metavar="FLOPS", help="of open (default: 0.3 of the hero's)")
+    money.add_argument(
+        "--budget", type=positive(float), metavar="FLOPS", help="of open (default: 0.3 of the dearest target's price)"
+    )
     money.add_argument("--minutes", type=positive(float), metavar="M", help="of open, live: minutes of this machine")
     add("--loss", type=float, help="of seal: the predicted loss")
     add("--low", type=float, help="of seal: the lower end of its 90%% interval")
@@ -40,6 +49,8 @@ def lab_command(args: argparse.Namespace) -> int:
         refuse(args, "is fixed when a lab is opened: leave it out", "shop", "budget", "minutes")
     elif args.shop is None:
         raise InputError("a lab needs a shop: --shop live, gemstones, or a committed sweep such as laptop")
+    if args.runs and args.action not in NAMES_RUNS:
+        raise InputError(f"lab {args.action} names no run: leave {args.runs[0]} out")
     unit = "minutes" if args.minutes else "FLOPs"
     lab = open_lab(args.folder, args.shop, args.minutes or args.budget, unit=unit)
     unit = lab.shop.unit
@@ -48,8 +59,6 @@ def lab_command(args: argparse.Namespace) -> int:
     elif args.action == "price":
         print(f"{lab.price(args.runs):.4g} {unit}; {lab.left:.4g} are left")
     elif args.action == "buy":
-        if lab.shop.cells:
-            say(f"training in {lab.path.parent / 'runs'}; interrupted, it goes on with: lab buy {args.folder}")
         for name, loss in lab.buy(args.runs).items():
             print(f"{name:>16} {'diverged' if loss is None else f'{loss:.4f}'}")
         print(f"{lab.left:.4g} {unit} are left")
@@ -79,7 +88,10 @@ def _status(lab: Lab) -> str:
         lines.append(f"{item.name:>16} {item.n:>9.3g} {item.d:>9.3g} {item.price:>9.3g}  {said}".rstrip())
     lines.append("targets, of which one is to be predicted:")
     lines += [f"{h.name:>16} {h.n:>9.3g} {h.d:>9.3g} {h.price:>9.3g}" for h in lab.shop.heroes]
-    steps = {"seal": "a prediction of {config} is sealed", "hero": "{config} has run"}
+    steps = {
+        "seal": "sealed of {config}: {loss:.4f}, 90% interval [{low:.4f}, {high:.4f}]; hash {sha256}",
+        "hero": "{config} has run: {loss:.4f}",
+    }
     lines += [steps[e["kind"]].format(**e) for e in lab.entries if e["kind"] in steps]
     return "\n".join(lines)
 
@@ -91,6 +103,11 @@ def _advise(lab: Lab, names: Sequence[str]) -> str:
     target = lab.shop.find(names[0], "heroes") if names else lab.shop.heroes[-1]
     fit, at = lab.fit(), (target.n, target.d)
     low, high = fit.interval(*at, kind="new_run")
-    chosen, advice = lab.advise(target.name)
     loss = f"{fit.predict(*at):.4f}, 90% interval of a run [{low:.4f}, {high:.4f}]"
-    return f"{target.name}: {loss}; {fit.verdict(*at)}\n{advice_table(advice, lab.shop.unit, chosen)}"
+    try:
+        chosen, advice = lab.advise(target.name)
+    except InputError as error:  # the fit is an answer, too
+        table = f"no advice: {error}"
+    else:
+        table = advice_table(advice, lab.shop.unit, chosen)
+    return f"{target.name}: {loss}; {fit.verdict(*at)}\n{table}"

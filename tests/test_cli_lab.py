@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from scaling_lib.cli import main
+from scaling_lib.lab.ledger import read_ledger
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -50,11 +51,20 @@ def test_a_whole_game_from_the_command_line(tmp_path: Path, capsys: pytest.Captu
     advised = out.splitlines()[3].split()[0]
     assert advised not in square
     assert play("buy", folder, advised)[0] == 0
+    assert (
+        play("buy", folder, *(line.split()[0] for line in out.splitlines()[4:] if line.split()[0] != advised))[0] == 0
+    )
+    status, out, _ = play("advise", folder, "2x64-8.19M")
+    assert (status, out.splitlines()[1]) == (0, "no advice: nothing more can be bought")
+    assert out.startswith("2x64-8.19M: ")
     assert play("hero", folder)[0] == 2
     assert play("seal", folder, "2x64-8.19M", "--loss", "2.1")[0] == 2
     assert play("seal", "--loss", "2.1", "--low", "2", "--high", "2.2", folder, "2x64-8.19M")[0] == 0
+    assert play("hero", folder, "2x48-8.19M")[0] == 2  # another than the sealed one is not run, nor passed over
     status, out, _ = play("hero", folder)
     assert (status, float(out)) == (0, pytest.approx(2.1, abs=0.01))
+    sealed = next(e["sha256"] for e in read_ledger(tmp_path / "lab" / "ledger.json") if e["kind"] == "seal")
+    assert sealed in play("status", folder)[1]
     status, out, _ = play("score", folder)
     assert (status, out.count("pooled fit")) == (0, 2)
     assert play("status", folder, "--shop", "laptop")[0] == 2

@@ -157,6 +157,8 @@ def test_a_game_survives_a_restart(lab: Lab, tmp_path: Path) -> None:
 def test_what_breaks_the_rules_spends_nothing(lab: Lab, tmp_path: Path) -> None:
     names = [i.name for i in lab.shop.items]
     hero = lab.shop.heroes[0].name
+    with pytest.raises(InputError, match="nothing is bought"):
+        lab.seal(hero, 2.0, 1.9, 2.1)
     lab.buy(names[0])
     before = lab.path.read_bytes()
 
@@ -242,6 +244,9 @@ def test_what_is_paid_and_not_delivered_is_owed(lab: Lab, monkeypatch: pytest.Mo
         lab.buy(name)
     monkeypatch.undo()
     assert (lab.owed, lab.losses) == ([name], {})
+    for step in (lab.fit, lambda: lab.seal(lab.shop.heroes[0].name, 2.0, 1.9, 2.1)):  # or what is paid would be lost
+        with pytest.raises(InputError, match=rf"{name}: paid for and not delivered"):
+            step()
     spent = lab.spent
     assert lab.buy(name) == {name: lab.shop.losses[name]}  # the same call again, as the command line advises
     assert (lab.owed, lab.spent) == ([], spent)

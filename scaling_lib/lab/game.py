@@ -116,8 +116,7 @@ class Lab:
     @property
     def owed(self) -> list[str]:
         """Runs that are paid for and not delivered: the process that bought them was ended."""
-        entries = self.entries
-        return [name for name in _bought(entries) if name not in _delivered(entries)]
+        return _owed(self.entries)
 
     def price(self, runs: str | Iterable[str]) -> float:
         """What runs would cost together; raises `InputError` for a run that is not for sale, or named twice."""
@@ -184,6 +183,7 @@ class Lab:
     def fit(self) -> FitResult:
         """The pooled fit of the runs so far; raises `InputError` while they are too few."""
         table = self.table
+        _refuse(table is None and self.owed, _undelivered(self.owed))
         if table is None:
             raise InputError("nothing is bought yet, so there is nothing to fit")
         labels = None if table.labels is None else table.labels.tolist()
@@ -212,16 +212,20 @@ class Lab:
         Raises
         ------
         InputError
-            No target of that name; numbers that are no interval round a loss; a lab that is sealed.
+            No target of that name; numbers that are no interval round a loss; a lab that is sealed, or in which nothing
+            is bought, or something paid is not delivered yet.
         """
         hero = self.shop.find(config, "heroes")
         if not (all(math.isfinite(v) for v in (loss, low, high)) and 0 < low <= loss <= high and low < high):
             raise InputError(
-                f"a loss with its interval is wanted, low <= loss <= high, not {low!r}, {loss!r}, {high!r}"
+                "a loss and its interval are wanted: finite numbers above 0, low <= loss <= high and low < high, not "
+                f"{low!r}, {loss!r}, {high!r}"
             )
 
         def close(entries: list[Entry]) -> Entry:
             _refuse(_find(entries, "seal"), "a prediction is sealed already, and it stays")
+            _refuse(not _bought(entries), "nothing is bought yet: a prediction rests on runs; buy some first")
+            _refuse(_owed(entries), _undelivered(_owed(entries)))
             said = {"config": hero.name, "loss": float(loss), "low": float(low), "high": float(high)}
             return {"kind": "seal", **_now(), **said, "spent": _spent(entries)}
 
@@ -252,7 +256,7 @@ class Lab:
         """The sealed prediction against the hero, beside other ways; raises `InputError` before the hero."""
         sealed, done = self._sealed(), _find(self.entries, "hero")
         if done is None:
-            raise InputError("the hero has not run: call hero() first")
+            raise InputError("the hero has not run yet: run it first, then there is a score")
         loss, target = float(done["loss"]), self.shop.find(str(sealed["config"]), "heroes")
         own = make_row("your sealed prediction", loss, sealed["loss"], sealed["low"], sealed["high"])
         rows = (own, *rivals(self.table, target, loss), *adviser(self.shop, self.budget, target, loss))
@@ -287,6 +291,14 @@ def _bought(entries: list[Entry]) -> dict[str, float]:
 
 def _spent(entries: list[Entry]) -> float:
     return math.fsum(_bought(entries).values())
+
+
+def _owed(entries: list[Entry]) -> list[str]:
+    return [name for name in _bought(entries) if name not in _delivered(entries)]
+
+
+def _undelivered(names: Sequence[str]) -> str:
+    return f"{', '.join(names)}: paid for and not delivered yet; buy without naming a run delivers what is owed"
 
 
 def _delivered(entries: list[Entry]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from scaling_lib.counting import count_parameters, training_flops
 from scaling_lib.errors import InputError
 from scaling_lib.fit.forms import Array
 from scaling_lib.fit.table import read_table
+from scaling_lib.progress import Bar
 from scaling_lib.runs import Run, check_poolable, find_run, read_runs
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
@@ -206,9 +207,9 @@ def _train(cells: Mapping[str, RunConfig], folder: Path, fingerprint: str) -> di
 
     if cells:
         corpus = corpus_of(next(iter(cells.values())))
-        failed = [
-            o for o in run_sweep(make_plan(list(cells.values()), Options()), folder, corpus) if o.status == "failed"
-        ]
+        with Bar() as bar:
+            told = run_sweep(make_plan(list(cells.values()), Options()), folder, corpus, on_snapshot=bar.show)
+        failed = [o for o in told if o.status == "failed"]
         if failed:
             raise InputError(
                 f"{failed[0].run_id} failed: {failed[0].message}; it is paid for: buy it again for nothing"
