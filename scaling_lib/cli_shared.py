@@ -161,7 +161,7 @@ def print_report(runs: Sequence[Run]) -> None:
 def save_figure(name: str, draw: Callable[[Figure], object], out: Path, tall: bool = False) -> Path:
     """Draw the figure of a command as ``out/NAME.png``."""
     from scaling_lib.show import export
-    from scaling_lib.show.figures import Story
+    from scaling_lib.show.story import Story
 
     return export.save_picture(Story(name, "", draw, tall=tall), out, ["png"], "blog")[0]
 

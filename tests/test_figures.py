@@ -15,8 +15,9 @@ from scaling_lib.cli import main
 from scaling_lib.errors import InputError
 from scaling_lib.runs import Run
 from scaling_lib.show.export import TARGETS, save_pictures
-from scaling_lib.show.figures import Story, sweep_stories
+from scaling_lib.show.figures import sweep_stories
 from scaling_lib.show.grids import grid_isoflop, isoflop_points, plot_isoflop, the_grid
+from scaling_lib.show.story import Story
 from scaling_lib.sweep.recipes import peak_lr
 
 Make = Callable[..., Run]

@@ -20,8 +20,9 @@ from scaling_lib.cli import main
 from scaling_lib.fit import fit_power_law
 from scaling_lib.runs import Run, write_run
 from scaling_lib.show.deck import BOX, LETTERS, SMALLEST, STYLES, WIDTH, save_slides
-from scaling_lib.show.figures import Story, sweep_stories
+from scaling_lib.show.figures import sweep_stories
 from scaling_lib.show.slides import talk
+from scaling_lib.show.story import Story
 from scaling_lib.sweep.recipes import peak_lr
 
 MakeRun = Callable[..., Run]

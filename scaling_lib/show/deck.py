@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling_lib.files import atomic_file
-from scaling_lib.show.figures import Story
+from scaling_lib.show.story import Story
 
 WIDTH, MARGIN = 13.333, 0.6  # inches; 7.5 high
 BOX = (MARGIN, 1.5, WIDTH - 2 * MARGIN, 4.55)  # of what a slide shows: left, top, width, height

@@ -10,7 +10,8 @@ from typing import Any
 from scaling_lib.errors import InputError
 from scaling_lib.files import atomic_file, write_atomically
 from scaling_lib.runs import Run
-from scaling_lib.show.figures import Rule, Story, main_story
+from scaling_lib.show.figures import Rule, main_story
+from scaling_lib.show.story import Story
 
 # Without a date, so that the same records give the same bytes.
 NO_DATE: dict[str, dict[str, None]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit.result import FitResult
 from scaling_lib.runs import Run
 from scaling_lib.show import plot
-from scaling_lib.show.changes import Change, changes, of_recipe
+from scaling_lib.show.changes import changes, of_recipe
 from scaling_lib.show.grids import (
     Grid,
     find_grids,
@@ -26,9 +25,11 @@ from scaling_lib.show.grids import (
     plot_held_out,
     plot_isoflop,
 )
-from scaling_lib.show.ladders import COUNT, Ladder, at_shared_length, find_ladders, recipe_name, short, text_of
-from scaling_lib.show.panels import plot_fit, plot_gaps, plot_overview, plot_recipes, plot_training_curves
+from scaling_lib.show.ladders import Ladder, at_shared_length, find_ladders, recipe_name, short, text_of
+from scaling_lib.show.law_stories import law_stories
+from scaling_lib.show.panels import plot_overview, plot_recipes
 from scaling_lib.show.rates import is_rate_study, plot_rates, rate_report, rate_scans
+from scaling_lib.show.story import THING, Story, doubt, law_of, one_panel
 from scaling_lib.show.studies import known_floors
 from scaling_lib.show.versus import compare_recipes
 from scaling_lib.words import counted
@@ -40,27 +41,7 @@ if TYPE_CHECKING:
 WAY = ("v1", "v1-long", "v1-warmup", "v1-cosine", "v2")
 STEPS = {"v1-long": "V2's number of steps", "v1-warmup": "then warm-up", "v1-cosine": "then cosine decay",
          "v2": "then weight decay"}  # fmt: skip
-NEAR, FAR = 3.0, 1000.0  # times the largest run, to which a law is drawn
-THING = {"N": "parameters", "D": "tokens"}
 Rule = Callable[[int], float]
-
-
-class Story(NamedTuple):
-    """One message. In all its text ``^`` raises the word or number after it.
-
-    name : of its files; "" for a slide alone. headline : the title of its slide; "" for a file alone.
-    figure : draws on an empty figure. Of a slide alone also lines of text, or a table's rows, the first its headings.
-    caption : what stands below it. alt : what is to be seen, for a reader who cannot. notes : the speaker's.
-    tall : whether it has two rows of panels.
-    """
-
-    name: str
-    headline: str
-    figure: Callable[[Figure], object] | Sequence[tuple[str, ...]] | Sequence[str]
-    caption: str = ""
-    alt: str = ""
-    notes: str = ""
-    tall: bool = False
 
 
 def main_story(runs: Sequence[Run], rule: Rule | None = None) -> Story:
@@ -94,7 +75,7 @@ def _laws(runs: Sequence[Run]) -> Iterator[Story]:
     for variable in "ND":
         own = [x for x in ladders if x.variable == variable]
         if own:
-            yield from (_law(own, truth), _curves(own[-1]), _residuals(own[-1]), _far(own[-1], truth))
+            yield from law_stories(own, truth)
     grids = find_grids(runs)
     yield from chain.from_iterable(_grid(grid, f"-{grid.recipe}" if len(grids) > 1 else "") for grid in grids)
     if len(grids) == 1 and truth is not None:
@@ -105,7 +86,7 @@ def _laws(runs: Sequence[Run]) -> Iterator[Story]:
 
 
 def _overview(runs: Sequence[Run], ladders: Sequence[Ladder]) -> Story:
-    levels = "; ".join(f"{_of(x)}: {x.fit.verdict().level if x.fit else 'no fit'}" for x in ladders) or "no ladder"
+    levels = "; ".join(f"{law_of(x)}: {x.fit.verdict().level if x.fit else 'no fit'}" for x in ladders) or "no ladder"
     return Story(
         "overview", "", lambda figure: plot_overview(runs, figure),
         "Losses in nats per token with their laws, 90% bands of the laws' means, and the training curves. "
@@ -114,23 +95,6 @@ def _overview(runs: Sequence[Run], ladders: Sequence[Ladder]) -> Story:
         "dashed beyond the data. Below, training loss against tokens seen, a line for each size and for each length.",
         tall=True,
     )  # fmt: skip
-
-
-def _of(ladder: Ladder) -> str:
-    return f"{recipe_name(ladder.recipe)}, L({ladder.variable})"
-
-
-def _held(ladder: Ladder) -> str:
-    shared = "N" if ladder.variable == "D" else "D"
-    return f"{short(ladder.runs[0].counts[COUNT[shared]])} {THING[shared]} each"
-
-
-def one_panel(draw: Callable[[Axes], object]) -> Callable[[Figure], object]:
-    """What draws on an empty figure, from what draws on axes."""
-    return lambda figure: draw(figure.add_subplot())
-
-
-# ---- V1 against V2 ---------------------------------------------------------------
 
 
 def _recipes(runs: Sequence[Run]) -> Iterator[Story]:
@@ -183,144 +147,6 @@ def _draw_changes(rows: list[plot.Row], axes: Axes) -> None:
     axes.set_xlabel("change of the final loss (nats)")
 
 
-# ---- one law ---------------------------------------------------------------------
-
-
-def _law(ladders: Sequence[Ladder], truth: float | None) -> Story:
-    """L(N) or L(D) of every recipe; words are of the last one's."""
-    last, what = ladders[-1], THING[ladders[-1].variable]
-    headline, caption, notes = "", f"{_of(last)}: no law: {last.why_not}", ""
-    if (fit := last.fit) is not None:
-        verdict = fit.verdict()
-        notes = f"The verdict in full: {verdict}."
-        caption = f"{_of(last)}, {_held(last)}: {verdict.level}."
-        if verdict.level == "no trend":
-            headline = f"The loss does not fall with {what} beyond its noise: there is no law"
-        elif verdict.refused:
-            headline = f"These runs do not say how the loss falls with {what}: {plot.NO_PREDICTION}"
-        else:
-            headline = f"Twice the {what} remove {_doubling(fit)} of what is left above the floor{_doubt(fit)}"
-            if fit.law.param_names[-1] in fit.diagnostics["at_bound"]:
-                headline = f"The loss falls to its floor so fast that these runs do not pin down the exponent of {what}"
-            floor = plot.bracket(fit.params["E"], *fit.parameter_interval("E"))
-            caption = f"{_of(last)}, {_held(last)}: {plot.law_label(fit)}. Floor E = {floor}. {_band(fit)}"
-    caption += f" The entropy of this text is known: {truth:.3f}." if truth else ""
-    gaps = _gaps(ladders)
-    if gaps:
-        above = f"loss at the same number of {what} less that of {recipe_name(last.recipe)}"
-        caption += f" Right, stretched about 0: {above}, paired by seed."
-
-    def draw(figure: Figure) -> None:
-        axes, *right = figure.subplots(1, 1 + bool(gaps), squeeze=False)[0]
-        for ladder in ladders:
-            plot_fit(ladder, axes, extrapolate=NEAR, bands=("mean",))
-        _draw_truth(truth, last, axes)
-        if right:
-            plot_gaps(gaps, last, right[0])
-            axes.set_ylabel("validation loss\n(nats per token)")  # the legend takes of the height
-            figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-        else:
-            axes.legend()
-
-    return Story(
-        "parameter-scaling" if last.variable == "N" else "data-scaling", headline, draw, caption,
-        f"Loss against {what}: " + "; ".join(f"{recipe_name(x.recipe)} goes {_ends(x)}" for x in ladders) + ".",
-        notes,
-    )  # fmt: skip
-
-
-def _draw_truth(truth: float | None, ladder: Ladder, axes: Axes) -> None:
-    if truth is not None:
-        axes.axhline(truth, color="black", linestyle=":", label=f"known entropy {truth:.3f}")
-        axes.set_ylim(bottom=min(axes.get_ylim()[0], truth - 0.05 * float(np.ptp(ladder.loss))))
-
-
-def _gaps(ladders: Sequence[Ladder]) -> dict[str, list[Change]]:
-    """What each recipe's losses are above the last one's, by recipe, where they share a size (or length) and a seed."""
-    last = ladders[-1]
-    found = {
-        x.recipe: changes(last.runs, x.runs, lambda r: (r.counts[COUNT[last.variable]], r.config.model.name))
-        for x in ladders[:-1]
-    }
-    return {recipe: rows for recipe, rows in found.items() if rows}
-
-
-def _band(fit: FitResult) -> str:
-    return "Line and 90% band: several forms, pooled." if fit.pooled else "Band: 90% of the law's mean."
-
-
-def _doubt(fit: FitResult) -> str:
-    return " (weak)" if fit.verdict().level == "weak" else ""
-
-
-def _doubling(fit: FitResult) -> str:
-    """What a doubling removes of the gap to the floor, 1 - 2^-exponent, with its interval."""
-    symbol = fit.law.param_names[-1]
-    share, low, high = (100 * (1 - 2.0**-v) for v in (fit.params[symbol], *fit.parameter_interval(symbol)))
-    return f"{share:.0f}% [{low:.0f}, {high:.0f}]"
-
-
-def _ends(ladder: Ladder) -> str:
-    (first, start), (last, end) = ((short(ladder.x[i]), ladder.loss[i]) for i in (0, -1))
-    return f"from {start:.2f} nats per token at {first} {THING[ladder.variable]} to {end:.2f} at {last}"
-
-
-def _curves(ladder: Ladder) -> Story:
-    what = "size" if ladder.variable == "N" else "length"
-    return Story(
-        f"curves-by-{what}", "", one_panel(lambda axes: plot_training_curves(ladder, axes)),
-        f"Training loss of {recipe_name(ladder.recipe)} by {what}, {_held(ladder)}. A point is the mean since the one "
-        "before.",
-        f"Training curves, one for each {what}; the final validation losses go {_ends(ladder)}.",
-    )  # fmt: skip
-
-
-def _residuals(ladder: Ladder) -> Story:
-    fits = {recipe_name(ladder.recipe): ladder.fit} if ladder.fit else {}
-
-    def draw(axes: Axes) -> None:
-        plot.plot_residuals(fits, axes, looks=[plot.look_of(ladder.recipe)])
-        axes.set_xlabel(plot.AXIS[ladder.variable])
-
-    rest = f"{100 * plot.scatter(ladder.fit):.2f}%" if ladder.fit else "unknown"
-    return Story(
-        f"residuals-{ladder.variable.lower()}", "", one_panel(draw),
-        f"What the law {_of(ladder)} leaves over; scatter {rest} of the loss. A bend here would say that the form is "
-        "wrong.",
-        f"Residuals of the fitted law about zero, in percent of the loss, at {len(ladder.x)} runs.",
-    )  # fmt: skip
-
-
-def _far(ladder: Ladder, truth: float | None) -> Story:
-    """Three decades beyond the runs: how far the law may be believed is the message."""
-    fit, headline, notes = ladder.fit, "", ""
-    if fit is not None:
-        most = float(ladder.x.max())
-        end = plot.reach(fit, FAR)
-        ends = "; ".join(f"{k:,.0f} times beyond the largest run: {fit.verdict(k * most)}" for k in (10, FAR))
-        notes = f"Outside the grey strip is an extrapolation. {ends}."
-        if end:
-            at = min(10 * most, end)
-            what = f"{'Ten' if at < end else f'{at / most:.2g}'} times the " + (
-                "largest model" if ladder.variable == "N" else "longest run"
-            )
-            headline = f"{what}: {plot.bracket(fit.predict(at), *fit.interval(at))} nats"
-            headline += f"; beyond {end / most:.2g} times, {plot.NO_PREDICTION}" if end < 0.99 * FAR * most else ""
-
-    def draw(axes: Axes) -> None:
-        plot_fit(ladder, axes, extrapolate=FAR, bands=("mean",))
-        axes.axvspan(ladder.x.min(), ladder.x.max(), color="black", alpha=0.05, linewidth=0)
-        _draw_truth(truth, ladder, axes)
-        axes.legend()
-
-    return Story(
-        f"extrapolation-{ladder.variable.lower()}", headline, one_panel(draw),
-        f"{_of(ladder)}, three decades beyond its runs (grey). {_band(fit) if fit else 'No fit.'} A law stops where "
-        "its verdict refuses.",
-        f"The law continued beyond the data, with a band that widens. {headline}".strip(), notes,
-    )  # fmt: skip
-
-
 # ---- a grid ----------------------------------------------------------------------
 
 
@@ -338,7 +164,7 @@ def _grid(grid: Grid, end: str) -> Iterator[Story]:
     yield Story(
         f"joint-law{end}",
         f"One law of size and tokens does not hold for these runs: {verdict.level}" if verdict.refused else
-        f"One law of size and tokens leaves {len(grid.runs)} runs a scatter of {rest}{_doubt(fit)}",
+        f"One law of size and tokens leaves {len(grid.runs)} runs a scatter of {rest}{doubt(fit)}",
         both,
         f"{recipe_name(grid.recipe)}. Chinchilla's form: {values}; {verdict.level}. Lines are one law for all "
         f"runs{pooled}: where points leave theirs, it is wrong.",

@@ -11,11 +11,12 @@ from scaling_lib.fit import backtests, published
 from scaling_lib.runs import Run
 from scaling_lib.show import plot
 from scaling_lib.show.extrapolation import plot_at_models
-from scaling_lib.show.figures import Rule, Story, about, one_panel, sweep_stories
+from scaling_lib.show.figures import Rule, about, sweep_stories
 from scaling_lib.show.ladders import recipe_name, short, text_of
 from scaling_lib.show.published import JOINT, known_models
 from scaling_lib.show.rates import is_rate_study
 from scaling_lib.show.sliders.sources import published_source
+from scaling_lib.show.story import Story, one_panel
 from scaling_lib.show.versus import sides
 
 if TYPE_CHECKING:
