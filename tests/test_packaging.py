@@ -230,7 +230,7 @@ MAY_IMPORT = {
     "sweep": {"config", "counting", "runs", "lm"},
     "fit": set(),
     "show": {"config", "counting", "runs", "fit", "lab"},
-    "lab": {"config", "counting", "runs", "fit", "sweep"},
+    "lab": {"config", "counting", "runs", "fit", "progress", "sweep"},
     "cli_shared": {"runs", "show", "sweep"},
     "cli_sweep": {"cli_shared", "config", "counting", "runs", "progress", "lm", "sweep", "show"},
     "cli_fit": {"cli_shared", "runs", "fit", "show"},
