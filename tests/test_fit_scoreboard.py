@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -101,6 +103,8 @@ def test_the_scoreboard_counts_what_back_tests_say():
     near = by_form["nearest run"]
     assert near.error == pytest.approx(np.abs(test.nearest_error).mean())
     assert "| cerebras, 10x | 2 |" in as_markdown(scores)
+    flat = [replace(s, level="no trend") for s in scores]
+    assert "| cerebras, 10x | 2 | - | - | - | - | no trend |" in as_markdown(flat)
     quoted = by_form["pool"].level not in ("not identifiable", "no trend")
     assert set(pooled_scores(scores)) == (set(by_form) if quoted else set())
     with pytest.raises(InputError, match="no table has enough runs"):

@@ -331,11 +331,11 @@ def as_markdown(scores: Iterable[Score]) -> str:
     """The pool on every table and cut; then every form, over all cuts and by table."""
     scores = tuple(scores)
     lines = ["| table, cut | hidden | error | held | half-width | score | verdict |", "|---|---|---|---|---|---|---|"]
-    lines += [
-        f"| {s.table}, {s.cut:g}x | {s.hidden} | {100 * s.error:.2f}% | {s.held / s.hidden:.0%} | "
-        f"{100 * s.half_width:.2f}% | {100 * s.score:.2f}% | {s.level} |"
-        for s in scores if s.form == POOL
-    ]  # fmt: skip
+    for s in (s for s in scores if s.form == POOL):
+        found = f"{100 * s.error:.2f}% | {s.held / s.hidden:.0%} | {100 * s.half_width:.2f}% | {100 * s.score:.2f}%"
+        if s.level == "no trend":  # there is no law whose intervals could be counted
+            found = "- | - | - | -"
+        lines.append(f"| {s.table}, {s.cut:g}x | {s.hidden} | {found} | {s.level} |")
     lines += ["", "| form, all cuts | hidden | error | held | half-width | score |", "|---|---|---|---|---|---|"]
     for form, (runs, error, held, half, score) in pooled_scores(scores).items():
         lines.append(f"| {form} | {runs} | {100 * error:.2f}% | {held:.0%} | {100 * half:.2f}% | {100 * score:.2f}% |")
