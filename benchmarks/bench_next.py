@@ -146,8 +146,8 @@ def table(truths: int, seed: int) -> str:
         f"{1 - best / np.median(found[way][:, 0]):.0%} below {way}" for way in ("random", "largest", "20 tokens")
     )
     lines.append(
-        f"\n{truths} truths, seed {seed}; {refused} refused after the first nine runs, and left out. The median score of "
-        f'`next` is {less}. "expected" is the half-width that the linear theory promised before the runs were made; '
+        f"\n{truths} truths, seed {seed}; {refused} refused after the first nine runs, and left out. The median score "
+        f'of `next` is {less}. "expected" is the half-width that the linear theory promised before the runs were made; '
         '"held" is the share of the 90% intervals that held the truth.'
     )
     return "\n".join(lines)
