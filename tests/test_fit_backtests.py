@@ -8,7 +8,7 @@ import pytest
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit import published
-from scaling_lib.fit.backtests import backtest, cerebras, epoch, error_by_span, pythia
+from scaling_lib.fit.backtests import backtest, cerebras, epoch, pythia
 from scaling_lib.fit.table import table_from_arrays
 
 DATA = os.environ.get("SCALING_LIB_DATA")
@@ -58,28 +58,13 @@ def test_epoch_s_runs_above_a_cut_are_predicted():
     assert far.mean_abs_error < np.abs(far.nearest_error).mean() / 5
 
 
-@needs_epoch
-def test_the_error_against_span_reaches_400x():
-    curve = error_by_span(published.epoch_runs(), law="chinchilla", method="delta")
-    assert curve.span.max() > 400
-    assert curve.bin_count.sum() == curve.span.size == sum(r.error.size for r in curve.results.values())
-    assert np.all(curve.bin_mean_abs < 0.035)
-    assert curve.bin_mean_abs[-1] > 3 * curve.bin_mean_abs[0]  # the error grows with the distance
-    last = curve.span >= 256
-    assert curve.bin_mean_abs[-1] == pytest.approx(np.abs(curve.error[last]).mean())
-    assert curve.bin_bias[-1] == pytest.approx(curve.error[last].mean())
-
-
 def test_a_table_of_epoch_s_design_behaves_alike_where_the_data_are_absent():
     table = like_epoch()
     far = epoch(table, cut=3e19, method="delta")
     assert far.mean_abs_error < 0.03
     near = epoch(table, cut=1e21, method="delta")
     assert near.mean_abs_error < 0.012
-    curve = error_by_span(table, cuts=(3e19, 1e21), method="delta")
-    assert set(curve.results) == {3e19, 1e21}
-    assert curve.span.max() > 400
-    assert set(np.unique(curve.cut)) == {3e19, 1e21}
+    assert far.span.max() > 400
     assert f"{far.span.max():.3g}x" in far.summary(rows=5)  # the farthest is always shown
 
 
@@ -147,9 +132,3 @@ def test_bad_input_is_one_line(options, words):
     with pytest.raises(InputError, match=words) as caught:
         backtest(published.cerebras_gpt(), **options)
     assert "\n" not in str(caught.value)
-
-
-def test_bad_spans_are_refused():
-    for bad, words in (({"bins": (2, 1)}, "rising"), ({"cuts": ()}, "cuts is empty")):
-        with pytest.raises(InputError, match=words):
-            error_by_span(like_epoch(), **bad)

@@ -1,13 +1,13 @@
 """Hide the largest runs, fit the rest, predict the hidden ones with intervals, then look.
 
-:func:`backtest` does it once, :func:`error_by_span` for several cuts: how does the error grow with the distance? Beside
-every law stand the two answers anybody could give without one: a straight line in the logarithms, and the loss of the
-nearest trained run. :func:`cerebras`, :func:`pythia` and :func:`epoch` are back-tests of published models.
+Beside every law stand the two answers anybody could give without one: a straight line in the logarithms, and the loss
+of the nearest trained run. :func:`cerebras`, :func:`pythia` and :func:`epoch` are back-tests of published models; for
+tables, forms and cuts side by side see :func:`scaling_lib.fit.scoreboard.scoreboard`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -275,99 +275,3 @@ def _hidden(table: RunTable, hide: int | str | ArrayLike) -> Mask:
         what = f"hide={hide!r}" if isinstance(hide, str | int) else "the mask"
         raise InputError(f"{table.source}: {what} hides {int(mask.sum())} of {n} runs; hide some and keep some")
     return mask
-
-
-# ---- how the error grows with the distance ---------------------------------------
-
-
-@dataclass(frozen=True)
-class SpanCurve:
-    """Held-out error against span: ``m`` predictions from all cuts, and the same in ``b`` bins of span.
-
-    Attributes
-    ----------
-    cut : (m,) FLOP below which runs were fitted. span : (m,) hidden run's C over the largest fitted C.
-    error, line_error, nearest_error : (m,) relative errors of the law and of the baselines.
-    covered : (m,) bool, whether the interval of a new run held.
-    bin_low, bin_high : (b,) edges of span; bins without predictions are left out.
-    bin_count, bin_mean_abs, bin_max_abs, bin_bias, bin_line, bin_nearest, bin_covered : (b,) number of
-        predictions, mean and largest absolute error, mean signed error, mean absolute error of the
-        baselines, share covered.
-    results : cut -> the back-test.
-    """
-
-    cut: Array
-    span: Array
-    error: Array
-    line_error: Array
-    nearest_error: Array
-    covered: Mask
-    bin_low: Array
-    bin_high: Array
-    bin_count: NDArray[np.intp]
-    bin_mean_abs: Array
-    bin_max_abs: Array
-    bin_bias: Array
-    bin_line: Array
-    bin_nearest: Array
-    bin_covered: Array
-    results: Mapping[float, BacktestResult]
-
-    def summary(self) -> str:
-        """Return a text of a line per bin, all but the runs in percent."""
-        rows: list[tuple[str, ...]] = [("beyond", "runs", "mean", "worst", "bias", "line", "nearest", "held")]
-        errors = (self.bin_mean_abs, self.bin_max_abs, self.bin_bias, self.bin_line, self.bin_nearest, self.bin_covered)
-        for low, high, count, values in zip(
-            self.bin_low, self.bin_high, self.bin_count, 100 * np.transpose(errors), strict=True
-        ):
-            told = (
-                f"{value:{form}}"
-                for value, form in zip(values, (".2f", ".2f", "+.2f", ".1f", ".1f", ".0f"), strict=True)
-            )
-            rows.append((f"{low:.0f}-{high:.0f}x", str(count), *told))
-        return aligned(rows, 0)
-
-
-def error_by_span(
-    table: RunTable,
-    *,
-    cuts: Iterable[float] = (3e19, 1e20, 3e20, 1e21, 3e21),
-    bins: ArrayLike = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
-    **options: Any,
-) -> SpanCurve:
-    """Back-test a table at several cuts in C and pool the errors by how far the hidden runs lay beyond.
-
-    Parameters
-    ----------
-    cuts : FLOP; for each, runs of C below are fitted and the others predicted.
-    bins : edges of span, rising. options : further arguments of :func:`backtest`.
-    """
-    edges = np.asarray(bins, dtype=float)
-    if edges.ndim != 1 or edges.size < 2 or not np.all(np.diff(edges) > 0):
-        raise InputError("bins must be two or more rising edges of span, such as (1, 2, 4, 8)")
-    results = {float(cut): backtest(table, hide=f"C>={float(cut)!r}", **options) for cut in cuts}
-    if not results:
-        raise InputError("cuts is empty: give one budget in FLOP or more")
-    names = ("span", "error", "line_error", "nearest_error", "covered")
-    every = {name: np.concatenate([getattr(r, name) for r in results.values()]) for name in names}
-    which = np.digitize(every["span"], edges) - 1
-    filled = np.unique(which[(which >= 0) & (which < edges.size - 1)])
-
-    def by_bin(values: Array, of: Callable[[Array], Any] = np.mean) -> Array:
-        return np.array([of(values[which == i]) for i in filled])
-
-    size = np.abs(every["error"])
-    return SpanCurve(
-        cut=np.concatenate([np.full(r.error.size, cut) for cut, r in results.items()]),
-        **every,
-        bin_low=edges[filled],
-        bin_high=edges[1:][filled],
-        bin_count=by_bin(size, len),
-        bin_mean_abs=by_bin(size),
-        bin_max_abs=by_bin(size, np.max),
-        bin_bias=by_bin(every["error"]),
-        bin_line=by_bin(np.abs(every["line_error"])),
-        bin_nearest=by_bin(np.abs(every["nearest_error"])),
-        bin_covered=by_bin(every["covered"]),
-        results=results,
-    )
