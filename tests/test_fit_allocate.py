@@ -1,7 +1,6 @@
 """Allocation against Chinchilla's closed form, SciPy, and published data-constrained numbers."""
 
 import dataclasses
-import re
 
 import numpy as np
 import pytest
@@ -11,12 +10,7 @@ from scipy.special import stdtrit
 from benchmarks import truths
 from scaling_lib.errors import InputError
 from scaling_lib.fit import allocate, published
-from scaling_lib.fit.allocate import (
-    compute_optimal,
-    data_constrained,
-    overtraining_cost,
-    same_loss_smaller_model,
-)
+from scaling_lib.fit.allocate import compute_optimal, data_constrained, overtraining_cost
 from scaling_lib.fit.estimate import fit_joint, fit_power_law
 from scaling_lib.fit.laws import get_law
 
@@ -111,7 +105,7 @@ def test_a_pooled_fit_draws_on_all_its_forms():
 @pytest.mark.filterwarnings("error")
 def test_where_many_draws_of_a_pool_have_no_optimum_the_end_is_zero_or_infinite(monkeypatch):
     drawn = np.concatenate([np.full(30, -np.inf), np.linspace(15.0, 18.0, 70)])[:, None]
-    monkeypatch.setattr(allocate, "pooled_draws", lambda *_: drawn)
+    monkeypatch.setattr(allocate, "_pooled_draws", lambda *_: drawn)
     best = compute_optimal(simulated(law="pool"), 1e22, judge=False)
     assert best.n_interval[0] == 0.0
     assert best.d_interval[1] == np.inf
@@ -175,20 +169,6 @@ def test_over_training_costs_what_the_loss_surface_says():
     assert much.extra_loss == pytest.approx(EPOCH.predict(much.n_params, much.n_tokens) - best.loss)
 
 
-def test_the_same_loss_from_a_smaller_model_takes_more_training():
-    best = compute_optimal(EPOCH, 1e22)
-    half = same_loss_smaller_model(EPOCH, 1e22, best.n_params / 2)
-    assert half.loss == pytest.approx(best.loss, abs=1e-9)
-    assert half.size_ratio == pytest.approx(0.5)
-    p = EPOCH.params  # solved by hand for D
-    room = best.loss - p["E"] - p["A"] / half.n_params ** p["alpha"]
-    assert half.n_tokens == pytest.approx((p["B"] / room) ** (1 / p["beta"]), rel=1e-6)
-    assert half.flops_ratio == pytest.approx(half.flops / 1e22, rel=1e-5)
-    least = (p["A"] / (best.loss - p["E"])) ** (1 / p["alpha"])
-    with pytest.raises(InputError, match=re.escape(f"more than {least:.3g}")):
-        same_loss_smaller_model(EPOCH, 1e22, 0.9 * least)
-
-
 def test_muennighoff_s_data_constrained_optimum():
     """At the paper's 9.2e21 FLOP and 25B unique tokens: smaller and longer than Chinchilla's rule."""
     law = published.laws["muennighoff"]
@@ -236,7 +216,6 @@ def test_with_data_enough_the_constraint_does_nothing():
         (lambda: compute_optimal(EPOCH, np.ma.masked_array([1e20, 1e21], mask=[False, True])), "finite"),
         (lambda: compute_optimal(EPOCH, None), "finite"),
         (lambda: compute_optimal(EPOCH, "x"), "numbers"),
-        (lambda: same_loss_smaller_model(EPOCH, 1e20, np.inf), "finite"),
         (lambda: compute_optimal(fit_power_law([1e6, 1e7, 1e8, 1e9], [5, 4, 3.5, 3.2]), 1e20), "fit_joint"),
     ],
 )

@@ -11,20 +11,12 @@ from scaling_lib.fit import published
 from scaling_lib.fit.backtests import backtest, cerebras, epoch, pythia
 from scaling_lib.fit.table import table_from_arrays
 
-DATA = os.environ.get("SCALING_LIB_DATA")
-needs_epoch = pytest.mark.skipif(
-    not DATA or not (Path(DATA or ".") / "chinchilla_epoch.csv").is_file(),
-    reason="no chinchilla_epoch.csv under SCALING_LIB_DATA: the held-out errors on Epoch's data are lost",
-)
 
-
-def like_epoch(noise=0.009, seed=0):
-    """Return 240 runs of Epoch's design (1.4e18 to 1.3e22 FLOP, 57M to 16B) from its certified law."""
-    rng = np.random.default_rng(seed)
+def like_epoch():
+    """240 runs of Epoch's design (1.4e18 to 1.3e22 FLOP, 57M to 16B) on its certified law."""
     c = np.repeat(np.geomspace(1.4e18, 1.3e22, 24), 10)
-    best = 0.35 * np.sqrt(c / 120)
-    n = np.clip(best * np.tile(np.geomspace(1 / 6, 6, 10), 24), 57e6, 16e9)
-    loss = published.laws["chinchilla-epoch"].predict(n, c / 6 / n) * np.exp(noise * rng.standard_normal(240))
+    n = np.clip(0.35 * np.sqrt(c / 120) * np.tile(np.geomspace(1 / 6, 6, 10), 24), 57e6, 16e9)
+    loss = published.laws["chinchilla-epoch"].predict(n, c / 6 / n)
     return table_from_arrays(loss, n_params=n, flops=c, source="like Epoch's")
 
 
@@ -47,7 +39,10 @@ def test_pythia_needs_the_non_embedding_count():
     assert results["non_embedding"].labels == ("6.9B", "12B")
 
 
-@needs_epoch
+@pytest.mark.skipif(
+    not (Path(os.environ.get("SCALING_LIB_DATA", "nowhere")) / "chinchilla_epoch.csv").is_file(),
+    reason="no chinchilla_epoch.csv under SCALING_LIB_DATA: the held-out errors on Epoch's data are lost",
+)
 def test_epoch_s_runs_above_a_cut_are_predicted():
     near = epoch(cut=1e21, method="delta")
     assert near.mean_abs_error < 0.012
@@ -58,28 +53,11 @@ def test_epoch_s_runs_above_a_cut_are_predicted():
     assert far.mean_abs_error < np.abs(far.nearest_error).mean() / 5
 
 
-def test_a_table_of_epoch_s_design_behaves_alike_where_the_data_are_absent():
-    table = like_epoch()
-    far = epoch(table, cut=3e19, method="delta")
-    assert far.mean_abs_error < 0.03
-    near = epoch(table, cut=1e21, method="delta")
-    assert near.mean_abs_error < 0.012
-    assert far.span.max() > 400
-    assert f"{far.span.max():.3g}x" in far.summary(rows=5)  # the farthest is always shown
-
-
 def test_without_noise_the_hidden_runs_are_hit_exactly():
-    result = backtest(like_epoch(noise=0), hide="C>1e21")
+    result = backtest(like_epoch(), hide="C>3e19")
     assert result.fit.law.name == "chinchilla"
     assert result.mean_abs_error < 1e-5
-
-
-def test_intervals_of_new_runs_hold_as_often_as_they_say():
-    """40 simulated back-tests, 2,400 hidden runs: nominal 90% intervals of new runs hold in 85 to 95%."""
-    covered = [
-        backtest(like_epoch(seed=s), hide="C>3e20", method="delta", objective="log_mse").covered for s in range(40)
-    ]
-    assert 0.85 <= np.mean(covered) <= 0.95, np.mean(covered)
+    assert f"{result.span.max():.3g}x" in result.summary(rows=5)  # the farthest is always shown
 
 
 def test_three_ways_to_hide_agree():
@@ -113,22 +91,20 @@ def test_baselines_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("hide", "words"),
     [
-        ({"hide": 0}, "hides 0 of 7"),
-        ({"hide": 7}, "hides 7 of 7"),
-        ({"hide": "C>1e99"}, "hides 0"),
-        ({"hide": "big"}, "no condition"),
-        ({"hide": "C>1e"}, "unknown unit"),
-        ({"hide": "C=1e21"}, "compare with"),
-        ({"hide": np.zeros(3, dtype=bool)}, "7 booleans"),
-        ({"hide": np.zeros(7, dtype=bool)}, "the mask hides 0"),
-        ({"hide": 1, "level": 0}, "level"),
-        ({"hide": 1, "law": "x"}, "unknown law"),
-        ({"hide": 5, "law": "power_c"}, "2 runs"),
+        (0, "hides 0 of 7"),
+        (7, "hides 7 of 7"),
+        ("C>1e99", "hides 0"),
+        ("big", "no condition"),
+        ("C>1e", "unknown unit"),
+        ("C=1e21", "compare with"),
+        (np.zeros(3, dtype=bool), "7 booleans"),
+        (np.zeros(7, dtype=bool), "the mask hides 0"),
+        (5, "2 runs"),
     ],
 )
-def test_bad_input_is_one_line(options, words):
+def test_bad_input_is_one_line(hide, words):
     with pytest.raises(InputError, match=words) as caught:
-        backtest(published.cerebras_gpt(), **options)
+        backtest(published.cerebras_gpt(), hide=hide, law="power_c")
     assert "\n" not in str(caught.value)

@@ -76,7 +76,7 @@ def test_curves_that_are_no_parabolas_narrow_the_window_and_widen_the_interval()
     assert every.interval(1e23)[0] > truth
     assert chosen.lack_of_fit[0] < 1e-6
     assert 2 < chosen.window < 6
-    assert chosen.diagnostics["n_fitted"] == [5] * 5
+    assert chosen.n_fitted == (5,) * 5
     low, high = chosen.interval(1e23)
     assert low < truth < high < 1.6 * low
     assert abs(np.log(chosen.optimal(1e23)[0] / truth)) < 0.5 * np.log(every.optimal(1e23)[0] / truth)

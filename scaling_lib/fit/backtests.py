@@ -7,7 +7,7 @@ tables, forms and cuts side by side see :func:`scaling_lib.fit.scoreboard.scoreb
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -72,13 +72,11 @@ class BacktestResult:
 
     Attributes
     ----------
-    fit : of the other runs. source : where the runs come from.
-    hidden : (n,) bool, which runs of the table were hidden.
+    fit : of the other runs. source : where the runs come from. hidden : (n,) bool, which runs of the table were hidden.
     labels : (h,) names, or row numbers from 1. target : their variables, each (h,).
     observed, predicted : (h,) losses. low, high : (h,) interval of a new run at ``level``.
     span : (h,) how far beyond: C of the hidden run over the largest fitted C (N or D where no C is known).
-    line_error : (h,) error of a straight line of ln L in ln N (for a joint law in ln N and ln D).
-    nearest_error : (h,) error of simply repeating the nearest fitted run's loss.
+    line_error, nearest_error : (h,) errors of a straight line in the logarithms, and of the nearest fitted run's loss.
     """
 
     fit: FitResult
@@ -126,18 +124,15 @@ class BacktestResult:
             ends = f"{self.low[i]:.4f} to {self.high[i]:.4f}" + ("" if self.covered[i] else ", missed")
             table.append((self.labels[i][:12], f"{self.span[i]:.3g}x", *loss, ends))
         hidden = self.observed.size
+        law, line, near = (100 * np.mean(np.abs(v)) for v in (self.error, self.line_error, self.nearest_error))
         lines = [
             f"{self.source}: {self.fit.law.formula} fitted to {self.fit.n_points} runs, {hidden} hidden",
             f"verdict: {self.verdict}",
             aligned(table),
+            *([f"({rows} of {hidden} hidden runs, spread over their distance)"] if hidden > rows else []),
+            f"mean absolute error {law:.2f}% (straight line {line:.2f}%, nearest fitted run {near:.2f}%); "
+            f"{self.covered.mean():.0%} inside their interval",
         ]
-        if hidden > rows:
-            lines.append(f"({rows} of {hidden} hidden runs, spread over their distance)")
-        line, near = (100 * np.mean(np.abs(v)) for v in (self.line_error, self.nearest_error))
-        lines.append(
-            f"mean absolute error {100 * self.mean_abs_error:.2f}% (straight line {line:.2f}%, nearest fitted run "
-            f"{near:.2f}%); {self.covered.mean():.0%} inside their interval"
-        )
         return "\n".join(lines)
 
 
@@ -146,12 +141,9 @@ def backtest(
     *,
     hide: int | str | ArrayLike,
     law: str | Law = "auto",
-    objective: str | None = None,
-    fixed: Mapping[str, float] | None = None,
     level: float = 0.9,
-    bootstrap: int = 0,
-    seed: int = 0,
     method: str = "auto",
+    **options: Any,
 ) -> BacktestResult:
     """Fit the runs that are not hidden and predict those that are.
 
@@ -163,9 +155,8 @@ def backtest(
     law : a form's name, for that form alone; "power_n", "power_d", "power_c" for one variable. "auto" pools forms
         (`scaling_lib.fit.pool`) round Chinchilla's where N and D vary independently, else round a power law in N
         (D the same in all runs, or not known), in D, or in C (D/N the same).
-    objective : default "huber" for joint laws, "log_mse" for one variable. fixed : parameters held.
-    level : of the interval of a new run. bootstrap, seed : draws for it. method : as ``FitResult.interval``
-        takes it.
+    level, method : of the interval of a new run, as ``FitResult.interval`` takes them.
+    options : of `fit_law`; the objective is by default "huber" for joint laws and "log_mse" for one variable.
 
     Raises
     ------
@@ -177,18 +168,9 @@ def backtest(
     known = table.select(~hidden)
     x = tuple(table.get(v) for v in form.variables)
     seen, target = tuple(v[~hidden] for v in x), tuple(v[hidden] for v in x)
-    fit = fit_law(
-        form,
-        seen,
-        known.loss,
-        pool=law == "auto",
-        objective=objective or ("huber" if len(form.variables) > 1 else "log_mse"),
-        fixed=fixed,
-        groups=known.groups,
-        bootstrap=bootstrap,
-        labels=None if known.labels is None else known.labels.tolist(),
-        seed=seed,
-    )
+    options.setdefault("objective", "huber" if len(form.variables) > 1 else "log_mse")
+    labels = None if known.labels is None else known.labels.tolist()
+    fit = fit_law(form, seen, known.loss, pool=law == "auto", groups=known.groups, labels=labels, **options)
     observed = table.loss[hidden]
     low, high = (np.asarray(a) for a in fit.interval(*target, level=level, kind="new_run", method=method))
     names = [f"row {i + 1}" for i in range(len(table))] if table.labels is None else table.labels
@@ -213,9 +195,8 @@ def backtest(
 def cerebras(losses: str = "paper", models: Iterable[int] = (4, 5, 6), **options: Any) -> dict[int, BacktestResult]:
     """Predict Cerebras-GPT 13B from the smallest 4, 5 and 6 models by a power law in training FLOP.
 
-    With the paper's losses the last hidden run is missed by +4.5, -1.6 and +1.6%; ``losses="model_card"``
-    gives another answer, because the two published rows disagree. Returns {models: result}; the last run is
-    13B.
+    With the paper's losses 13B, the last hidden run, is missed by +4.5, -1.6 and +1.6%; ``losses="model_card"`` gives
+    another answer, because the two published rows disagree. Returns {models: result}.
     """
     table = published.cerebras_gpt(losses)
     return {k: backtest(table, hide=np.arange(len(table)) >= k, law="power_c", **options) for k in models}

@@ -46,11 +46,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Optimum:
-    """What both approaches know: the line ln N*(ln C), the level of intervals, FLOP per parameter and token."""
+    """What both approaches know: the line ln N*(ln C), and the level of intervals."""
 
     line: Line
     level: float
-    flops_per: float
 
     @property
     def a(self) -> float:
@@ -78,7 +77,7 @@ class Optimum:
         """Return (N*, D*) at a budget or an array of budgets in FLOP, floats or arrays of its shape."""
         c = positive_flops(flops)
         n = np.exp(self.line.at(np.log(c))[0])
-        d = c / (self.flops_per * n)
+        d = c / (6.0 * n)
         return (float(n), float(d)) if n.ndim == 0 else (n, d)
 
     def interval(self, flops: ArrayLike, level: float | None = None) -> tuple[Any, Any]:
@@ -120,8 +119,8 @@ class EnvelopeResult(Optimum):
     Attributes
     ----------
     flops, n_best, loss_best : (m,) the envelope on a grid of FLOP.
-    sizes : (s,) the sizes that win somewhere strictly inside, one point of the line each.
-    centres : (s,) FLOP, geometric middle of the stretch where that size wins.
+    sizes : (s,) the sizes that win somewhere strictly inside: each, with the geometric middle of the stretch where it
+        wins, is a point of the line.
     edge_sizes : the smallest and largest winners, left out because nothing bounds their stretch on one side.
     """
 
@@ -129,7 +128,6 @@ class EnvelopeResult(Optimum):
     n_best: Floats
     loss_best: Floats
     sizes: Floats
-    centres: Floats
     edge_sizes: tuple[float, ...]
 
     def summary(self) -> str:
@@ -139,19 +137,12 @@ class EnvelopeResult(Optimum):
 
 
 def envelope(
-    n_params: ArrayLike,
-    flops: ArrayLike,
-    loss: ArrayLike,
-    *,
-    level: float = 0.9,
-    points: int = 1500,
-    flops_per: float = 6.0,
+    n_params: ArrayLike, flops: ArrayLike, loss: ArrayLike, *, level: float = 0.9, points: int = 1500
 ) -> EnvelopeResult:
     """Fit N*(C) to the lower envelope of training curves (Chinchilla's approach 1).
 
-    Points along a curve whose learning rate has not yet decayed lie too high; where that matters give only
-    annealed end points, at least two per size. Curves are joined by straight lines in (ln C, ln loss) and
-    never extrapolated.
+    Points along a curve whose learning rate has not yet decayed lie too high; where that matters give only annealed
+    end points, two or more of each size. Curves are straight lines in (ln C, ln loss) between them, and end there.
 
     Parameters
     ----------
@@ -185,11 +176,9 @@ def envelope(
     return EnvelopeResult(
         line=fit_line(centres, sizes[inner], np.zeros(inner.size)),
         level=level,
-        flops_per=flops_per,
         flops=np.exp(grid),
         n_best=np.exp(sizes[best]),
         loss_best=np.exp(curves.min(axis=0)),
         sizes=np.exp(sizes[inner]),
-        centres=np.exp(centres),
         edge_sizes=tuple(np.exp(sizes[np.setdiff1d(winners, inner)]).tolist()),
     )

@@ -42,18 +42,15 @@ def fit_power_law(
     """
     form = POWER_N if check.choice("variable", variable, ("N", "D")) == "N" else POWER_D
     pooled = check.choice("law", law, ("pool", "power")) == "pool"
-    fixed = {} if floor == "free" else {"E": _floor(floor)}
-    return fit_law(form, (x,), loss, fixed=fixed, pool=pooled and not fixed, **options)
-
-
-def _floor(floor: str | float | None) -> float:
+    if floor == "free":
+        return fit_law(form, (x,), loss, pool=pooled, **options)
     try:
-        value = 0.0 if floor is None else float(floor)
+        held = float(0.0 if floor is None else floor)
     except (TypeError, ValueError):
         raise InputError(f"floor={floor!r} is unknown: use 'free', None or a number") from None
-    if not np.isfinite(value) or value < 0:
-        raise InputError(f"floor={value:g} must be a loss of 0 or more")
-    return value
+    if not 0.0 <= held < np.inf:
+        raise InputError(f"floor={held:g} must be a loss of 0 or more")
+    return fit_law(form, (x,), loss, fixed={"E": held}, **options)
 
 
 def fit_joint(
@@ -79,17 +76,15 @@ def fit_joint(
     Raises
     ------
     InputError
-        As `fit_law`; an unknown law; a law of one variable.
+        As `fit_law`; a law of one variable.
     """
     pooled = isinstance(law, str) and law == "pool"
     chosen = CHINCHILLA if pooled else get_law(law)
     if len(chosen.variables) == 1:
         raise InputError(f"law {chosen.name!r} has one variable: use fit_power_law or fit_law")
-    x: tuple[Any, ...] = (n_params, n_tokens)
-    if "U" in chosen.variables:
-        if unique_tokens is None:
-            raise InputError(f"law {chosen.name!r} needs unique_tokens, the number of distinct tokens of each run")
-        x = (*x, unique_tokens)
+    if "U" in chosen.variables and unique_tokens is None:
+        raise InputError(f"law {chosen.name!r} needs unique_tokens, the number of distinct tokens of each run")
+    x = (n_params, n_tokens, unique_tokens)[: len(chosen.variables)]
     return fit_law(chosen, x, loss, objective=objective, pool=pooled, **options)
 
 
@@ -140,8 +135,7 @@ def fit_law(
     Raises
     ------
     InputError
-        Arrays that are not positive finite numbers of one length, fewer runs than free parameters, an unknown law or
-        option.
+        Arrays that are not positive finite numbers of one length; fewer runs than free parameters; an unknown option.
     """
     law = get_law(law)
     data = check.columns((*law.variables, "loss"), (*x, loss))

@@ -89,6 +89,11 @@ class Pool:
     tried: float
 
     @property
+    def mixed(self) -> list[Member]:
+        """The forms that take part in the mixture."""
+        return [m for m in self.members if m.weight >= LEAST_WEIGHT]
+
+    @property
     def best(self) -> Member:
         """The form that predicted the hidden runs best."""
         return self.members[0]
@@ -104,7 +109,7 @@ class Pool:
 
     def by_form(self, x: tuple[Array, ...]) -> dict[str, Array]:
         """Prediction (m,) of each form in the mixture."""
-        return {m.name: _exp(m.fit.at(x)[0]) for m in self._mixed()}
+        return {m.name: _exp(m.fit.at(x)[0]) for m in self.mixed}
 
     def disagreement(self, x: tuple[Array, ...]) -> Array:
         """Largest prediction over least, less 1, among the forms that weigh a tenth or more: (m,)."""
@@ -119,22 +124,18 @@ class Pool:
         """Some ``count`` draws of the pool's laws: (form, natural parameters (r, k)) for each form, r by its weight."""
         rng = np.random.default_rng(seed)
         out = []
-        for m in self._mixed():
+        for m in self.mixed:
             r = max(1, round(count * m.weight))
-            work, half = m.fit.work, _root(m.fit.noise.covariance(), m.inflation)
+            work, half = m.fit.work, np.sqrt(m.inflation) * rolling.root(m.fit.noise.covariance())
             student = rng.standard_normal((r, len(half))) / np.sqrt(rng.chisquare(m.dof, (r, 1)) / m.dof)
             theta = np.clip(m.fit.theta + student @ half.T, work.lower, work.upper)
             out.append((work.law, work.natural(theta)))
         return out
 
-    def _mixed(self) -> list[Member]:
-        return [m for m in self.members if m.weight >= LEAST_WEIGHT]
-
     def _quantiles(self, x: tuple[Array, ...], tails: Sequence[float], kind: str) -> list[Array]:
-        mixed = self._mixed()
-        weight = np.array([m.weight for m in mixed])[:, None]
+        weight = np.array([m.weight for m in self.mixed])[:, None]
         centre, scale, dof = [], [], []
-        for m in mixed:
+        for m in self.mixed:
             value, gradient = m.fit.at(x)
             variance, _, freedom = m.fit.noise.contrast(gradient)
             variance = m.inflation * variance + m.misfit.variance_at(m.fit.work.scaled_log(x), gradient)
@@ -260,20 +261,13 @@ def _member(fit: FormFit, parts: tuple[Cut, ...], runs: Runs) -> Member:
 def _evidence(fit: FormFit, cut: Cut, runs: Runs) -> Array:
     """Log likelihood of a cut's errors at each inflation on the grid.
 
-    The prediction's errors at the hidden runs have covariance k^2 J C J' + noise. In the basis of J C^1/2, with the
-    groups' shared noise weighted out, the components are independent: variance k^2 lambda + sigma^2.
+    They have covariance k^2 J C J' + noise. In the basis of J C^1/2, with the groups' shared noise weighted out, the
+    components are independent: variance k^2 lambda + sigma^2.
     """
     noise, unit = fit.noise, runs.scatter[cut.hidden]
-    half = cut.gradient @ _root(cut.fit.noise.covariance()) / unit[:, None]
     codes = None if runs.codes is None else np.unique(runs.codes[cut.hidden], return_inverse=True)[1]
     grouped = codes is not None and noise.between > 0 and noise.within > 0
-    basis, size, _ = np.linalg.svd(noise.whitened(half, codes), full_matrices=False)
+    basis, size, _ = np.linalg.svd(noise.whitened(cut.half / unit[:, None], codes), full_matrices=False)
     component = basis.T @ noise.whitened(cut.error / unit, codes)
     variance = INFLATIONS[:, None] * size**2 + (noise.within if grouped else fit.sigma**2)
     return np.sum(-0.5 * np.log(variance) - 0.5 * component**2 / variance, axis=1)
-
-
-def _root(covariance: Array, times: float = 1.0) -> Array:
-    """A matrix (k, k) that times its transpose is so many times the covariance (k, k)."""
-    values, vectors = np.linalg.eigh(covariance)
-    return vectors * np.sqrt(np.maximum(values, 0.0) * times)

@@ -79,14 +79,17 @@ class Cut:
     """A form fitted without the largest runs, and how it predicts them; ``h`` hidden runs.
 
     hidden : (n,) bool of the runs in the order of the fit. error : (h,) log loss less log prediction.
-    variance : (h,) of the prediction. gradient : (h, k).
+    half : (h, k) that times its transpose is the covariance of the log predictions.
     """
 
-    fit: FormFit
     hidden: Array
     error: Array
-    variance: Array
-    gradient: Array
+    half: Array
+
+    @property
+    def variance(self) -> Array:
+        """Of each log prediction (h,)."""
+        return np.sum(self.half**2, axis=1)
 
 
 def cuts(x: tuple[Array, ...]) -> Array:
@@ -153,8 +156,12 @@ def _form_fit(form: Form, work: setups.Setup, theta: Array, keep: Array, runs: R
 
 def predict_hidden(whole: FormFit, part: FormFit, keep: Array, runs: Runs) -> Cut:
     """How the fit of a cut predicts what it hides. How noisy runs are is taken from all of them: the cut has fewer."""
-    hidden = ~keep
-    value, gradient = part.at(tuple(v[hidden] for v in runs.x))
+    value, gradient = part.at(tuple(v[~keep] for v in runs.x))
     noise = replace(part.noise, within=whole.noise.within, between=whole.noise.between, squares=None)
-    variance = np.einsum("mi,ij,mj->m", gradient, noise.covariance(), gradient)
-    return Cut(replace(part, noise=noise), hidden, np.log(runs.loss[hidden]) - value, variance, gradient)
+    return Cut(~keep, np.log(runs.loss[~keep]) - value, gradient @ root(noise.covariance()))
+
+
+def root(covariance: Array) -> Array:
+    """A matrix (k, k) that times its transpose is the covariance (k, k)."""
+    values, vectors = np.linalg.eigh(covariance)
+    return vectors * np.sqrt(np.maximum(values, 0.0))
