@@ -168,11 +168,10 @@ def test_curvature_within_the_noise_is_no_minimum():
 
 
 def test_a_line_s_error_uses_the_whole_covariance():
-    line = Line(0.5, 20.0, 40.0, np.array([[0.04, -0.01], [-0.01, 0.01]]), 0)
-    mid, se = line.at(np.array([40.0, 42.0]))
-    assert mid.tolist() == [20.0, 21.0]
-    assert se == pytest.approx([0.2, np.sqrt(0.04 - 2 * 2 * 0.01 + 4 * 0.01)])
-    assert line.quantile(0.9) == pytest.approx(1.6449, abs=1e-4)
+    line = Line(0.5, 20.0, 40.0, np.array([[0.04, -0.01], [-0.01, 0.01]]), 0, 0.9)
+    half = 1.6449 * np.array([0.2, np.sqrt(0.04 - 2 * 2 * 0.01 + 4 * 0.01)])
+    low, high = line.interval(np.exp([40.0, 42.0]))
+    assert np.log([low, high]) == pytest.approx(np.array([20.0, 21.0]) + np.outer([-1, 1], half), abs=1e-5)
 
 
 def test_budgets_are_found_by_their_gaps_or_by_label():

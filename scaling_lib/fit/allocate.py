@@ -15,19 +15,18 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit import published
 from scaling_lib.fit.check import check_level, check_seed, positive_flops
 from scaling_lib.fit.fitted import Fitted
+from scaling_lib.fit.forms import Array
 from scaling_lib.fit.intervals import is_exact, limits, log_at, outer_tail
 from scaling_lib.fit.laws import DATA_CONSTRAINED, Law
 from scaling_lib.fit.pool import Pool
 from scaling_lib.fit.published import PublishedLaw
 from scaling_lib.fit.result import FitResult, Verdict
 
-Floats: TypeAlias = NDArray[np.float64]
 Fit: TypeAlias = FitResult | PublishedLaw
 ASIDE = 0.05  # in ln N: the optimum of a smooth loss lies halfway between two points of one loss
 FURTHEST = 12.0  # in ln N: an optimum that moves by more than this without objection has no limit
@@ -92,7 +91,7 @@ class Detour:
 
 
 def compute_optimal(
-    fit: Fit, flops: float | Floats, *, level: float = 0.9, draws: int = 2000, seed: int = 0, judge: bool = True
+    fit: Fit, flops: float | Array, *, level: float = 0.9, draws: int = 2000, seed: int = 0, judge: bool = True
 ) -> Allocation:
     """Return the N and D that minimise the loss at a budget of ``flops`` (float or array, FLOP).
 
@@ -116,7 +115,7 @@ def compute_optimal(
 
 
 def data_constrained(
-    fit: Fit, flops: float | Floats, unique_tokens: float, *, level: float = 0.9, draws: int = 2000, seed: int = 0
+    fit: Fit, flops: float | Array, unique_tokens: float, *, level: float = 0.9, draws: int = 2000, seed: int = 0
 ) -> Allocation:
     """Return the N and D that minimise the loss when only ``unique_tokens`` distinct tokens exist.
 
@@ -173,7 +172,7 @@ def overtraining_cost(fit: Fit, flops: float, tokens_per_param: float) -> Detour
 def _allocate(
     fit: Fit,
     tail: tuple[float, ...],
-    flops: float | Floats,
+    flops: float | Array,
     unique: float | None,
     level: float,
     judge: bool,
@@ -195,7 +194,7 @@ def _allocate(
     n = np.exp(u)
     d = c.ravel() / (6.0 * n)
     loss = loss if mixed is None else fit.predict(n, d)
-    bounds: list[tuple[Floats, Floats] | None] = [None, None, None]
+    bounds: list[tuple[Array, Array] | None] = [None, None, None]
     tails = [0.5 - level / 2, 0.5 + level / 2]
     if own is not None and draws > 0 and (own.draws is not None or np.all(np.isfinite(own.cov))):
         if mixed is None:
@@ -213,7 +212,7 @@ def _allocate(
     if own is not None and verdict is not None and verdict.refused:  # the worst of several: which?
         good = np.array([np.nan if own.verdict(*at).refused else 1.0 for at in zip(n, d, strict=True)])
 
-    def shaped(a: Floats) -> Any:
+    def shaped(a: Array) -> Any:
         return float(a[0]) if c.ndim == 0 else a.reshape(c.shape)
 
     intervals = [None if ends is None else (shaped(ends[0] * good), shaped(ends[1] * good)) for ends in bounds]
@@ -234,9 +233,9 @@ def _allocate(
     )
 
 
-def _pooled_optimum(mixed: Pool, budget: Floats) -> tuple[Floats, Floats]:
+def _pooled_optimum(mixed: Pool, budget: Array) -> tuple[Array, Array]:
     """ln N* (m,), the forms' own by their weights, and whether most of the weight has no optimum inside."""
-    found = [_search(m.fit.law, m.fit.work.natural(m.fit.theta)[None], budget, None) for m in mixed.members]
+    found = [_search(m.law, m.work.natural(m.theta)[None], budget, None) for m in mixed.members]
     weight = np.array([[m.weight] for m in mixed.members])
     inside = weight * np.array([~edge[0] for _, _, edge in found])
     none = inside.sum(axis=0) < 0.5
@@ -244,7 +243,7 @@ def _pooled_optimum(mixed: Pool, budget: Floats) -> tuple[Floats, Floats]:
     return np.sum(share * np.array([u[0] for u, _, _ in found]), axis=0) / share.sum(axis=0), none
 
 
-def _pooled_draws(mixed: Pool, budget: Floats, count: int, seed: int) -> Floats:
+def _pooled_draws(mixed: Pool, budget: Array, count: int, seed: int) -> Array:
     """Draws of ln N* (R, m) by every form in the mixture; infinite where a draw has no optimum inside."""
     out = []
     for law, params in mixed.draws(count, seed):
@@ -254,8 +253,8 @@ def _pooled_draws(mixed: Pool, budget: Floats, count: int, seed: int) -> Floats:
 
 
 def _interval(
-    fit: Fitted, u: Floats, edge: Floats, budget: Floats, unique: float | None, level: float
-) -> tuple[Floats, Floats]:
+    fit: Fitted, u: Array, edge: Array, budget: Array, unique: float | None, level: float
+) -> tuple[Array, Array]:
     """Low and high (m,) of ln N* at optima ``u`` (m,) of budgets ln(N D) (m,): by draws where there are some, else by
     a profile; infinite at an edge.
     """
@@ -271,15 +270,15 @@ def _interval(
     return u - np.where(edge, np.inf, down), u + np.where(edge, np.inf, up)
 
 
-def _profile(fit: Fitted, u: Floats, budget: Floats, unique: float | None, level: float) -> tuple[Floats, Floats]:
+def _profile(fit: Fitted, u: Array, budget: Array, unique: float | None, level: float) -> tuple[Array, Array]:
     """How far down and up (m,) the optimum may move before the objective objects."""
     if is_exact(fit):
         return np.zeros(u.size), np.zeros(u.size)
 
-    def off(theta: Floats, cases: Floats, place: Floats) -> tuple[Floats, Floats]:
+    def off(theta: Array, cases: Array, place: Array) -> tuple[Array, Array]:
         """The loss a little above size ``place`` less that a little below, as logarithms: 0 at the optimum."""
 
-        def at(v: Floats) -> tuple[Floats, Floats]:
+        def at(v: Array) -> tuple[Array, Array]:
             extra = () if unique is None else (np.full(v.size, np.log(unique)),)
             x = (v, budget[cases] - v, *extra)
             return log_at(fit.law, theta, tuple(a - b for a, b in zip(x, fit.work.log_x0, strict=True)))
@@ -287,7 +286,7 @@ def _profile(fit: Fitted, u: Floats, budget: Floats, unique: float | None, level
         above, below = at(place + ASIDE), at(place - ASIDE)
         return above[0] - below[0], above[1] - below[1]
 
-    def rate(theta: Floats, cases: Floats, place: Floats) -> Floats:
+    def rate(theta: Array, cases: Array, place: Array) -> Array:
         """Its slope in ln N; infinite where the loss has no minimum there."""
         above, below = (off(theta, cases, place + step)[0] for step in (ASIDE, -ASIDE))
         return np.where(above > below, (above - below) / (2.0 * ASIDE), np.inf)
@@ -299,12 +298,12 @@ def _profile(fit: Fitted, u: Floats, budget: Floats, unique: float | None, level
     return down, up
 
 
-def _search(law: Law, params: Floats, budget: Floats, unique: float | None) -> tuple[Floats, Floats, Floats]:
+def _search(law: Law, params: Array, budget: Array, unique: float | None) -> tuple[Array, Array, Array]:
     """(ln N*, loss, at an edge), each (R, m): R rows of natural ``params``, m budgets ln(N D)."""
     working = law.to_working(params)
     extra = () if unique is None else (np.full((len(params), budget.size), np.log(unique)),)
 
-    def loss(u: Floats) -> Floats:
+    def loss(u: Array) -> Array:
         return law.core(working, (u, budget - u, *extra))[0]
 
     # N from 1 parameter to all but 1 token, coarsely; then golden sections round the least.
@@ -329,7 +328,7 @@ def _search(law: Law, params: Floats, budget: Floats, unique: float | None) -> t
     return u, loss(u), edge
 
 
-def _sample(fit: Fit, tail: tuple[float, ...], draws: int, seed: int) -> Floats | None:
+def _sample(fit: Fit, tail: tuple[float, ...], draws: int, seed: int) -> Array | None:
     """(R, k) natural parameters that stand for the law's uncertainty, each with ``tail``; None where it has none."""
     law, sample = fit.law, fit.draws if isinstance(fit, FitResult) else None
     if draws < 1:

@@ -218,9 +218,9 @@ def _covariance(pool: Pool, x: tuple[Array, ...]) -> Array:
     """Covariance (m, m) of the pool's log predictions at ``x``: of parameters within a form, and between forms."""
     weight = np.array([m.weight for m in pool.mixed])
     weight = weight / weight.sum()
-    values, gradients = zip(*(m.fit.at(x) for m in pool.mixed), strict=True)
+    values, gradients = zip(*(m.at(x) for m in pool.mixed), strict=True)
     apart = np.array(values) - weight @ np.array(values)
     out = (apart.T * weight) @ apart
     for w, member, gradient in zip(weight, pool.mixed, gradients, strict=True):
-        out += w * member.inflation * gradient @ member.fit.noise.covariance() @ gradient.T
+        out += w * member.inflation * gradient @ member.noise.covariance() @ gradient.T
     return out + 1e-14 * np.eye(len(out))

@@ -19,7 +19,7 @@ from scipy import special  # scipy.stats would add half a second to every comman
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit.check import check_level, check_seed, group_codes
-from scaling_lib.fit.envelopes import Floats, Line, Optimum, fit_line
+from scaling_lib.fit.envelopes import Floats, Line, fit_line
 from scaling_lib.fit.table import table_from_arrays
 from scaling_lib.words import aligned
 
@@ -31,7 +31,7 @@ _WEBB = np.sqrt(np.array([0.5, 1.0, 1.5, 0.5, 1.0, 1.5])) * np.array([1, 1, 1, -
 
 
 @dataclass(frozen=True)
-class IsoFlopResult(Optimum):
+class IsoFlopResult(Line):
     """Approach 2: one parabola in ln N for each budget.
 
     Attributes
@@ -148,7 +148,7 @@ def isoflop(
             "widen the range of sizes"
         )
     used, ln_n = np.flatnonzero(ok), np.array([p.vertex for p in found])
-    line = fit_line(ln_c[ok], ln_n[ok], _of_one_noise(found)[ok])
+    line = fit_line(ln_c[ok], ln_n[ok], _of_one_noise(found)[ok], level)
     if bootstrap:
         cluster, dof = np.arange(n.size), sum(int((every[i] & kept).sum()) - 3 for i in used)
         if groups is not None:
@@ -162,8 +162,7 @@ def isoflop(
         line = _with_bias(line, ln_c[ok], np.array([_quartic_minimum(n[every[i]], y[every[i]]) for i in used]))
     there = ~np.isin(flags, (FLAT, FEW))
     return IsoFlopResult(
-        line=line,
-        level=level,
+        **vars(line),
         budgets=np.exp(ln_c),
         n_opt=np.where(there, np.exp(np.clip(ln_n, -50, 150)), np.nan),
         loss_opt=np.where(there, [p.loss for p in found], np.nan),
@@ -243,8 +242,8 @@ def _with_bias(line: Line, ln_c: Floats, minima: Floats) -> Line:
     there = np.isfinite(minima)
     if there.sum() < 2:
         return line
-    other = fit_line(ln_c[there], minima[there], np.zeros(int(there.sum())))
-    bias = np.array([other.at(np.array(line.centre))[0] - line.height, other.slope - line.slope])
+    other = fit_line(ln_c[there], minima[there], np.zeros(int(there.sum())), line.level)
+    bias = np.array([other.height + other.a * (line.middle - other.middle) - line.height, other.a - line.a])
     return replace(line, cov=line.cov + np.outer(bias, bias))
 
 

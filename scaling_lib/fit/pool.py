@@ -50,16 +50,15 @@ HEAVY = 0.1  # forms from this weight on must agree where a prediction is to be 
 
 
 @dataclass(frozen=True)
-class Member:
-    """One form of the pool.
+class Member(FormFit):
+    """One form of the pool, fitted to all runs.
 
-    fit : to all runs. weight : of its distribution. inflation : k^2. dof : of Student's t.
+    weight : of its distribution. inflation : k^2. dof : of Student's t.
     misfit : the bend of its residuals. cuts : its rolling hold-outs.
     score, error, held : there, each the mean over the cuts and nan without: the log score, the mean absolute error, and
     the share of the hidden runs inside the form's own 90% interval with no inflation.
     """
 
-    fit: FormFit
     weight: float
     inflation: float
     dof: float
@@ -68,11 +67,6 @@ class Member:
     score: float
     error: float
     held: float
-
-    @property
-    def name(self) -> str:
-        """The form's name, such as "chinchilla" or "line"."""
-        return self.fit.name
 
 
 @dataclass(frozen=True)
@@ -100,25 +94,25 @@ class Pool:
 
     def predict(self, x: tuple[Array, ...]) -> Array:
         """The pool's median loss (m,) at flat targets ``x``."""
-        return _exp(self._quantiles(x, (0.5,), "mean")[0])
+        return to_loss(self._quantiles(x, (0.5,), "mean")[0])
 
     def interval(self, x: tuple[Array, ...], level: float, kind: str) -> tuple[Array, Array]:
         """(low, high), each (m,), of the law's mean or of a new run, at flat targets ``x``."""
         low, high = self._quantiles(x, (0.5 - level / 2.0, 0.5 + level / 2.0), kind)
-        return _exp(low), _exp(high)
+        return to_loss(low), to_loss(high)
 
     def by_form(self, x: tuple[Array, ...]) -> dict[str, Array]:
         """Prediction (m,) of each form in the mixture."""
-        return {m.name: _exp(m.fit.at(x)[0]) for m in self.mixed}
+        return {m.name: to_loss(m.at(x)[0]) for m in self.mixed}
 
     def disagreement(self, x: tuple[Array, ...]) -> Array:
         """Largest prediction over least, less 1, among the forms that weigh a tenth or more: (m,)."""
-        logs = np.stack([m.fit.at(x)[0] for m in self.members if m.weight >= HEAVY])
+        logs = np.stack([m.at(x)[0] for m in self.members if m.weight >= HEAVY])
         return np.expm1(np.minimum(np.ptp(logs, axis=0), 700.0))
 
     def noise_at(self, x: tuple[Array, ...]) -> Array:
         """Standard deviation (m,) of the log loss of one more run at ``x``, by the best form."""
-        return self.best.fit.sigma * self.scatter(tuple(np.log(v) for v in x))
+        return self.best.sigma * self.scatter(tuple(np.log(v) for v in x))
 
     def draws(self, count: int, seed: int = 0) -> list[tuple[Law, Array]]:
         """Some ``count`` draws of the pool's laws: (form, natural parameters (r, k)) for each form, r by its weight."""
@@ -126,9 +120,9 @@ class Pool:
         out = []
         for m in self.mixed:
             r = max(1, round(count * m.weight))
-            work, half = m.fit.work, np.sqrt(m.inflation) * rolling.root(m.fit.noise.covariance())
+            work, half = m.work, np.sqrt(m.inflation) * rolling.root(m.noise.covariance())
             student = rng.standard_normal((r, len(half))) / np.sqrt(rng.chisquare(m.dof, (r, 1)) / m.dof)
-            theta = np.clip(m.fit.theta + student @ half.T, work.lower, work.upper)
+            theta = np.clip(m.theta + student @ half.T, work.lower, work.upper)
             out.append((work.law, work.natural(theta)))
         return out
 
@@ -136,11 +130,11 @@ class Pool:
         weight = np.array([m.weight for m in self.mixed])[:, None]
         centre, scale, dof = [], [], []
         for m in self.mixed:
-            value, gradient = m.fit.at(x)
-            variance, _, freedom = m.fit.noise.contrast(gradient)
-            variance = m.inflation * variance + m.misfit.variance_at(m.fit.work.scaled_log(x), gradient)
+            value, gradient = m.at(x)
+            variance, _, freedom = m.noise.contrast(gradient)
+            variance = m.inflation * variance + m.misfit.variance_at(m.work.scaled_log(x), gradient)
             if kind == "new_run":
-                variance = variance + (m.fit.sigma * self.scatter(tuple(np.log(v) for v in x))) ** 2
+                variance = variance + (m.sigma * self.scatter(tuple(np.log(v) for v in x))) ** 2
             centre.append(value)
             scale.append(np.sqrt(np.maximum(variance, rolling.PRECISION**2)))
             dof.append(np.minimum(freedom, m.dof))
@@ -172,9 +166,9 @@ def mixture_quantile(weight: Array, centre: Array, scale: Array, dof: Array, q: 
     return at
 
 
-def _exp(log_loss: Array) -> Array:
+def to_loss(log_loss: Array) -> Array:
     """Losses of log losses: 0 and inf beyond what floats hold."""
-    return np.where(log_loss > 690.0, np.inf, np.exp(np.clip(log_loss, -745.0, 690.0)))
+    return np.where(log_loss > 690.0, np.inf, np.exp(np.clip(log_loss, -746.0, 690.0)))
 
 
 def candidates(law: Law, fixed: Mapping[str, float]) -> list[Form]:
@@ -255,7 +249,9 @@ def _member(fit: FormFit, parts: tuple[Cut, ...], runs: Runs) -> Member:
         row[0] = np.mean(-0.5 * np.log(variance) - 3.0 * np.log1p(cut.error**2 / variance / 5.0))
         row[1] = np.mean(np.abs(cut.error))
         row[2] = np.mean(np.abs(cut.error) <= 1.645 * np.sqrt(cut.variance + own) + TOLERANCE)
-    return Member(fit, 0.0, inflation, max(4.0, 2.0 / max(spread, 1e-3)), bend, parts, *scores.mean(axis=0).tolist())
+    said = dict(zip(("score", "error", "held"), scores.mean(axis=0).tolist(), strict=True))
+    dof = max(4.0, 2.0 / max(spread, 1e-3))
+    return Member(**vars(fit), weight=0.0, inflation=inflation, dof=dof, misfit=bend, cuts=parts, **said)
 
 
 def _evidence(fit: FormFit, cut: Cut, runs: Runs) -> Array:
