@@ -152,13 +152,7 @@ def test_units_of_x_and_of_the_loss_do_not_matter() -> None:
 
 def test_given_starts_and_their_number_lead_to_one_optimum() -> None:
     """The 4,500 starts of Hoffmann et al. 2022: ln E from -1 to 1, ln A, ln B from 0 to 25, exponents from 0 to 2."""
-    axes = (
-        np.linspace(-1, 1, 5),
-        np.linspace(0, 25, 6),
-        np.linspace(0, 25, 6),
-        np.linspace(0, 2, 5),
-        np.linspace(0, 2, 5),
-    )
+    axes = [np.linspace(*ends) for ends in ((-1, 1, 5), (0, 25, 6), (0, 25, 6), (0, 2, 5), (0, 2, 5))]
     grid = np.stack([m.ravel() for m in np.meshgrid(*axes, indexing="ij")], axis=1)
     grid[:, :3] = np.exp(grid[:, :3])
     few, many, given = (fit_joint(*sweep(), starts=s) for s in (4, 300, grid[::9]))

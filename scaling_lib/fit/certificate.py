@@ -27,20 +27,13 @@ Found = tuple[Array, float, bool]  # theta (k,), objective, whether the solver c
 
 
 def certify(work: Setup, starts: int | Any) -> tuple[Array, float, dict[str, Any]]:
-    """The best parameters by two routes that share no start, and whether the routes agree.
+    """The best scaled working parameters (k,), the objective there, and whether two routes agree on it.
 
-    Route 1 descends from many points, then from points spread over the valley where it ended. Route 2 walks a dense
-    grid of exponents, solves for the linear parameters there (closed form, then descent with the exponents held), and
-    frees everything at the grid's best points. Where they disagree both try harder, once.
-
-    Parameters
-    ----------
-    starts : number of starting points of the first route, or an array (S, k) of natural parameters.
-
-    Returns
-    -------
-    theta (k,), scaled working parameters; the objective there; and a dict: ``multi_start``, ``profile`` (objectives of
-    the routes), ``agree``, ``converged``, ``starts``, ``grid`` (numbers of starting points).
+    Route 1 descends from ``starts`` (a number, or (S, k) natural parameters), then from points spread over the valley
+    where it ended. Route 2 walks a dense grid of exponents, solves for the linear parameters there (closed form, then
+    descent with the exponents held), and frees everything at the grid's best points. Where they disagree both try
+    harder, once. The dict has ``multi_start`` and ``profile`` (the routes' objectives), ``agree``, ``converged``,
+    ``starts`` and ``grid`` (numbers of starting points).
     """
     first, grid = _starts(work, starts), exponent_grid(work)
     # Below this sum of residuals the routes differ by rounding (and by the last delta of the LAD objective).

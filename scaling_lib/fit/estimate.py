@@ -120,11 +120,9 @@ def fit_law(
     delta : Huber's threshold, a log residual; Chinchilla's by default.
     fixed : parameters held at a natural value: the floor, an exponent, q.
     groups : (n,) labels of runs that share a trunk, a seed or a budget, and with it part of their noise.
-    bootstrap : number of draws of the parameters; 0 for none.
+    bootstrap, seed : number of draws of the parameters, 0 for none.
     bootstrap_kind : ``"auto"``, ``"parametric"``, ``"residual"``, ``"case"`` or ``"wild"`` (least squares only).
-    labels : (n,) names of the runs, for messages.
-    seed : of the draws.
-    notes : lines for the summary, such as {"N": "non-embedding"}.
+    labels : (n,) names of the runs, for messages. notes : lines for the summary, such as {"N": "non-embedding"}.
     starts : number of starting points of the first route, or an array (S, k) of natural parameters.
 
     Returns

@@ -157,8 +157,6 @@ def limits(
 ) -> tuple[Array, Array]:
     """Distances (m,), (m,) >= 0 from the estimate to the lower and the upper end; inf where there is none.
 
-    Parameters
-    ----------
     off : ``off(theta, cases, place)`` of (b, k), (b,) and (b,): how far the quantity of each of the m cases is from
         ``place``, and the gradient (b, k) of that by the parameters.
     centre : (m,) the quantities at the optimum. gradient : (m, k) of ``off`` there.

@@ -135,16 +135,10 @@ def stages(delta: float) -> list[float]:
 def descend(
     setup: Setup, start: Array, y: Array, *, weight: Array | None = None, keep: int
 ) -> tuple[Array, Array, Array]:
-    """Best end point of each of R problems from S starts each.
+    """Best end point of each of R problems: theta (R, k), objective (R,), converged (R,).
 
-    Parameters
-    ----------
     start : (S, k) shared by all problems. y : (R, n) log losses; weight : (R, n) or None.
     keep : starts that have met after a stage are merged; so many distinct ones go on.
-
-    Returns
-    -------
-    theta (R, k), objective (R,), converged (R,).
     """
     r, k = len(y), setup.law.n_params
     plan = stages(setup.delta)
