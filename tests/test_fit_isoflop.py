@@ -174,12 +174,10 @@ def test_a_line_s_error_uses_the_whole_covariance():
     assert np.log([low, high]) == pytest.approx(np.array([20.0, 21.0]) + np.outer([-1, 1], half), abs=1e-5)
 
 
-def test_budgets_are_found_by_their_gaps_or_by_label():
+def test_budgets_are_found_by_their_gaps():
     n, c, loss = sweep(0.34, 0.28, 4)
     jitter = c * np.exp(0.02 * np.random.default_rng(0).standard_normal(c.size))
     assert isoflop(n, jitter, loss).budgets.size == 5
-    labels = np.array([f"{x:.0e}" for x in c])
-    assert isoflop(n, c, loss, budgets=labels).a == pytest.approx(isoflop(n, c, loss).a)
     low, high = isoflop(*(v[:30] for v in (n, c, loss * np.exp(0.01 * (jitter / c - 1))))).a_interval
     assert 0 < high - low < 0.2  # two budgets take their interval from the parabolas
     with pytest.raises(InputError, match="run into each other"):
@@ -194,7 +192,6 @@ def test_budgets_are_found_by_their_gaps_or_by_label():
         ({"level": 1.0}, "level"),
         ({"window": 0.5}, "factor above 1"),
         ({"window": "all"}, "factor above 1"),
-        ({"budgets": [1, 2]}, "one label per run"),
         ({"groups": [1, 2], "bootstrap": 10}, "one label per run"),
         ({"groups": np.zeros(75), "bootstrap": 10}, "one group only"),
     ],

@@ -102,7 +102,6 @@ def isoflop(
     flops: ArrayLike,
     loss: ArrayLike,
     *,
-    budgets: ArrayLike | None = None,
     groups: ArrayLike | None = None,
     rtol: float = 0.15,
     use_edges: bool = False,
@@ -116,7 +115,7 @@ def isoflop(
     Parameters
     ----------
     n_params, flops, loss : (n,) one entry per run.
-    budgets : (n,) labels. Default: runs belong together while neighbours in FLOP differ by less than 1 + ``rtol``.
+    rtol : runs belong to one budget while neighbours in FLOP differ by less than the factor 1 + ``rtol``.
     groups : (n,) labels of runs whose errors go together (one trunk, one seed). Used by the bootstrap.
     use_edges : whether minima flagged "edge" enter the exponent.
     window : sizes from N*/window to window N* are fitted. ``"auto"`` takes the widest window whose curves a test of
@@ -134,7 +133,7 @@ def isoflop(
     check_level(level)
     check_seed(seed)
     n, c, y = np.log(table.get("N")), np.log(table.get("C")), table.loss
-    which = _budgets(c, budgets, rtol)
+    which = _budgets(c, rtol)
     kept, factor, lack = _window(n, y, which, window, groups is not None)
     every = [which == i for i in range(int(which.max()) + 1)]
     ln_c = np.array([c[own].mean() for own in every])
@@ -177,15 +176,8 @@ def isoflop(
     )
 
 
-def _budgets(c: Floats, labels: ArrayLike | None, rtol: float) -> NDArray[np.intp]:
+def _budgets(c: Floats, rtol: float) -> NDArray[np.intp]:
     """Return (n,) the number of each run's budget, rising in FLOP."""
-    if labels is not None:
-        given = np.asarray(labels)
-        if given.shape != c.shape:
-            raise InputError(f"isoflop: budgets has shape {given.shape}; give one label per run, ({c.size},)")
-        first = np.unique(given, return_inverse=True)[1]
-        means = np.bincount(first, c) / np.bincount(first)
-        return np.argsort(np.argsort(means))[first]
     order = np.argsort(c)
     which = np.empty(c.size, dtype=np.intp)
     which[order] = np.concatenate([[0], np.cumsum(np.diff(c[order]) > np.log1p(rtol))])
@@ -194,7 +186,7 @@ def _budgets(c: Floats, labels: ArrayLike | None, rtol: float) -> NDArray[np.int
         if np.ptp(own) > 3 * np.log1p(rtol):
             raise InputError(
                 f"isoflop: budgets run into each other between {np.exp(own.min()):.3g} and {np.exp(own.max()):.3g} "
-                "FLOP; label them with budgets=, or lower rtol"
+                "FLOP; give the runs of a budget one FLOP, or lower rtol"
             )
     return which
 
