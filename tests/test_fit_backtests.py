@@ -1,6 +1,7 @@
 """Back-tests: the published held-out errors, hiding rules, and simulated tables of known truth."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,16 @@ import pytest
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit import published
-from scaling_lib.fit.backtests import backtest, cerebras, epoch, pythia
+from scaling_lib.fit.backtests import (
+    as_markdown,
+    backtest,
+    cerebras,
+    epoch,
+    interval_score,
+    pooled_scores,
+    pythia,
+    scoreboard,
+)
 from scaling_lib.fit.table import table_from_arrays
 
 
@@ -108,3 +118,28 @@ def test_bad_input_is_one_line(hide, words):
     with pytest.raises(InputError, match=words) as caught:
         backtest(published.cerebras_gpt(), hide=hide, law="power_c")
     assert "\n" not in str(caught.value)
+
+
+def test_the_scoreboard_counts_what_back_tests_say():
+    table = published.cerebras_gpt()
+    scores = scoreboard({"cerebras": table}, cuts=(10.0,))
+    by_form = {s.form: s for s in scores}
+    assert list(by_form) == ["pool", "power law", "line", "nearest run"]
+    test = backtest(table, hide=2, law="power_c")
+    own = by_form["power law"]
+    assert (own.hidden, own.held) == (2, test.covered.sum())
+    assert own.error == pytest.approx(test.mean_abs_error)
+    assert own.score == pytest.approx(np.mean(interval_score(test.observed, test.low, test.high, 0.9)))
+    near = by_form["nearest run"]
+    assert near.error == pytest.approx(np.abs(test.nearest_error).mean())
+    assert "| cerebras, 10x | 2 |" in as_markdown(scores)
+    flat = [replace(s, level="no trend") for s in scores]
+    assert "| cerebras, 10x | 2 | - | - | - | - | no trend |" in as_markdown(flat)
+    quoted = by_form["pool"].level not in ("not identifiable", "no trend")
+    assert set(pooled_scores(scores)) == (set(by_form) if quoted else set())
+    with pytest.raises(InputError, match="no table has enough runs"):
+        scoreboard({"few": table.select(table.loss > 1.8)})
+
+
+def test_the_interval_score_pays_for_width_and_twenty_times_the_miss():
+    assert interval_score(2.0, np.array([1.9, 2.1]), np.array([2.1, 2.2]), 0.9) == pytest.approx([0.1, 1.05])
