@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks import certificate as slow
-from scaling_lib.fit import certificate, fit_power_law, setup
-from scaling_lib.fit.certificate import certify
+from scaling_lib.fit import fit_power_law, setup
+from scaling_lib.fit.setup import certify
 
 
 @pytest.mark.parametrize("seed", [5, 11, 65, 106])
@@ -29,9 +29,9 @@ def test_routes_that_disagree_or_did_not_come_to_rest_certify_nothing(monkeypatc
     work = setup.make(slow.LAW, (n, d), loss, np.inf, {})
     theta, cost, found = certify(work, 8)
     assert found["agree"]
-    monkeypatch.setattr(certificate, "profile_route", lambda *_: (theta, cost, False))
+    monkeypatch.setattr(setup, "profile_route", lambda *_: (theta, cost, False))
     assert not certify(work, 8)[2]["agree"]
-    monkeypatch.setattr(certificate, "profile_route", lambda *_: (np.zeros(3), 1.0, True))
+    monkeypatch.setattr(setup, "profile_route", lambda *_: (np.zeros(3), 1.0, True))
     x = np.geomspace(1e6, 1e9, 9)
     fit = fit_power_law(x, 1.7 + 400 / x**0.34 + 0.01 * np.cos(np.arange(9)))
     assert not fit.success

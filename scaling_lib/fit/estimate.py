@@ -13,7 +13,6 @@ from scaling_lib.errors import InputError
 from scaling_lib.fit import bootstrap as draws
 from scaling_lib.fit import check
 from scaling_lib.fit import setup as setups
-from scaling_lib.fit.certificate import certify
 from scaling_lib.fit.laws import CHINCHILLA, POWER_D, POWER_N, Law, get_law
 from scaling_lib.fit.result import FitResult
 
@@ -149,7 +148,7 @@ def fit_law(
         raise InputError(f"labels has {len(labels)} entries for {n} runs: pass one name per run")
     names = None if labels is None else tuple(str(v) for v in labels)
     codes = check.group_codes(groups, n)
-    theta, cost, certificate = certify(work, starts)
+    theta, cost, certificate = setups.certify(work, starts)
     values, residuals = work.natural(theta), work.y - work.log_law(theta)[0]
     if objective == "lad":
         cost = float(np.sum(np.abs(residuals)))
