@@ -89,17 +89,13 @@ class Cut:
     """A form fitted without the largest runs, and how it predicts them; ``h`` hidden runs.
 
     hidden : (n,) bool of the runs in the order of the fit. error : (h,) log loss less log prediction.
-    half : (h, k) that times its transpose is the covariance of the log predictions.
+    variance : (h,) of the prediction. half : (h, k) that times its transpose is the predictions' covariance.
     """
 
     hidden: Array
     error: Array
+    variance: Array
     half: Array
-
-    @property
-    def variance(self) -> Array:
-        """Of each log prediction (h,)."""
-        return np.sum(self.half**2, axis=1)
 
 
 def cuts(x: tuple[Array, ...]) -> Array:
@@ -172,7 +168,9 @@ def predict_hidden(whole: FormFit, part: FormFit, keep: Array) -> Cut:
     """How the fit of a cut predicts what it hides. How noisy runs are is taken from all of them: the cut has fewer."""
     value, gradient = part.work.log_law(part.theta)
     noise = replace(part.noise, within=whole.noise.within, between=whole.noise.between, squares=None)
-    return Cut(~keep, (part.work.y - value)[~keep], gradient[~keep] @ root(noise.covariance()))
+    slope, covariance = gradient[~keep], noise.covariance()
+    variance = np.einsum("mi,ij,mj->m", slope, covariance, slope)
+    return Cut(~keep, (part.work.y - value)[~keep], variance, slope @ root(covariance))
 
 
 def root(covariance: Array) -> Array:
