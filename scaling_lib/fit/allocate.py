@@ -23,7 +23,7 @@ from scaling_lib.fit.fitted import Fitted
 from scaling_lib.fit.forms import Array
 from scaling_lib.fit.intervals import is_exact, limits, log_at, outer_tail
 from scaling_lib.fit.laws import DATA_CONSTRAINED, Law
-from scaling_lib.fit.pool import Pool
+from scaling_lib.fit.pool import Pool, root
 from scaling_lib.fit.published import PublishedLaw
 from scaling_lib.fit.result import FitResult, Verdict
 
@@ -340,9 +340,8 @@ def _sample(fit: Fit, tail: tuple[float, ...], draws: int, seed: int) -> Array |
             cov = fit.cov / np.outer(scale, scale)
         if cov is None or not np.all(np.isfinite(cov)):
             return None
-        values, vectors = np.linalg.eigh(cov)
         normal = np.random.default_rng(seed).standard_normal((draws, len(cov)))
-        working = law.to_working(fit.values) + normal @ (vectors * np.sqrt(np.maximum(values, 0.0))).T
+        working = law.to_working(fit.values) + normal @ root(cov).T
         low, high = np.array(law.bounds).T
         sample = np.clip(law.to_natural(working), low, np.where(np.isfinite(high), high, 1e290))
     return np.hstack([sample, np.broadcast_to(tail, (len(sample), len(tail)))])
