@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 from contextlib import redirect_stdout
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ NOT_RUN = {
     r"python -m tools\.\w+( --tables| [\w-]+)?": "writes the tables of documents; test_experiment_summary runs it",
     r"voila .*": "a server; test_browser starts it",
 }
-# Too long for a test that everybody runs: parsed always, run among the slow tests.
+# Too long for a test that everybody runs: parsed always, one of each kind run among the slow tests.
 RUNS_LONG = ("summary", "figures", "compare", "doctor")
 
 
@@ -92,6 +93,7 @@ def run_library(argv: list[str], long: bool) -> None:
             assert path.is_dir(), f"{path} is no folder"
     if (argv[0] in RUNS_LONG and not long) or argv[:2] == ["backtest", "--all"]:
         return  # the back-test of every table at hand takes minutes
+    argv = [re.sub(r"^(random-walk|hierarchy)(:|$)", r"\1:train_tokens=300000,", word).rstrip(",") for word in argv]
     if argv[0] in ("plan", "run") and (args.engine != "local" or "hub:" in (args.corpus or "")):
         return  # wants a cluster, or the network
     if argv[0] == "run" and "--dry-run" not in argv:
@@ -186,11 +188,11 @@ def is_long(command: str) -> bool:
 
 
 def long_commands() -> list[str]:
-    """One of each kind: the short test parses the same words and options on other folders, and on more of them."""
-    kinds: dict[str, str] = {}
-    for command in sorted(filter(is_long, COMMANDS), key=lambda c: ("laptop" not in c, c)):
-        kinds.setdefault(re.sub(r"((results|runs|figures)/\S+ ?)+|--out \S+", "", command).strip(), command)
-    return sorted(kinds.values())
+    """One of each kind, on the shortest sweep: the short test parses all, and looks for their folders."""
+    kinds = {
+        re.sub(r"((results|runs|figures)/\S+ ?)+|--out \S+", "FOLDERS ", c).strip() for c in COMMANDS if is_long(c)
+    }
+    return sorted(re.sub("( ?FOLDERS)+", " results/uniform-tokens", kind) for kind in kinds)
 
 
 @pytest.mark.slow
@@ -198,17 +200,7 @@ def long_commands() -> list[str]:
 def test_a_long_command_of_a_document_runs_whole(
     command: str, cheap: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if "--out" in command:  # figures of the documents are committed, not drawn over
-        command = re.sub(r"--out \S+", f"--out {shlex.quote(str(tmp_path))}", command)
     execute(command, True, tmp_path, monkeypatch)
-
-
-@pytest.mark.slow
-def test_a_text_of_ones_own_is_trained_on(desk: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(desk)
-    argv = ["run", "--mode", "demo", "--corpus", "text:my_book.txt", "--sizes", "3", "--max-steps", "6"]
-    assert cli.main([*argv, "--workers", "1", "--out", str(tmp_path)]) == 0
-    assert (tmp_path / "overview.png").exists()
 
 
 def test_an_unknown_command_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,7 +273,7 @@ def test_the_front_page_lists_every_notebook(name: str) -> None:
 
 DECIMAL = re.compile(r"(?<![\w.])[+-]?\d[\d,]*\.\d+(?:e\d+)?(?![\d.]*\.\d)")
 NO_RESULTS = r"arXiv \d{4}\.\d{5}|\b\d+\.\d+\.\d+\b"  # addresses of papers, versions
-FACTS = facts(ROOT)
+known = cache(lambda: facts(ROOT))
 
 
 def uncovered(document: Document) -> tuple[list[str], list[str]]:
@@ -289,7 +281,7 @@ def uncovered(document: Document) -> tuple[list[str], list[str]]:
     prose = Document(document.path, BLOCK.sub("", document.text)).prose
     quiet = re.sub(r"\]\([^)]*\)|`[^`]*`", lambda m: DECIMAL.sub("", m.group()), prose)
     text = re.sub(NO_RESULTS, "", squeezed(quiet))
-    claims = [claim.format_map(FACTS) for claim in CLAIMS[document.name]]
+    claims = [claim.format_map(known()) for claim in CLAIMS[document.name]]
     covered = {i for claim in claims for m in re.finditer(re.escape(claim), text) for i in range(*m.span())}
     given = PYTHON | GIVEN.get(document.name, set())
     bare = [m for m in DECIMAL.finditer(text) if m.start() not in covered and m.group().lstrip("+-") not in given]
@@ -309,9 +301,9 @@ def test_every_document_is_checked_for_its_numbers() -> None:
 
 
 def test_a_wrong_number_and_a_new_one_are_found() -> None:
-    document, known = BY_NAME["docs/blog_post.md"], f"{FACTS['gpt3'].value:.2f} ["
-    missing, bare = uncovered(Document(document.path, document.text.replace(known, "2.71 [")))
-    assert any(known in m for m in missing)
+    document, number = BY_NAME["docs/blog_post.md"], f"{known()['gpt3'].value:.2f} ["
+    missing, bare = uncovered(Document(document.path, document.text.replace(number, "2.71 [")))
+    assert any(number in m for m in missing)
     assert any("2.71" in b for b in bare)
     assert any("4.321" in b for b in uncovered(Document(document.path, document.text + "\nA loss of 4.321.\n"))[1])
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import pytest
 
-from scaling_lib import files
+from scaling_lib import cli, files
 from scaling_lib.runs import Run, read_runs, write_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,10 +78,10 @@ ROWS = {
     "posix": Row("fit größe.csv", env=POSIX, right=lambda e: "0.3" in e.out and e.out.isascii()),
     "posix, no such file": Row("fit größer.csv", 2, env=POSIX),
     "a name that is not utf-8": Row("fit \"$(printf 'a\\377.csv')\"", right=lambda e: "0.3" in e.out),
-    "no such backend": Row("compare records --out drawn", env={"MPLBACKEND": "nonsense"}, right=drawn),
-    "TeX wanted": Row("compare records --out drawn", env={"MATPLOTLIBRC": "usetex"}, right=drawn),
-    "names with marks": Row("compare 'a$_$<b>' '$x' --out drawn", right=drawn),
-    "Chinese names": Row("compare 小说 '$x' --out drawn", right=drawn),
+    "names with marks, no such backend": Row(
+        "compare 'a$_$<b>' '$x' --out drawn", env={"MPLBACKEND": "nonsense"}, right=drawn
+    ),
+    "Chinese names, TeX wanted": Row("compare 小说 '$x' --out drawn", env={"MATPLOTLIBRC": "usetex"}, right=drawn),
     "no date": Row("figures records --format pdf --out o", env={"SOURCE_DATE_EPOCH": "never"}),
     "without assertions and docstrings": Row(FIT, env={"PYTHONOPTIMIZE": "2"}, right=law_found),
     "a script without docstrings": Row("--help", program=f"-OO {shlex.quote(str(ROOT / 'quick_scaling_demo.py'))}"),
@@ -95,9 +95,6 @@ ROWS = {
     "no such user": Row("plan --corpus text:small.txt", 2, env={CACHE: "~nobody-of-this-name/x"}),
     "a text of no such user": Row("plan --corpus text:~nobody-of-this-name/x", 2),
     "no number of cores": Row(f"plan --corpus text:small.txt {SMALL}", 2, env={"LOKY_MAX_CPU_COUNT": "x"}),
-    "no number of processes": Row("run", 2, env={"LOCAL_RANK": "0", "WORLD_SIZE": "x"}),
-    "no process": Row("run", 2, env={"LOCAL_RANK": "0", "WORLD_SIZE": "0"}),
-    "two processes of which one is told nothing": Row("run", 2, env={"LOCAL_RANK": "0", "WORLD_SIZE": "2"}),
     "a million seeds": Row("plan --seeds 1000000", 2),
     "a tower of rules": Row("plan --corpus hierarchy:depth=1000000000000", 2),
     "a device for a folder": Row("summary /dev/zero", 2),
@@ -106,12 +103,6 @@ ROWS = {
     "a device for a text": Row("plan --corpus text:/dev/zero", 2),
     "a plan of too small a text": Row("plan --corpus text:tiny.txt", 2),
     "a plan of a text with a bad end": Row("plan --corpus text:late.txt", 2),
-    "variables that are empty or nonsense": Row(
-        f"run {SMALL} --corpus text:small.txt --out new",
-        env={CACHE: "", "LOCAL_RANK": "", "WORLD_SIZE": "", "CXX": "", "OMP_NUM_THREADS": "many"},
-        before="export XDG_CACHE_HOME=$PWD/xdg",
-        right=lambda e: len(read_runs(e.place / "new")) == 1 and (e.place / "xdg" / "scaling_lib").is_dir(),
-    ),
     "a signal while all is being loaded": Row(
         "", 130, program="-c 'import runpy, sys; sys.meta_path.insert(0, __import__(\"signalling\").Finder); "
         "sys.argv[1:] = [\"fit\", \"table.csv\"]; runpy.run_module(\"scaling_lib\", run_name=\"__main__\")'",
@@ -176,25 +167,45 @@ def test_a_rough_surrounding_ends_as_it_should(row: Row, world: Path, tmp_path: 
     assert row.code != 2 or left <= {"zero", "pipe", "large"}, "what is refused writes nothing"
 
 
+@pytest.mark.parametrize("size", ["x", "0", "2"])
+def test_processes_that_cannot_be_a_group_are_refused_in_one_line(
+    size: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", size)  # no number, none, and two of which this one is not told where the other is
+    assert cli.main(["run"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1), err
+
+
+# Variables that are set and say nothing, or nonsense: each is as if it were not set.
+NOT_SET = {CACHE: "", "LOCAL_RANK": "", "WORLD_SIZE": "", "CXX": "", "OMP_NUM_THREADS": "many"}
+
+
 def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 4
     path.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_what_rots_or_was_left_by_the_dead_is_noticed_and_made_anew(world: Path, tmp_path: Path) -> None:
     """One bit in every file that is read back; half a file of gigabytes from a writer who was killed."""
     place, dead = tmp_path / "a place", subprocess.Popen(["true"])
     shutil.copytree(world, place)
-    run = Row(f"run {SMALL} --seeds 2 --corpus text:small.txt --out o", env={CACHE: str(place / "cache")})
+    run = Row(
+        f"run {SMALL} --seeds 2 --corpus text:small.txt --out o", env=NOT_SET, before="export XDG_CACHE_HOME=$PWD/xdg"
+    )
+    cache = place / "xdg" / "scaling_lib"
     started(run, place)
+    assert cache.is_dir()
     losses = [r.val_loss for r in read_runs(place / "o")]
     dead.wait()
     rotten, gone = sorted((place / "o").glob("v2-*.json"))
     gone.unlink()
-    for path in (rotten, *(p for p in (place / "cache").rglob("*") if p.is_file())):
+    for path in (rotten, *(p for p in cache.rglob("*") if p.is_file())):
         flip(path)
-    for folder in (place / "o", place / "o" / ".ckpt", place / "cache"):
+    for folder in (place / "o", place / "o" / ".ckpt", cache):
         folder.mkdir(exist_ok=True)
         left = files.temporary_beside(folder / "x")
         left.with_name(left.name.replace(f"-{os.getpid()}-", f"-{dead.pid}-")).write_bytes(b"half")
