@@ -188,11 +188,10 @@ def is_long(command: str) -> bool:
 
 
 def long_commands() -> list[str]:
-    """One of each kind, on the shortest sweep: the short test parses all, and looks for their folders."""
-    kinds = {
-        re.sub(r"((results|runs|figures)/\S+ ?)+|--out \S+", "FOLDERS ", c).strip() for c in COMMANDS if is_long(c)
-    }
-    return sorted(re.sub("( ?FOLDERS)+", " results/uniform-tokens", kind) for kind in kinds)
+    """One of each kind, on the shortest sweeps: the short test parses all, and looks for their folders."""
+    told = r"( (results|runs|figures)/\S+| --out \S+)+"
+    kinds = {re.sub(told, "", command) for command in COMMANDS if is_long(command)}
+    return sorted(re.sub("(summary|figures|compare)(?= |$)", r"\1 results/uniform-tokens", kind) for kind in kinds)
 
 
 @pytest.mark.slow

@@ -78,10 +78,10 @@ ROWS = {
     "posix": Row("fit größe.csv", env=POSIX, right=lambda e: "0.3" in e.out and e.out.isascii()),
     "posix, no such file": Row("fit größer.csv", 2, env=POSIX),
     "a name that is not utf-8": Row("fit \"$(printf 'a\\377.csv')\"", right=lambda e: "0.3" in e.out),
-    "names with marks, no such backend": Row(
-        "compare 'a$_$<b>' '$x' --out drawn", env={"MPLBACKEND": "nonsense"}, right=drawn
+    "names with marks, TeX wanted, no such backend": Row(
+        "compare 'a$_$<b>' '$x' --out drawn", env={"MATPLOTLIBRC": "usetex", "MPLBACKEND": "nonsense"}, right=drawn
     ),
-    "Chinese names, TeX wanted": Row("compare 小说 '$x' --out drawn", env={"MATPLOTLIBRC": "usetex"}, right=drawn),
+    "Chinese names": Row("compare 小说 '$x' --out drawn", right=drawn),
     "no date": Row("figures records --format pdf --out o", env={"SOURCE_DATE_EPOCH": "never"}),
     "without assertions and docstrings": Row(FIT, env={"PYTHONOPTIMIZE": "2"}, right=law_found),
     "a script without docstrings": Row("--help", program=f"-OO {shlex.quote(str(ROOT / 'quick_scaling_demo.py'))}"),
