@@ -1,4 +1,4 @@
-"""Panels in a real browser: those of notebook 6 served by Voila, the first of them in JupyterLab, and notebook 7's game.
+"""Panels in a real browser: notebook 6 served by Voila, its first panel in JupyterLab, and the game of notebook 7.
 
 Needs Chromium and ``pip install -c constraints.txt -e ".[notebooks,browser]"``. Screenshots for a person to look at go
 to the folder that SCALING_LIB_SCREENSHOTS names, else to pytest's temporary folder.
@@ -374,7 +374,7 @@ def test_a_game_is_played_by_its_buttons_and_the_ledger_on_disk_says_the_same(se
     assert "Sealed" in panel.after(panel.button("seal").click)
     assert panel.button("buy").is_disabled()
     text = panel.after(panel.button("run the hero").click)
-    assert f"The hero's loss is {lab.hero():.3f}" in text
+    assert f"The hero's loss is {open_lab(folder / 'game').hero():.3f}" in text
     panel.box.screenshot(path=shots / "budget-lab.png")
     page.close()
 
