@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import json
+import os
 import pkgutil
 import re
 import shutil
@@ -64,10 +66,7 @@ def test_every_requirement_of_every_extra_is_pinned_within_its_range() -> None:
 
 
 def installed_requirements() -> Iterator[tuple[str, Requirement]]:
-    """All that the installed packages ask for in turn, from the requirements of pyproject.toml on.
-
-    The packages' own metadata is the oracle: it knows nothing of constraints.txt.
-    """
+    """All that the installed packages ask for in turn; their own metadata knows nothing of constraints.txt."""
     waiting = [("pyproject.toml", r) for r in read_requirements(*PROJECT["optional-dependencies"])]
     seen: set[tuple[str, frozenset[str]]] = set()
     while waiting:
@@ -109,11 +108,27 @@ def test_conda_gets_the_same_versions_as_the_launcher() -> None:
     assert conda == {CONDA_NAMES.get(name, name): pins[name] for name in names}
     assert SpecifierSet(PROJECT["requires-python"]).contains(f"{python}.0")
     assert lines[-1] == "-e ."
+    assert f"-e '.[{','.join(LAUNCHER_EXTRAS)}]'" in (ROOT / "run_experiments.sh").read_text(encoding="utf-8")
 
 
-def test_the_launcher_installs_the_extras_that_conda_gets() -> None:
-    text = (ROOT / "run_experiments.sh").read_text(encoding="utf-8")
-    assert f"-e '.[{','.join(LAUNCHER_EXTRAS)}]'" in text
+def test_readers_on_binder_get_the_pinned_versions_without_torch_and_notebooks_that_need_no_more() -> None:
+    lines = [line.strip().removeprefix("- ") for line in read_lines("binder/environment.yml")]
+    conda = dict(line.split("=") for line in lines if re.fullmatch(r"[a-z0-9-]+=[0-9.]+", line))
+    assert conda.pop("python") == "3.11"
+    versions = {name.replace("matplotlib-base", "matplotlib"): version for name, version in conda.items()}
+    assert versions.items() <= read_pins().items()
+    assert {canonicalize_name(r.name) for r in read_requirements()} - {"torch"} <= set(versions)
+    assert not any("torch" in line for line in lines)
+    assert os.access(ROOT / "binder" / "postBuild", os.X_OK)
+    paths = sorted((ROOT / "notebooks").glob("0[4567]_*.ipynb"))
+    assert len(paths) == 4
+    for path in paths:
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            lines = "".join(cell["source"]).splitlines() if cell["cell_type"] == "code" else []
+            for node in ast.walk(ast.parse("\n".join(line for line in lines if not line.startswith("%")))):
+                if isinstance(node, (ast.Import, ast.ImportFrom)):
+                    asked = ast.unparse(node)
+                    assert not re.search(r"\btorch|scaling_lib\.lm|import lm|sweep\.(execute|cost)", asked), asked
 
 
 def test_no_file_of_the_setup_names_a_package_index() -> None:
@@ -178,23 +193,16 @@ def test_git_ignores_what_is_made_here_and_keeps_results() -> None:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
     pytest.importorskip("hatchling", reason="hatchling (extra `test`) is absent: the wheel is not checked")
     folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    )
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
     (path,) = folder.glob("*.whl")
     with zipfile.ZipFile(path) as archive:
         yield archive
 
 
 def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
-    on_disk = {
-        path.relative_to(ROOT).as_posix()
-        for path in (ROOT / "scaling_lib").rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    }
+    files = [p for p in (ROOT / "scaling_lib").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    on_disk = {p.relative_to(ROOT).as_posix() for p in files}
     in_wheel = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert in_wheel == on_disk
     assert "scaling_lib/py.typed" in in_wheel
@@ -217,18 +225,12 @@ def test_the_wheels_metadata_is_pyproject_s(wheel: zipfile.ZipFile) -> None:
 # Which part of the library may import which, at the top of a module or inside a function: downwards only.
 ANYWHERE = {"_lazy", "errors", "files", "machine", "words"}
 MAY_IMPORT = {
-    "errors": set(),
-    "words": set(),
-    "_lazy": set(),
-    "files": set(),
-    "machine": set(),
-    "counting": set(),
+    **{name: set() for name in (*ANYWHERE, "counting", "fit", "__init__")},
     "config": {"counting"},
     "runs": {"config", "counting"},
     "progress": {"sweep"},  # the type of what it shows
     "lm": {"config", "counting", "runs"},
     "sweep": {"config", "counting", "runs", "lm"},
-    "fit": set(),
     "show": {"config", "counting", "runs", "fit", "lab"},
     "lab": {"config", "counting", "runs", "fit", "progress", "sweep"},
     "cli_shared": {"runs", "show", "sweep"},
@@ -240,7 +242,6 @@ MAY_IMPORT = {
     "cli_doctor": {"cli_shared", "lm", "sweep"},
     "cli": {"cli_doctor", "cli_fit", "cli_lab", "cli_next", "cli_shared", "cli_show", "cli_sweep"},
     "__main__": {"cli"},
-    "__init__": set(),
 }
 TORCH = {"checkpoint", "evaluate", "group", "loss", "model", "record", "runtime", "speed", "train"}
 
