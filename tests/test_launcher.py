@@ -230,6 +230,7 @@ def test_the_menu_takes_numbers_and_words_can_be_left_and_refuses_the_rest(ready
 # ---- the jobs ------------------------------------------------------------------
 
 PAGE = "notebooks/06_extrapolation_sliders.ipynb"
+TEST = "-m pytest --nbval -n logical --maxprocesses 4 -m not slow and not browser"
 JOBS = {
     "demo": "-m scaling_lib run --mode demo",
     "quick": "-m scaling_lib run --mode quick --recipe v2",
@@ -239,8 +240,8 @@ JOBS = {
     "compare": "-m scaling_lib compare",
     "doctor": "-m scaling_lib doctor",
     "notebooks": "-m jupyterlab --ip=127.0.0.1 notebooks",  # served to this machine only; Lab keeps its own token
-    "check": "-m pytest --nbval -m not slow and not browser",
-    "test": "-m pytest --nbval -m not slow and not browser",
+    "check": TEST,
+    "test": TEST,
 }
 
 
