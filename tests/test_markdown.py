@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import io
-import os
 import re
+import runpy
 import shlex
 import shutil
-import subprocess
 import sys
 import tomllib
 from contextlib import redirect_stdout
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 from claims import CLAIMS, GIVEN, PYTHON
 from markdown_reader import ROOT, Block, Document, documents, notebooks
+from test_launcher import JOBS
 
 from scaling_lib import cli
 from scaling_lib.lm import documents as texts
@@ -101,49 +101,18 @@ def run_library(argv: list[str], long: bool) -> None:
     assert cli.main(argv) == 0
 
 
-# A launcher's environment that is up to date, and whose interpreter says what it is asked for.
-STUB = """#!/bin/sh
-case "$*" in
-    *hashlib*) echo 'HASH 3.11.7 HERE' ;;
-    *--dry-run) echo '1 run, 1e+09 FLOPs, up to 1.0 GB of memory, about 1 s on this machine' ;;
-    '-m '*) echo "$*" >job ;;
-esac
-"""
-
-
-def run_launcher(arguments: list[str], folder: Path) -> list[str]:
-    """``./run_experiments.sh ARGUMENTS`` for a stand-in; returns the job that it starts, if it starts one."""
-    for name in ("run_experiments.sh", "pyproject.toml", "constraints.txt"):
-        shutil.copy2(ROOT / name, folder / name)
-    python = folder / ".venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text(STUB)
-    python.chmod(0o755)
-    (folder / ".venv" / "scaling-lib.stamp").write_text("HASH 3.11.7 HERE\n")
-    env = {k: v for k, v in os.environ.items() if k != "PYTHON"}
-    result = subprocess.run(
-        ["./run_experiments.sh", *arguments], cwd=folder, env=env, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    job = folder / "job"
-    return shlex.split(job.read_text()) if job.exists() else []
-
-
-def run_script(name: str, argv: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def asked_by_script(name: str, argv: list[str]) -> list[str]:
     """What a script of ours asks of the command line."""
     asked: list[list[str]] = []
-    monkeypatch.setattr(cli, "main", lambda words: asked.append(list(words)) or 0)
-    monkeypatch.setattr(sys, "argv", [name, *argv])
-    source = compile((ROOT / name).read_text(encoding="utf-8"), name, "exec")
-    with pytest.raises(SystemExit) as end:
-        exec(source, {"__name__": "__main__", "__doc__": "help"})
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
+        patch.setattr(cli, "main", lambda words: asked.append(list(words)) or 0)
+        patch.setattr(sys, "argv", [name, *argv])
+        runpy.run_path(str(ROOT / name), run_name="__main__")
     assert not end.value.code
-    monkeypatch.undo()
     return asked[0]
 
 
-def execute(command: str, long: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def execute(command: str, long: bool) -> None:
     words = shlex.split(command)
     for word in words:
         if re.fullmatch(r"(notebooks|tests|benchmarks|results)/[\w./-]+", word) and "--out" not in words:
@@ -157,30 +126,22 @@ def execute(command: str, long: bool, tmp_path: Path, monkeypatch: pytest.Monkey
     elif words[0] == "torchrun":
         run_library(words[words.index("scaling_lib") + 1 :], long)
     elif words[0] == "python" and (ROOT / words[1]).exists():
-        with pytest.MonkeyPatch.context() as own:
-            asked = run_script(words[1], words[2:], own)
-        run_library(asked, long)
+        run_library(asked_by_script(words[1], words[2:]), long)
     elif words[0] == "./run_experiments.sh":
-        job = run_launcher(words[1:], tmp_path)
-        if job[1:2] == ["scaling_lib"]:
-            run_library(job[2:], long)
-        else:
-            assert job[1:2] in ([], ["jupyterlab"], ["voila"], ["pytest"]), f"what is {job}?"
+        job = JOBS[words[1]].split()  # which test_launcher.py holds the launcher to
+        if job[1] == "scaling_lib":
+            run_library([*job[2:], *words[2:]], long)
     elif words[:2] == ["pip", "install"]:
-        extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
-            "optional-dependencies"
-        ]
-        assert set(re.findall(r"\.\[([\w,]+)\]", command)) <= set(extras)
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        assert set(re.findall(r"\.\[([\w,]+)\]", command)) <= set(project["optional-dependencies"])
         assert "-c" not in words or (ROOT / words[words.index("-c") + 1]).exists()
     else:
         pytest.fail(f"{command!r} is neither run nor excused: see NOT_RUN")
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS), ids=lambda c: c[:90])
-def test_a_command_of_a_document_runs(
-    command: str, cheap: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    execute(command, False, tmp_path, monkeypatch)
+def test_a_command_of_a_document_runs(command: str, cheap: None, capsys: pytest.CaptureFixture[str]) -> None:
+    execute(command, False)
 
 
 def is_long(command: str) -> bool:
@@ -196,16 +157,14 @@ def long_commands() -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", long_commands(), ids=lambda c: c[:90])
-def test_a_long_command_of_a_document_runs_whole(
-    command: str, cheap: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    execute(command, True, tmp_path, monkeypatch)
+def test_a_long_command_of_a_document_runs_whole(command: str, cheap: None, capsys: pytest.CaptureFixture[str]) -> None:
+    execute(command, True)
 
 
-def test_an_unknown_command_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_command_is_found() -> None:
     for command in ("make all", "python -m scaling_lib dream", "./run_experiments.sh sleep", "pip install -e '.[no]'"):
-        with pytest.raises((AssertionError, SystemExit, pytest.fail.Exception)):
-            execute(command, False, tmp_path, monkeypatch)
+        with pytest.raises((AssertionError, KeyError, SystemExit, pytest.fail.Exception)):
+            execute(command, False)
 
 
 SHOWN = [(d.name, a, b) for d in DOCUMENTS for a, b in d.outputs()]
