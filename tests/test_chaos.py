@@ -8,7 +8,6 @@ import json
 import os
 import random
 import runpy
-import signal
 import subprocess
 import sys
 import time
@@ -51,27 +50,17 @@ def start(script: Path, out: Path) -> subprocess.Popen:
 
 def kill(what: str, parent: subprocess.Popen, rng: random.Random) -> bool:
     """SIGKILL a worker, the parent, or all of them. False where there was no worker yet to kill."""
-    try:
+    children, workers = [], []
+    with contextlib.suppress(psutil.Error):  # it has just ended
         children = psutil.Process(parent.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return False
-    workers = [c for c in children if any("popen_loky" in word for word in command_of(c))]
+        workers = [child for child in children if "popen_loky" in " ".join(child.cmdline())]
     if not workers:
         return False
-    victims = [rng.choice(workers)] if what == "worker" else []
-    if what in ("parent", "both"):
-        victims = [psutil.Process(parent.pid), *(children if what == "both" else [])]
-    for victim in victims:
+    whole = [psutil.Process(parent.pid), *(children if what == "both" else [])]
+    for victim in [rng.choice(workers)] if what == "worker" else whole:
         with contextlib.suppress(psutil.NoSuchProcess):
-            victim.send_signal(signal.SIGKILL)
+            victim.kill()
     return True
-
-
-def command_of(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
 
 
 def records(out: Path) -> dict[str, dict]:
@@ -87,11 +76,11 @@ def records(out: Path) -> dict[str, dict]:
 
 def newest(out: Path) -> float:
     """When the sweep last kept something: a checkpoint or a record. Seconds of the clock, 0 where there is none."""
-    found = 0.0
+    found = [0.0]
     for path in (*out.glob(".ckpt/*.pt"), *out.glob("*.json")):
         with contextlib.suppress(FileNotFoundError):  # a finished run removes its checkpoints
-            found = max(found, path.stat().st_mtime)
-    return found
+            found.append(path.stat().st_mtime)
+    return max(found)
 
 
 @pytest.mark.slow

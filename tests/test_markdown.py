@@ -104,10 +104,11 @@ def run_library(argv: list[str], long: bool) -> None:
 def asked_by_script(name: str, argv: list[str]) -> list[str]:
     """What a script of ours asks of the command line."""
     asked: list[list[str]] = []
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cli, "main", lambda words: asked.append(list(words)) or 0)
         patch.setattr(sys, "argv", [name, *argv])
-        runpy.run_path(str(ROOT / name), run_name="__main__")
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(ROOT / name), run_name="__main__")
     assert not end.value.code
     return asked[0]
 
