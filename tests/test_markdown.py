@@ -45,8 +45,7 @@ NOT_RUN = {
     r"voila .*": "a server; test_browser starts it",
 }
 # Too long for a test that everybody runs: parsed always, one of each kind run among the slow tests.
-RUNS_LONG = ("summary", "figures", "compare", "doctor")
-
+RUNS_LONG = ("summary", "figures", "compare")
 
 COMMANDS = {c for d in [*DOCUMENTS, *notebooks()] for c in d.commands}
 
@@ -86,8 +85,8 @@ def run_library(argv: list[str], long: bool) -> None:
         assert not end.value.code
         return
     args = cli._parser().parse_args(argv)
-    if argv[0] == "lab":
-        return  # each step of a game needs those before it: test_cli_lab plays one
+    if argv[0] in ("lab", "doctor"):
+        return  # a step of a game needs those before it: test_cli_lab plays one; test_doctor measures
     for folder in [getattr(args, "folder", []), getattr(args, "folders", [])]:
         for path in folder if isinstance(folder, list) else [folder]:
             assert path.is_dir(), f"{path} is no folder"
@@ -145,15 +144,15 @@ def test_a_command_of_a_document_runs(command: str, cheap: None, capsys: pytest.
     execute(command, False)
 
 
-def is_long(command: str) -> bool:
-    return any(f"scaling_lib {name}" in command for name in RUNS_LONG) or command.startswith("python compare")
-
-
 def long_commands() -> list[str]:
-    """One of each kind, on the shortest sweeps: the short test parses all, and looks for their folders."""
+    """One of each kind, on a short sweep: the short test parses all, and looks for their folders."""
     told = r"( (results|runs|figures)/\S+| --out \S+)+"
-    kinds = {re.sub(told, "", command) for command in COMMANDS if is_long(command)}
-    return sorted(re.sub("(summary|figures|compare)(?= |$)", r"\1 results/uniform-tokens", kind) for kind in kinds)
+    kinds = {
+        re.sub(told, "", c) for c in COMMANDS if c.startswith(tuple(f"python -m scaling_lib {n}" for n in RUNS_LONG))
+    }
+    most = {kind for kind in kinds if not any(other.startswith(f"{kind} ") for other in kinds)}
+    short = {"summary": "uniform-tokens", "figures": "uniform-tokens", "compare": "v1-to-v2"}
+    return sorted(re.sub("|".join(short), lambda m: f"{m[0]} results/{short[m[0]]}", kind) for kind in most)
 
 
 @pytest.mark.slow
