@@ -337,19 +337,6 @@ def test_a_slider_follows_the_mouse_while_it_is_held(page, shots):
     hand.box.screenshot(path=shots / "voila-by-hand.png")
 
 
-def test_the_buttons_of_the_law_by_hand_find_the_fits(page):
-    hand, family = Shown(page, 2), published.cerebras_gpt()
-    text = hand.after(hand.button("show the best fit").click)
-    assert "this is the best fit" in text
-    text = hand.press("floor E (nats per token)", "Home")
-    text = hand.after(hand.button("best for this floor").click)
-    assert text.startswith("L = 0.000")
-    residual = float(re.search(r"Typical residual ([0-9.]+)%", text)[1])
-    line = np.polyfit(np.log(family.n_params), np.log(family.loss), 1)  # a law without a floor is a line in logarithms
-    rest = np.log(family.loss) - np.polyval(line, np.log(family.n_params))
-    assert residual == pytest.approx(100 * np.sqrt(np.mean(rest**2)), abs=0.006)
-
-
 # ---- the budget lab
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import shlex
 import shutil
@@ -22,6 +23,8 @@ from pathlib import Path
 
 import pytest
 
+from scaling_lib.cli import main
+from scaling_lib.sweep import cost
 from scaling_lib.words import duration
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -330,24 +333,15 @@ def test_a_pipe_is_never_asked_and_a_plan_that_is_refused_is_the_end(ready: Copy
     assert len(ready.jobs()) == 1
 
 
-def test_the_plan_that_is_read_is_the_plan_that_is_printed(
+def test_the_seconds_that_are_read_are_those_of_the_plan_that_is_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And the launcher finds what it looks for."""
-    from scaling_lib.cli import main
-    from scaling_lib.sweep import cost
-
     monkeypatch.setattr(cost, "calibrate", lambda plan, budget=0.0: {c.model: 1e-6 for c in plan.cells})
-    plan = ["run", "--mode", "quick", "--sizes", "1", "--max-steps", "5", "--dry-run"]
-    assert main(plan) == 0
-    shown = capsys.readouterr().out
-    assert main([*plan, "--json"]) == 0
-    out, err = capsys.readouterr()
-    assert err.endswith(shown)
+    assert main(["run", "--mode", "quick", "--sizes", "1", "--max-steps", "5", "--dry-run", "--json"]) == 0
+    out, shown = capsys.readouterr()
     found = json.loads(out)
-    assert len(found["runs"]) == len([line for line in shown.splitlines() if line.split()[0] in ("v1", "v2")]) == 2
+    assert len(found["runs"]) == len(re.findall("^(?:v1|v2) ", shown, re.MULTILINE)) == 2
     assert found["flops"] == sum(run["flops"] for run in found["runs"])
-    assert 0 < found["expected_seconds"] < 60
     assert shown.endswith(f"about {duration(found['expected_seconds'])} on this machine\n")
 
 
@@ -434,7 +428,7 @@ def test_an_environment_of_the_users_own_is_kept_or_left_alone(copy: Copy, serve
     mine.parent.mkdir()
     mine.touch()
     if serves:
-        write_program(copy.folder / ".venv" / "bin" / "python", Path(copy.env["STAND_IN"]).read_text())
+        write_program(copy.folder / ".venv" / "bin" / "python", STAND_IN)
     result = copy.run("demo")
     assert (result.returncode, len(copy.jobs())) == ((0, 1) if serves else (1, 0))
     assert ("it is kept" if serves else "move it away") in result.stderr
@@ -445,15 +439,16 @@ def test_an_environment_of_the_users_own_is_kept_or_left_alone(copy: Copy, serve
 
 
 def test_a_python_that_is_too_old_is_named_and_PYTHON_chooses_another(copy: Copy, tmp_path: Path) -> None:
-    result = copy.run("demo", STAND_IN_VERSION="3.9.18")
-    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1)
-    assert "python3 is 3.9.18" in result.stderr
-    result = copy.run("demo", PYTHON="/nowhere/python")  # and it is not replaced
-    assert result.returncode == 1
-    assert "PYTHON=/nowhere/python" in result.stderr
-    assert not (copy.folder / ".venv").exists()
+    for env, said in (
+        ({"STAND_IN_VERSION": "3.9.18"}, "python3 is 3.9.18"),
+        ({"PYTHON": "/nowhere/python"}, "PYTHON=/nowhere/python"),  # and it is not replaced
+    ):
+        result = copy.run("demo", **env)
+        assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+        assert said in result.stderr
+        assert not (copy.folder / ".venv").exists()
     other = tmp_path / "other" / "python"
-    write_program(other, Path(copy.env["STAND_IN"]).read_text())
+    write_program(other, STAND_IN)
     result = copy.run("demo", cwd=tmp_path, PYTHON="other/python", STAND_IN=str(other))
     assert result.returncode == 0, result.stderr
     assert str(other) in result.stderr
@@ -463,14 +458,12 @@ def test_the_version_of_the_records_comes_first_and_a_placeholder_is_passed_over
     newer, own = (tmp_path / "bin" / f"python3.{minor}" for minor in (13, 11))
     newer.symlink_to(copy.env["STAND_IN"])
     write_program(own, "#!/bin/sh\nexit 127\n")  # as version managers leave behind
-    result = copy.run("demo", STAND_IN=str(newer))
-    assert f"({newer})" in result.stderr
+    assert f"({newer})" in copy.run("demo", STAND_IN=str(newer)).stderr
     shutil.rmtree(copy.folder / ".venv")
     own.unlink()
     own.symlink_to(copy.env["STAND_IN"])
-    result = copy.run("demo", STAND_IN=str(own))
-    assert result.returncode == 0, result.stderr
-    assert f"({own})" in result.stderr
+    assert f"({own})" in copy.run("demo", STAND_IN=str(own)).stderr
+    assert len(copy.jobs()) == 2
 
 
 UV = """#!/bin/sh
