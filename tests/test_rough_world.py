@@ -87,11 +87,6 @@ ROWS = {
     "a script without docstrings": Row("--help", program=f"-OO {shlex.quote(str(ROOT / 'quick_scaling_demo.py'))}"),
     "little memory": Row(FIT, 2, before="ulimit -v 250000"),  # with which SciPy's import never ends
     "a text larger than the memory": Row("plan --corpus text:large", 2, before="truncate -s 4T large"),
-    "fit nothing": Row('fit "$UNSET"', 2),
-    "summary of nothing": Row('summary "$UNSET"', 2),
-    "predict of nothing": Row('predict "$UNSET" --target N=1e9', 2),
-    "figures to nowhere": Row('figures records --out "$UNSET"', 2),
-    "plan to nowhere": Row('plan --out "$UNSET"', 2),
     "no such user": Row("plan --corpus text:small.txt", 2, env={CACHE: "~nobody-of-this-name/x"}),
     "a text of no such user": Row("plan --corpus text:~nobody-of-this-name/x", 2),
     "no number of cores": Row(f"plan --corpus text:small.txt {SMALL}", 2, env={"LOKY_MAX_CPU_COUNT": "x"}),
@@ -101,8 +96,6 @@ ROWS = {
     "a device for a record": Row("summary zero", 2, before="mkdir zero; ln -s /dev/zero zero/runs.jsonl"),
     "a pipe for a record": Row("summary pipe", 2, before="mkdir pipe; mkfifo pipe/x.json"),
     "a device for a text": Row("plan --corpus text:/dev/zero", 2),
-    "a plan of too small a text": Row("plan --corpus text:tiny.txt", 2),
-    "a plan of a text with a bad end": Row("plan --corpus text:late.txt", 2),
     "a signal while all is being loaded": Row(
         "", 130, program="-c 'import runpy, sys; sys.meta_path.insert(0, __import__(\"signalling\").Finder); "
         "sys.argv[1:] = [\"fit\", \"table.csv\"]; runpy.run_module(\"scaling_lib\", run_name=\"__main__\")'",
@@ -134,8 +127,6 @@ def world(tmp_path_factory: pytest.TempPathFactory, make_run: Callable[..., Run]
             for recipe in ("v1", "v2"):
                 write_run(make_run(recipe, d_model=d, loss=2 + 30 / (24 * d**2) ** 0.3), place / folder)
     shutil.copy(small_text, place / "small.txt")
-    (place / "tiny.txt").write_text("A few words only.\n")
-    (place / "late.txt").write_bytes(b"plain words, line after line\n" * 2000 + b"\xff\xfe\n")
     (place / "usetex").write_text("text.usetex: True\nbackend: nonsense\n")
     (place / "signalling.py").write_text(SIGNALLING)
     return place
@@ -143,7 +134,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, make_run: Callable[..., Run]
 
 def started(row: Row, place: Path) -> Ended:
     """The row's process, ended as it should; at most one line where it refuses."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("MPLBACKEND", "UNSET")}
+    environment = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"}
     command = f"{row.before}\nexec {shlex.quote(sys.executable)} {row.program} {row.words}"
     done = subprocess.run(
         ["sh", "-c", command], cwd=place, capture_output=True, text=True, errors="surrogateescape", timeout=300,
@@ -165,6 +156,22 @@ def test_a_rough_surrounding_ends_as_it_should(row: Row, world: Path, tmp_path: 
     assert row.right(started(row, place))
     left = set(os.listdir(place)) - before
     assert row.code != 2 or left <= {"zero", "pipe", "large"}, "what is refused writes nothing"
+
+
+NOTHING = ["fit ''", "summary ''", "predict '' --target N=1e9", "figures records --out ''", "plan --out ''"]
+
+
+@pytest.mark.parametrize("words", NOTHING)
+def test_what_a_variable_that_is_not_set_leaves_of_a_command_is_refused_in_one_line(
+    words: str, world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(world)
+    before = set(os.listdir(world))
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(shlex.split(words))
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1), err
+    assert set(os.listdir(world)) == before
 
 
 @pytest.mark.parametrize("size", ["x", "0", "2"])
