@@ -36,15 +36,6 @@ SKELETON = (
     (r"^## Next\n", "## Next"),
 )
 ORDER = ("You will learn", "Words", "Limits", "Take away", "Exercises", "Next")
-# Units as we spell them: FLOP and FLOPs (and IsoFLOP, TFLOP/s), nats per token, tokens per parameter.
-MISSPELT = (
-    r"\b\w*(?:flop|Flop)s?\b",
-    r"\b\w*FLOPS\b",
-    r"\bnats?/\w+",
-    r"\btok(?:ens?)?/\w+",
-    r"\b\d+[kMBT]? params\b",
-    r"\bNats\b",
-)
 ABSOLUTE = r"(?<![\w./:])(?:/(?:home|work|root|tmp|usr|opt|var|mnt|Users|private)/[\w.-]|~/|[A-Z]:\\)"
 
 Cell = dict[str, Any]
@@ -123,12 +114,6 @@ def has_absolute_paths(notebook: Notebook) -> list[str]:
     return [f"absolute path: {text[m.start() : m.end() + 30]!r}" for text in texts for m in re.finditer(ABSOLUTE, text)]
 
 
-def misspells_units(notebook: Notebook) -> list[str]:
-    texts = [re.sub(r"`[^`]*`", "", prose(notebook)), *(printed(cell) for cell in code(notebook))]
-    found = {m.group(0) for text in texts for pattern in MISSPELT for m in re.finditer(pattern, text)}
-    return [f"unit spelt {word!r}" for word in sorted(found)]
-
-
 def tells_more_than_it_shows(notebook: Notebook) -> list[str]:
     words = len(prose(notebook).split())
     lines = sum(bool(line.strip()) for cell in code(notebook) for line in source(cell).splitlines())
@@ -176,7 +161,7 @@ def shows_sliders_without_a_still(notebook: Notebook) -> list[str]:
 Check = Callable[[Notebook], list[str]]
 CHECKS: tuple[Check, ...] = (
     not_run_in_order, failed, compares_nothing, keeps_widget_state, has_long_cells, has_absolute_paths,
-    misspells_units, tells_more_than_it_shows, lacks_skeleton, has_dead_links, shows_sliders_without_a_still,
+    tells_more_than_it_shows, lacks_skeleton, has_dead_links, shows_sliders_without_a_still,
 )  # fmt: skip
 
 
@@ -202,8 +187,7 @@ def sound() -> Notebook:
     text = (
         '# 1. A title\n\n**"Why?"**\n\n**Before you start.** Nothing. Run time: 1 second.\n\n'
         "## You will learn\n\n- one,\n- two,\n- three.\n\n## Words\n\n- word: it.\n\n"
-        "*Predict first:* what?\n\n**What we see.** 1e9 FLOPs, "
-        "2 nats per token, TFLOP/s, an IsoFLOP study, [a file](../README_V2.md).\n\n## Limits\n\nMany.\n\n"
+        "*Predict first:* what?\n\n**What we see.** [A file](../README_V2.md).\n\n## Limits\n\nMany.\n\n"
         "## Take away\n\n1. one\n2. two\n3. three\n\n## Exercises\n\n1. **Break it.** How?\n"
         "   <details><summary>Answer</summary>So."
         "</details>\n\n## Next\n\nNothing."
@@ -246,10 +230,6 @@ FAULTS: tuple[tuple[Check, Callable[[Notebook], None]], ...] = (
     (has_absolute_paths, code_with(outputs=[stream("read /home/me/data.csv")])),
     (has_absolute_paths, code_with(source=["open('/tmp/x')"])),
     (has_absolute_paths, prose_with("Many.", "See ~/data.")),
-    (misspells_units, prose_with("FLOPs", "flops")),
-    (misspells_units, prose_with("FLOPs", "FLOPS")),
-    (misspells_units, prose_with("nats per token", "nats/token")),
-    (misspells_units, code_with(outputs=[stream("20 tokens/param")])),
     (tells_more_than_it_shows, prose_with("Many.", "many " * 2000)),
     (tells_more_than_it_shows, lambda n: n.update(cells=n["cells"][:2])),
     (lacks_skeleton, prose_with("## Limits", "## Bounds")),
