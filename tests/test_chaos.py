@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 KILLS = int(os.environ.get("SCALING_LIB_KILLS", "2"))
-STEPS = 100 * KILLS  # the more kills, the longer must be what is killed
+STEPS = max(240, 80 * KILLS)  # the more kills, the longer must be what is killed
 SWEEP = """
 import sys
 from dataclasses import replace
