@@ -202,9 +202,9 @@ def pseudo_residuals(residuals: Array, dof: int, delta: float) -> tuple[Array, f
         return residuals, 1.0, np.ones(n)
     psi = np.clip(residuals, -delta, delta)
     window = max(delta, WINDOW * robust_sigma(residuals, dof))
-    taken = n - dof  # a near-LAD fit passes through as many runs as it has parameters
+    taken = (n - dof) * (1.0 - min(1.0, delta / window))  # a near-LAD fit passes through as many runs as parameters
     inside = np.abs(residuals) <= window
-    share = max(int(inside.sum()) - taken * (1.0 - min(1.0, delta / window)), 1.0) / dof
+    share = max(int(inside.sum()) - taken, 1.0) / (n - taken)
     if window > delta:
         share *= PEAK  # the density falls off inside the window; what is wanted is its height at 0
     slope = min(1.0, min(share, 1.0) * delta / window)
