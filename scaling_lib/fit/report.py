@@ -219,7 +219,7 @@ def counts(target: str | Mapping[str, float]) -> dict[str, float]:
     for name, value in given.items():
         if name not in COUNTS or isinstance(value, str) or np.ndim(value):
             raise InputError(f"target {target!r}: give numbers for N, D or C")
-        check(np.array([value], dtype=float), name, lambda _, name=name: f"target {name}")  # type: ignore[misc]
+        check(np.array([value], dtype=float), name, [f"target {name}"])
         given[name] = float(value)
     if contradiction(given).size:
         right = 6 * given["N"] * given["D"]
@@ -308,8 +308,7 @@ def ask(
 
 def about_reading(table: RunTable) -> list[str]:
     """Return, as lines, what was left aside or decided while the table was read."""
-    unread = [f"columns not read: {', '.join(map(show, table.ignored))}"] if table.ignored else []
-    return unread + [f"note: {note}" for note in table.notes]
+    return ([table.unread] if table.ignored else []) + [f"note: {note}" for note in table.notes]
 
 
 def _columns(table: RunTable) -> str:
