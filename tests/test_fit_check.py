@@ -58,7 +58,7 @@ def fit(x: Any = N, loss: Any = LOSS, **options: Any) -> Any:
         (lambda: fit().interval(1e9, kind="median"), "kind='median'"),
         (lambda: fit().interval(1e9, method="magic"), "method='magic'"),
         (lambda: fit().interval(1e9, method="bootstrap"), "fit again with bootstrap"),
-        (lambda: fit().predict(-1.0), "not above 0"),
+        (lambda: fit().predict(-1.0), "not above zero"),
         (lambda: fit().predict("big"), "not a number"),
         (lambda: fit().predict(1e9, 1e9), "expected 1"),
         (lambda: fit().parameter_interval("B"), "no parameter 'B'"),

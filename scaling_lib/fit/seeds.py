@@ -18,8 +18,9 @@ from scipy.special import stdtr, stdtrit
 from scipy.stats import nct
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit.check import check_level, columns, positive
+from scaling_lib.fit.check import check_level, positive
 from scaling_lib.fit.forms import Array
+from scaling_lib.fit.rows import RunTable
 
 POWER = 0.9  # chance with which the seeds that would settle it find a difference
 MOST_SEEDS = 1000
@@ -126,16 +127,6 @@ def length_for(d: Sequence[float], loss: Sequence[float], goal: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class Replicates:
-    """Runs of one recipe: ``r`` sizes, lengths and losses (r,), and the key of each run's seed (r,) str, or None."""
-
-    n: Array
-    d: Array
-    loss: Array
-    seed: Array | None = None
-
-
-@dataclass(frozen=True)
 class Contrast:
     """Two recipes at one size and length.
 
@@ -154,12 +145,13 @@ class Contrast:
 
 
 def contrasts(
-    reference: Replicates, other: Replicates, *, paired: bool, level: float = 0.9, detect: float | None = None
+    reference: RunTable, other: RunTable, *, paired: bool, level: float = 0.9, detect: float | None = None
 ) -> tuple[Contrast, ...]:
     """Compare two recipes at every size and length where both have two or more runs (paired: two shared seeds).
 
     Parameters
     ----------
+    reference, other : runs with N, D and loss; their groups, or else their labels, name the seeds of pairs.
     detect : a difference, as a share of the loss, for which ``needed`` is counted; by default the measured one.
 
     Raises
@@ -171,10 +163,10 @@ def contrasts(
     if detect is not None and not (np.isfinite(detect) and detect > 0):
         raise InputError(f"a difference to detect must be a share of the loss above 0, not {detect!r}")
     a_cells, b_cells = _cells(reference, paired), _cells(other, paired)
+    shared = pairs(a_cells, b_cells)
     out = []
-    for cell in sorted(set(a_cells) & set(b_cells)):
-        a, b = a_cells[cell], b_cells[cell]
-        losses = pairs({cell: a}, {cell: b}).get(cell, np.empty((0, 2))).T if paired else ([*a.values()], [*b.values()])
+    for cell in sorted(set(shared if paired else a_cells) & set(b_cells)):
+        losses = shared[cell].T if paired else ([*a_cells[cell].values()], [*b_cells[cell].values()])
         seeds = (len(losses[0]),) if paired else (len(losses[0]), len(losses[1]))
         if min(seeds) < 2:
             continue
@@ -191,6 +183,21 @@ def contrasts(
     return tuple(out)
 
 
+def _cells(runs: RunTable, paired: bool) -> dict[tuple[float, float], dict[str, float]]:
+    """Losses by size and length, then by seed, or by place where pairs are not asked for."""
+    seeds = runs.labels if runs.groups is None else runs.groups
+    if paired and seeds is None:
+        raise InputError("pairs need to know which runs share a seed: give a column `group` or `label` that says so")
+    keys = map(str, seeds.tolist() if paired and seeds is not None else range(len(runs)))
+    out: dict[tuple[float, float], dict[str, float]] = {}
+    for n, d, loss, key in zip(*(runs.get(k).tolist() for k in ("N", "D", "loss")), keys, strict=True):
+        cell = out.setdefault((n, d), {})
+        if key in cell:
+            raise InputError(f"two runs of N = {n:.4g}, D = {d:.4g} have the seed {key}: pairs need one of each")
+        cell[key] = loss
+    return out
+
+
 def seeds_needed(size: float, noise: float, *, paired: bool, level: float = 0.9) -> int | None:
     """Fewest seeds of each recipe whose interval excludes 0 in 90% of trials, where ln L differs by ``size``.
 
@@ -203,18 +210,3 @@ def seeds_needed(size: float, noise: float, *, paired: bool, level: float = 0.9)
         if 1.0 - nct.cdf(edge, dof, size * np.sqrt(count / 2.0) / max(noise, 1e-12)) >= POWER:
             return count
     return None
-
-
-def _cells(runs: Replicates, paired: bool) -> dict[tuple[float, float], dict[str, float]]:
-    """Losses by size and length, then by seed, or by place where pairs are not asked for."""
-    data = columns(("N", "D", "loss"), (runs.n, runs.d, runs.loss))
-    if paired and runs.seed is None:
-        raise InputError("pairs need to know which runs share a seed: give a column `group` or `label` that says so")
-    keys = range(len(data["loss"])) if runs.seed is None or not paired else runs.seed
-    out: dict[tuple[float, float], dict[str, float]] = {}
-    for n, d, loss, key in zip(data["N"].tolist(), data["D"].tolist(), data["loss"].tolist(), keys, strict=True):
-        cell = out.setdefault((n, d), {})
-        if str(key) in cell:
-            raise InputError(f"two runs of N = {n:.4g}, D = {d:.4g} have the seed {key}: pairs need one of each")
-        cell[str(key)] = loss
-    return out
