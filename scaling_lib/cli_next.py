@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from scaling_lib.fit.design import Advice, Outlook
-    from scaling_lib.fit.rows import RunTable
-    from scaling_lib.fit.seeds import Contrast
+    from scaling_lib.fit.seeds import Contrast, Replicates
     from scaling_lib.runs import Run
 
 FRONTIER_POINTS = 8
@@ -159,7 +158,8 @@ def noise_command(args: argparse.Namespace) -> int:
     return 0
 
 
-def _replicates(args: argparse.Namespace) -> tuple[RunTable, RunTable, tuple[str, str]]:
+def _replicates(args: argparse.Namespace) -> tuple[Replicates, Replicates, tuple[str, str]]:
+    from scaling_lib.fit.seeds import Replicates
     from scaling_lib.fit.table import read_table
 
     folders = [s.is_dir() for s in args.sources]
@@ -174,16 +174,21 @@ def _replicates(args: argparse.Namespace) -> tuple[RunTable, RunTable, tuple[str
         return first, second, (recipes[0], recipes[1])
     if folders != [False, False] or args.recipe:
         raise InputError("give one folder of records with two recipes, or two .csv files without --recipe")
-    first, second = (read_table(source, **reading_of(args)) for source in args.sources)
+    tables = [read_table(source, **reading_of(args)) for source in args.sources]
+    first, second = (
+        Replicates(t.get("N"), t.get("D"), t.loss, t.labels if t.groups is None else t.groups) for t in tables
+    )
     return first, second, (args.sources[0].stem, args.sources[1].stem)
 
 
-def _by_seed(runs: Sequence[Run]) -> RunTable:
-    from scaling_lib.fit.table import table_from_arrays
+def _by_seed(runs: Sequence[Run]) -> Replicates:
+    import numpy as np
 
-    n, d = ([r.counts[k] for r in runs] for k in ("n_params_non_embedding", "n_tokens"))
-    seeds = [str(r.config.train.seed) for r in runs]
-    return table_from_arrays([r.val_loss for r in runs], n_params=n, n_tokens=d, labels=seeds)
+    from scaling_lib.fit.seeds import Replicates
+
+    n, d = (np.array([r.counts[k] for r in runs]) for k in ("n_params_non_embedding", "n_tokens"))
+    seeds = np.array([str(r.config.train.seed) for r in runs])
+    return Replicates(n, d, np.array([r.val_loss for r in runs], dtype=float), seeds)
 
 
 def _contrast_table(

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import io
 import json
+import math
 import os
 import re
 import signal
@@ -17,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scaling_lib.errors import InputError
-from scaling_lib.words import finite
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,7 +68,15 @@ def say(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """Print data as JSON knows it: a number without an end becomes null."""
-    print(json.dumps(finite(value), indent=1, allow_nan=False))
+    print(json.dumps(_plain(value), indent=1, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def positive(kind: type) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,13 +47,3 @@ def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> str:
 def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], left: int = 1) -> str:
     """Plain data as `aligned` text: of each column the heading, and a row's format such as ``"{loss:.3f}"``."""
     return aligned([tuple(columns), *(tuple(form.format(**row) for form in columns.values()) for row in rows)], left)
-
-
-def finite(value: Any) -> Any:
-    """Plain data as JSON knows it: arrays become lists, and numbers that are not finite None."""
-    if isinstance(value, Mapping):
-        return {str(k): finite(v) for k, v in value.items()}
-    value = value.tolist() if hasattr(value, "tolist") else value
-    if isinstance(value, list | tuple):
-        return [finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

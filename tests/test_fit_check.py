@@ -1,7 +1,5 @@
 """Arrays and options that people pass by mistake: one clear line each, and harmless kinds of number are taken."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

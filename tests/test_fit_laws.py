@@ -1,7 +1,5 @@
 """The laws against finite differences, published values and changes of unit."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,21 +1,19 @@
 """Two recipes from replicates: intervals against SciPy's own tests, multipliers against a law, seeds by simulation."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from scipy import stats
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit import RunTable, difference, table_from_arrays
-from scaling_lib.fit.seeds import Difference, contrasts, pairs, seeds_needed
+from scaling_lib.fit import difference
+from scaling_lib.fit.seeds import Difference, Replicates, contrasts, pairs, seeds_needed
 
 SEEDS = np.array([str(i) for i in range(5)])
 
 
-def runs(losses: np.ndarray, d: np.ndarray | float = 1e6, seeds: np.ndarray | None = SEEDS) -> RunTable:
+def runs(losses: np.ndarray, d: np.ndarray | float = 1e6, seeds: np.ndarray | None = SEEDS) -> Replicates:
     n = len(losses)
-    return table_from_arrays(losses, n_params=np.full(n, 1e5), n_tokens=np.full(n, 1.0) * d, labels=seeds)
+    return Replicates(np.full(n, 1e5), np.full(n, 1.0) * d, losses, seeds)
 
 
 def check(found: Difference, test: stats._stats_py.TtestResult, dof: int) -> None:
@@ -65,7 +63,7 @@ def test_the_multiplier_is_the_law_s() -> None:
     jitter = np.tile([0.001, -0.001], 9)
     reference = runs(loss(lengths) + jitter, lengths, seed)
 
-    def factor(d: float, against: RunTable = reference) -> tuple[float, float, float]:
+    def factor(d: float, against: Replicates = reference) -> tuple[float, float, float]:
         other = runs(loss(np.full(2, d)) + jitter[:2] * 1.01, seeds=seed[:2])
         return contrasts(against, other, paired=True)[0].factor
 

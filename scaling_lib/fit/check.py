@@ -1,7 +1,5 @@
 """Refuse bad arrays at the door, in one line that says what is wrong, where, and how to mend it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any

@@ -1,7 +1,5 @@
 """The headings and the numbers that people write in a table of runs, and what they mean."""
 
-from __future__ import annotations
-
 import math
 import re
 import shlex

@@ -9,8 +9,6 @@ Shapes: ``params`` is (..., k); each variable is an array of one common shape (n
 shape (..., n), a gradient (..., k, n). N in parameters, D and U in tokens, losses in the unit of the data.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -14,8 +14,6 @@ expectation is exact for a linear law, so that few groups do not bias them. The 
 from the two are Satterthwaite's [Satterthwaite 1946; Bell and McCaffrey 2002 for clusters].
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial

@@ -161,9 +161,6 @@ class Model:
     note: str = ""
 
 
-# ---- the shipped tables ----------------------------------------------------------
-
-
 @functools.cache
 def read(name: str) -> tuple[Mapping[str, str], ...]:
     """Return the rows of a shipped table such as "models", as text; each row has its source and tag."""

@@ -1,7 +1,5 @@
 """One call from a table of runs to a report: what the command ``fit`` prints, as text or as JSON."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,14 +17,11 @@ from scaling_lib.fit.isoflops import IsoFlopResult, isoflop
 from scaling_lib.fit.laws import Law
 from scaling_lib.fit.result import FitResult
 from scaling_lib.fit.rows import RunTable, completed, contradiction
-from scaling_lib.words import finite, short
+from scaling_lib.words import short
 
 SAME = 0.05  # a share: counts that differ by less are one count
 VAGUE = 10.0  # an optimum whose interval spans this factor hardly says how to spend a budget
 UNITS = {"N": "parameters", "D": "tokens", "C": "FLOP", "D/N": "tokens per parameter", "C/6ND": "times 6 N D of FLOP"}
-
-
-# ---- where a loss is wanted ------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -135,9 +130,6 @@ def elsewhere(at: Mapping[str, float], variables: Sequence[str], held: Mapping[s
     return ""
 
 
-# ---- the answer ------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Prediction:
     """The answer at one target; without numbers where it is refused.
@@ -221,7 +213,7 @@ class Report:
             ],
         }  # fmt: skip
         found |= {k: getattr(fit, k) for k in ("params", "stderr", "fixed", "dof", "fit_range", "success", "message")}
-        return finite(found | {k: fit.diagnostics.get(k) for k in ("certificate", "at_bound", "condition")})
+        return _plain(found | {k: fit.diagnostics.get(k) for k in ("certificate", "at_bound", "condition")})
 
     def to_text(self) -> str:
         """Return the fit's checklist and a paragraph per prediction, for a person."""
@@ -244,6 +236,16 @@ class Report:
 def about_reading(table: RunTable) -> list[str]:
     """Return, as lines, what was left aside or decided while the table was read."""
     return ([table.unread] if table.ignored else []) + [f"note: {note}" for note in table.notes]
+
+
+def _plain(value: Any) -> Any:
+    """Return ``value`` as JSON knows it: numbers that are not finite become None."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def fit_table(
@@ -342,7 +344,7 @@ class Comparison:
         names = ("level", "a", "a_interval", "b", "b_interval", "lack_of_fit", "window", "budgets", "n_opt", "loss_opt")
         found = {name: getattr(self.isoflop, name) for name in names}
         more = {"minima": self.isoflop.flags, "joint_params": self.joint.params, "predictions": self._answers()}
-        return finite({"approach": "isoflop", **found, **more})
+        return _plain({"approach": "isoflop", **found, **more})
 
 
 def compare_with_joint(table: RunTable, flops: Sequence[float] = (), **options: Any) -> Comparison:

@@ -128,9 +128,6 @@ def contradiction(at: Mapping[str, V]) -> Floats:
     return ratio if ratio.max() >= 2 or ratio.min() <= 0.5 else np.empty(0)
 
 
-# ---- the rows that are meant -----------------------------------------------------
-
-
 def condition(text: str) -> tuple[str, str, str]:
     """Return (name, sign, value) of a condition such as "N>=1e8"; raise InputError for what is none."""
     match = _CONDITION.fullmatch(text) if isinstance(text, str) else None

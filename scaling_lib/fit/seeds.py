@@ -6,11 +6,9 @@ multiplier is the length at which the reference would reach the other's loss, re
 other lengths of the same size, over the length that was trained.
 """
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
@@ -18,9 +16,8 @@ from scipy.special import stdtr, stdtrit
 from scipy.stats import nct
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit.check import check_level, positive
+from scaling_lib.fit.check import check_level, columns, positive
 from scaling_lib.fit.forms import Array
-from scaling_lib.fit.rows import RunTable
 
 POWER = 0.9  # chance with which the seeds that would settle it find a difference
 MOST_SEEDS = 1000
@@ -144,14 +141,22 @@ class Contrast:
     needed: int | None
 
 
+class Replicates(NamedTuple):
+    """Runs of one recipe: ``r`` sizes, lengths and losses (r,), and the key of each run's seed (r,) str, or None."""
+
+    n: Array
+    d: Array
+    loss: Array
+    seed: Array | None = None
+
+
 def contrasts(
-    reference: RunTable, other: RunTable, *, paired: bool, level: float = 0.9, detect: float | None = None
+    reference: Replicates, other: Replicates, *, paired: bool, level: float = 0.9, detect: float | None = None
 ) -> tuple[Contrast, ...]:
     """Compare two recipes at every size and length where both have two or more runs (paired: two shared seeds).
 
     Parameters
     ----------
-    reference, other : runs with N, D and loss; their groups, or else their labels, name the seeds of pairs.
     detect : a difference, as a share of the loss, for which ``needed`` is counted; by default the measured one.
 
     Raises
@@ -183,14 +188,14 @@ def contrasts(
     return tuple(out)
 
 
-def _cells(runs: RunTable, paired: bool) -> dict[tuple[float, float], dict[str, float]]:
+def _cells(runs: Replicates, paired: bool) -> dict[tuple[float, float], dict[str, float]]:
     """Losses by size and length, then by seed, or by place where pairs are not asked for."""
-    seeds = runs.labels if runs.groups is None else runs.groups
-    if paired and seeds is None:
+    data = columns(("N", "D", "loss"), runs[:3])
+    if paired and runs.seed is None:
         raise InputError("pairs need to know which runs share a seed: give a column `group` or `label` that says so")
-    keys = map(str, seeds.tolist() if paired and seeds is not None else range(len(runs)))
+    keys = map(str, runs.seed if paired and runs.seed is not None else range(len(data["loss"])))
     out: dict[tuple[float, float], dict[str, float]] = {}
-    for n, d, loss, key in zip(*(runs.get(k).tolist() for k in ("N", "D", "loss")), keys, strict=True):
+    for n, d, loss, key in zip(*(v.tolist() for v in data.values()), keys, strict=True):
         cell = out.setdefault((n, d), {})
         if key in cell:
             raise InputError(f"two runs of N = {n:.4g}, D = {d:.4g} have the seed {key}: pairs need one of each")

@@ -1,7 +1,5 @@
 """The checklist of a fit, as text and as an HTML table [items after "(Mis)fitting scaling laws", 2025]."""
 
-from __future__ import annotations
-
 import html as markup
 from typing import Any
 

@@ -4,8 +4,6 @@ Everything downstream trusts a :class:`RunTable`: finite, positive, in plain cou
 experiment. What cannot be read with certainty is refused with one line that names the line, the column and the remedy.
 """
 
-from __future__ import annotations
-
 import codecs
 import csv
 import io
@@ -66,8 +64,8 @@ def _table(numbers: Mapping[str, Floats], words: Mapping[str, Any], source: str,
         )
         about["notes"] = (*about.get("notes", ()), note)
     arrays: dict[str, Any] = {FIELDS[r]: values for r, values in every.items()}
-    texts = {field: np.asarray(text, dtype=str) for field, text in words.items()}
-    return RunTable(**arrays, **texts, derived=derived, source=source, **about)
+    arrays |= {field: np.asarray(text, dtype=str) for field, text in words.items()}
+    return RunTable(**arrays, derived=derived, source=source, **about)
 
 
 # ---- a CSV file ------------------------------------------------------------------

@@ -5,8 +5,6 @@ does the target lie where they speak (`not identifiable`)? What else is doubtful
 `supported`: the forms agree at the target, and the largest runs were predicted from the smaller ones.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
@@ -213,9 +211,6 @@ def _turn(fit: Fitted) -> str:
     )
 
 
-# ---- refusals --------------------------------------------------------------------
-
-
 def _too_few(fit: Fitted) -> list[str]:
     k, names, distinct = fit.work.n_free, fit.law.variables, fit.diagnostics["distinct"]
     if distinct >= k + 2:
@@ -270,9 +265,6 @@ def _width(fit: Fitted, points: tuple[Array, ...]) -> tuple[list[str], list[str]
     if width[i] > HOPELESS:
         return [text], []
     return [], [f"{text}, {100 * width[i]:.0f}% of the loss"] if width[i] > WIDE else []
-
-
-# ---- doubts ----------------------------------------------------------------------
 
 
 def _pool_at(fit: Fitted, pool: Pool, points: tuple[Array, ...]) -> list[str]:
