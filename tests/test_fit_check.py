@@ -12,7 +12,6 @@ from scaling_lib.fit.published import laws
 
 N = np.geomspace(1e6, 1e9, 8)
 LOSS = (1.7 + 300 / N**0.3) * np.exp(0.01 * np.cos(np.arange(8)))
-C = np.repeat([1e18, 1e19], 8)
 
 
 def fit(x: Any = N, loss: Any = LOSS, **options: Any) -> Any:
@@ -66,7 +65,7 @@ def fit(x: Any = N, loss: Any = LOSS, **options: Any) -> Any:
         (lambda: fit_joint(N, N[::-1], LOSS, fixed={"A": 1.0}), "A cannot be held"),
         (lambda: isoflop([], [], []), "loss is empty"),
         (lambda: envelope([], [], []), "loss is empty"),
-        (lambda: isoflop(np.tile(N, 2), C, np.tile(LOSS, 2), seed=-1), "seed=-1"),
+        (lambda: isoflop(np.tile(N, 2), np.repeat([1e18, 1e19], 8), np.tile(LOSS, 2), seed=-1), "seed=-1"),
         (lambda: compute_optimal(laws["chinchilla"], []), "flops is empty"),
         (lambda: compute_optimal(laws["chinchilla"], 1e21, seed=-1), "seed=-1"),
     ],
