@@ -190,25 +190,24 @@ def _read(
 
 def _cells_of(stream: Iterable[str], name: str, max_rows: int) -> tuple[list[str], list[list[str]], list[int]]:
     """The headings, the cells of every row, and the line of the file on which each row ends."""
-    above, comments, lines = [], [], iter(stream)
+    above: list[str] = []
+    lines = iter(stream)
     for head in lines:
-        if head.startswith("#"):
-            comments.append(head.lstrip("# "))
-        elif head.strip():
+        if head.strip() and not head.startswith("#"):
             break
-        above.append("\n")  # csv passes over it, and counts it
+        above.append(head)
     else:
         raise InputError(f"{name}: the file is empty; it needs a heading row such as N,D,loss and one row per run")
     if re.fullmatch("sep=.", head.strip()):  # spreadsheets write and read it
-        above.append("\n")
+        above.append("")
         head = next(lines, "")
     if head.lstrip().startswith(("{", "[{")) or head.strip() == "[":
         raise InputError(f"{name}: JSON; a table has a heading row such as N,D,loss and one row per run")
-    own = next((line for line in reversed(comments) if _are_headings(line, head)), None)
-    if own:  # the headings stand behind a #
-        above[-1] = own
-    mark = _separator(own or head)
-    rest: Iterable[str] = itertools.chain(above, [head], lines)
+    comments = [line.lstrip("# ") for line in above if line.startswith("#")]
+    own = [line for line in comments if _are_headings(line, head)][-1:]  # the headings stand behind a #
+    skipped = len(above) - len(own)
+    mark = _separator([*own, head][0])
+    rest: Iterable[str] = itertools.chain(own, [head], lines)
     reader = csv.reader(
         map(str.strip, rest) if mark == " " else rest, delimiter=mark, strict=True, skipinitialspace=True
     )
@@ -219,7 +218,7 @@ def _cells_of(stream: Iterable[str], name: str, max_rows: int) -> tuple[list[str
             cells = [cell.strip() for cell in row]
             if not any(cell.strip("-=:+") for cell in cells):  # blank, or the rule below the headings
                 continue
-            at, width = f"{name}: line {reader.line_num}", len(found[0]) if found else len(cells)
+            at, width = f"{name}: line {skipped + reader.line_num}", len(found[0]) if found else len(cells)
             if len(found) > max_rows:
                 raise InputError(f"{at}: more than {max_rows:,} rows; keep one row per run, or raise max_rows")
             while len(cells) > width and not cells[-1]:
@@ -230,9 +229,10 @@ def _cells_of(stream: Iterable[str], name: str, max_rows: int) -> tuple[list[str
                     hint = f"the last is {show(cells[-1])}; put numbers with thousands separators in quotes"
                 raise InputError(f"{at} has {len(cells)} cells under {width} headings; {hint}")
             found.append(cells)
-            places.append(reader.line_num)
+            places.append(skipped + reader.line_num)
     except csv.Error as error:
-        raise InputError(f"{name}: line {reader.line_num} is not valid CSV ({error}); mend its quotes") from None
+        line = skipped + reader.line_num
+        raise InputError(f"{name}: line {line} is not valid CSV ({error}); mend its quotes") from None
     if len(found) < 2:
         raise InputError(f"{name}: headings but no rows; add one row per run")
     return found[0], found[1:], places[1:]
