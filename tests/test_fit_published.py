@@ -171,6 +171,10 @@ def test_epoch_s_table_is_fetched_once_and_checked(tmp_path, monkeypatch):
         published.epoch_runs()
     assert "\n" not in str(caught.value)
     assert published.EPOCH_URL in str(caught.value)
+    monkeypatch.setenv("SCALING_LIB_CACHE", "~no-such-user/cache")
+    with pytest.raises(InputError, match="that user"):
+        published.epoch_runs()
+    monkeypatch.delenv("SCALING_LIB_CACHE")
     if DATA and (Path(DATA) / "chinchilla_epoch.csv").is_file():
         real = (Path(DATA) / "chinchilla_epoch.csv").read_bytes()
         assert hashlib.sha256(real).hexdigest() == published.EPOCH_SHA256

@@ -61,16 +61,18 @@ def _counts(target: str | Mapping[str, float]) -> dict[str, float]:
     """The N, D and C that a target gives, checked."""
     if not isinstance(target, str | Mapping) or not target:
         raise InputError(f"target {target!r}: write it as 'N=175e9,D=300e9' or {{'N': 175e9, 'D': 300e9}}")
-    given: dict[str, float] = {}
-    for part in target.split(",") if isinstance(target, str) else ():
-        name, mark, text = (word.strip() for word in part.partition("="))
-        at = f"target {show(str(target))}, {(name := name.upper())}"
-        if not mark or name not in COUNTS:
-            raise InputError(f"target {show(str(target))}: write it as N=175e9,D=300e9 (names N, D, C)")
-        if name in given:
-            raise InputError(f"{at} is given twice")
-        given[name] = read_numbers([text], name, [at])[0][0]
-    given = given or {**target}  # type: ignore[dict-item]
+    if isinstance(target, Mapping):
+        given = {**target}
+    else:
+        given, shown = {}, show(target)
+        for part in target.split(","):
+            name, mark, text = (word.strip() for word in part.partition("="))
+            name = name.upper()
+            if not mark or name not in COUNTS:
+                raise InputError(f"target {shown}: write it as N=175e9,D=300e9 (names N, D, C)")
+            if name in given:
+                raise InputError(f"target {shown}, {name} is given twice")
+            given[name] = read_numbers([text], name, [f"target {shown}, {name}"])[0][0]
     for name, value in given.items():
         if name not in COUNTS or isinstance(value, str) or np.ndim(value):
             raise InputError(f"target {target!r}: give numbers for N, D or C")

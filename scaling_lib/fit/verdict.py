@@ -95,9 +95,6 @@ def judge(fit: Fitted, stands: Standing, target: tuple[Any, ...]) -> Verdict:
     return Verdict("weak" if doubts else "supported", tuple(doubts))
 
 
-# ---- do the losses fall at all? --------------------------------------------------
-
-
 def _trend(fit: Fitted) -> tuple[str, str]:
     """Why the losses show no fall, or nothing; and what is doubtful about the fall that they show.
 
