@@ -38,6 +38,7 @@ _RESULTS = re.compile(r"loss|ppl|perplex|\bacc|time|second|hour|date|hash|sha|pa
 _CONDITION = re.compile(r"\s*(.+?)\s*(>=|<=|!=|==|=|>|<)\s*(.+?)\s*")
 _AMOUNT = re.compile(r"[0-9.,eE+_-]+[kKmMbBtT]?")
 ORDER = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+SIGNS = ORDER | {"=": operator.eq, "==": operator.eq, "!=": operator.ne}
 FIELDS = {"N": "n_params", "D": "n_tokens", "C": "flops", "loss": "loss"}
 
 
@@ -137,15 +138,12 @@ def condition(text: str) -> tuple[str, str, str]:
 
 
 def _meets(cell: str, sign: str, wanted: str, at: str) -> bool:
-    if sign in ORDER:
-        return bool(cell) and bool(ORDER[sign](number(cell, "N", at)[0], number(wanted, "N", at)[0]))
-    same = cell.lower() == wanted.lower()
-    if not same:
-        try:
-            same = number(cell, "N", at)[0] == number(wanted, "N", at)[0]
-        except InputError:  # words, and other ones
-            same = False
-    return same != (sign == "!=")
+    try:
+        return bool(SIGNS[sign](number(cell, "N", at)[0], number(wanted, "N", at)[0]))
+    except InputError:  # words, which have no order
+        if sign in ORDER and cell:
+            raise
+        return sign not in ORDER and bool(SIGNS[sign](cell.lower(), wanted.lower()))
 
 
 def rows_where(
