@@ -13,8 +13,13 @@ SMALLEST, LARGEST = 1e-40, 1e40  # beyond any count or loss; inside, no power of
 MOST_POINTS = 2_000_000  # a fit needs some 300 bytes a point and parameter; more rows are no set of training runs
 
 
-def positive(name: str, values: Any) -> Array:
-    """``values`` as a float array (n,), finite and above 0. Raises `InputError` that names the entry."""
+def positive(
+    name: str, values: Any, low: float = SMALLEST, high: float = LARGEST, places: Sequence[str] | None = None
+) -> Array:
+    """``values`` as a float array (n,), finite, above 0, and from ``low`` to ``high``.
+
+    Raises `InputError` that names the entry: by its place, or as ``name[i]``.
+    """
     if np.ma.is_masked(values):
         i = int(np.argmax(np.ma.getmaskarray(values)))
         raise InputError(f"{name}[{i}] is masked: leave such runs out of every array first")
@@ -38,12 +43,13 @@ def positive(name: str, values: Any) -> Array:
         (np.isnan(out), "is not a number"),
         (np.isinf(out), "is infinite"),
         (out <= 0, "is not above zero"),
-        ((out < SMALLEST) | (out > LARGEST), f"lies outside {SMALLEST:g} to {LARGEST:g}"),
+        ((out < low) | (out > high), f"lies outside {low:g} to {high:g} (is its unit right?)"),
     ):
         if bad.any():
             i = int(np.argmax(bad))
             count = f" ({int(bad.sum())} such entries)" if bad.sum() > 1 else ""
-            raise InputError(f"{name}[{i}] = {out[i]:g} {what}{count}: drop the run or mend the value")
+            found = f"{places[i]} is {out[i]:g}, which" if places else f"{name}[{i}] = {out[i]:g}"
+            raise InputError(f"{found} {what}{count}: drop the run or mend the value")
     return out
 
 

@@ -6,9 +6,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from scaling_lib.errors import InputError
 
 NATS, BITS_PER_BYTE = "nats per token", "bits per byte"
@@ -51,7 +48,7 @@ _POINTED = re.compile(r"[+-]?\d{1,3}(\.\d{3})+(,\d+)?", re.ASCII)
 _COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?", re.ASCII)
 _THOUSANDS = re.compile("[+-]?[0-9]{1,3}(?:([,' \u00a0\u2009\u202f])[0-9]{3})(?:\\1[0-9]{3})*")
 # Wide enough for any run, or for N counted in billions; narrow enough that products and powers stay finite.
-_RANGE = {"N": (1e-9, 1e30), "D": (1e-9, 1e30), "C": (1e-18, 1e40), "loss": (1e-9, 1e9)}
+RANGES = {"N": (1e-9, 1e30), "D": (1e-9, 1e30), "C": (1e-18, 1e40), "loss": (1e-9, 1e9)}
 
 
 class Heading(NamedTuple):
@@ -211,17 +208,3 @@ def number(cell: str, role: str, at: str) -> tuple[float, str]:
     if any(w not in _MULTIPLES for w in words):
         raise InputError(f"{at}: unknown unit in {show(cell)}; write a plain number, or k, M, B or T behind it")
     return value * math.prod(_MULTIPLES[w] for w in words), ""
-
-
-def check(values: NDArray[np.float64], role: str, at: Sequence[str]) -> NDArray[np.float64]:
-    """Return ``values`` (n,) if all are finite, positive and plausible for ``role``; ``at`` (n,) names their places.
-
-    Raises InputError that names the first that is not.
-    """
-    low, high = _RANGE[role]
-    good = (low <= values) & (values <= high)
-    if not good.all():
-        i = int(np.argmin(good))
-        why = "not a finite number" if not np.isfinite(values[i]) else f"outside {low:g} to {high:g}; check its unit"
-        raise InputError(f"{at[i]} is {values[i]:g}, {'it must be above zero' if values[i] <= 0 else why}")
-    return values

@@ -10,9 +10,9 @@ import numpy as np
 from scaling_lib.errors import InputError
 from scaling_lib.fit import backtests, published
 from scaling_lib.fit.allocate import Allocation, compute_optimal
-from scaling_lib.fit.check import check_level
+from scaling_lib.fit.check import check_level, positive
 from scaling_lib.fit.estimate import fit_joint, fit_law
-from scaling_lib.fit.headings import COUNTS, check, read_numbers, show
+from scaling_lib.fit.headings import COUNTS, RANGES, read_numbers, show
 from scaling_lib.fit.isoflops import IsoFlopResult, isoflop
 from scaling_lib.fit.laws import Law
 from scaling_lib.fit.result import FitResult
@@ -76,7 +76,7 @@ def _counts(target: str | Mapping[str, float]) -> dict[str, float]:
     for name, value in given.items():
         if name not in COUNTS or isinstance(value, str) or np.ndim(value):
             raise InputError(f"target {target!r}: give numbers for N, D or C")
-        given[name] = float(check(np.array([value], dtype=float), name, [f"target {name}"])[0])
+        given[name] = float(positive(name, [value], *RANGES[name], [f"target {name}"])[0])
     if contradiction(given).size:
         right = 6 * given["N"] * given["D"]
         raise InputError(f"target {target!r}: C is not near 6 N D = {right:.3g}; give two of the three")

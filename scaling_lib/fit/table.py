@@ -16,9 +16,8 @@ from typing import Any, TextIO
 import numpy as np
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit import headings, rows
-from scaling_lib.fit.check import columns as checked
-from scaling_lib.fit.headings import COUNTS, LOSS_UNITS, NATS, check, option, plain, recognise, show
+from scaling_lib.fit import check, headings, rows
+from scaling_lib.fit.headings import COUNTS, LOSS_UNITS, NATS, RANGES, option, plain, recognise, show
 from scaling_lib.fit.rows import FIELDS, KEEP, Floats, RunTable
 from scaling_lib.words import printable
 
@@ -42,7 +41,7 @@ def table_from_arrays(
     """Make a :class:`RunTable` from arrays of one length (n,), finite and above 0; raises InputError for others."""
     given = {"loss": loss, "N": n_params, "D": n_tokens, "C": flops}
     given = {role: values for role, values in given.items() if values is not None}
-    numbers = checked(list(given), list(given.values()))
+    numbers = check.columns(list(given), list(given.values()))
     words = {what: texts for what, texts in (("groups", groups), ("labels", labels)) if texts is not None}
     for what, texts in words.items():
         if np.shape(texts) != numbers["loss"].shape:
@@ -55,7 +54,8 @@ def _table(numbers: Mapping[str, Floats], words: Mapping[str, Any], source: str,
     every = {"loss": numbers["loss"], **rows.completed({r: numbers[r] for r in COUNTS if r in numbers})}
     derived = tuple(r for r in every if r not in numbers)
     for role in derived:
-        check(every[role], role, [f"{source}: row {i + 1}, {role} from C = 6 N D" for i in range(len(every[role]))])
+        places = [f"{source}: row {i + 1}, {role} from C = 6 N D" for i in range(len(every[role]))]
+        check.positive(role, every[role], *RANGES[role], places)
     if (ratio := rows.contradiction(every)).size and not derived:
         i = int(np.argmax(np.abs(np.log(ratio))))
         note = (
@@ -137,8 +137,7 @@ def parse_table(text: str, **options: Any) -> RunTable:
 def _read(
     stream: Iterable[str], name: str, columns: Mapping[str, str], where: Sequence[str], keep: str, max_rows: int
 ) -> RunTable:
-    if keep not in KEEP:
-        raise InputError(f"rows={keep!r} is unknown: choose one of {', '.join(KEEP)}")
+    check.choice("rows", keep, KEEP)
     if not isinstance(columns, Mapping) or not all(isinstance(heading, str) for heading in columns.values()):
         raise InputError(f"columns={columns!r}: write it as roles and headings, such as {{'N': 'params'}}")
     titles, found, lines = _cells_of(stream, name, max_rows)
@@ -156,8 +155,8 @@ def _read(
             pairs = headings.read_numbers(texts[i], role, at, sure=heading.multiple != 1)
             values, told = heading.multiple * np.array([value for value, _ in pairs]), [unit for _, unit in pairs]
             if heading.perplexity:
-                values = np.log(check(values, "loss", at))
-            numbers[role] = check(values, role, at)
+                values = np.log(check.positive(role, values, *RANGES[role], at))
+            numbers[role] = check.positive(role, values, *RANGES[role], at)
             if role == "loss" and role not in columns and values.max() > HIGHEST:
                 raise InputError(
                     f"{at[int(values.argmax())]} is {values.max():g}: too much for nats per token. Of perplexities "
