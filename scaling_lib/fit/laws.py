@@ -22,6 +22,8 @@ from scaling_lib.fit.forms import Array
 
 EXPONENT = (1e-3, 3.0)  # no published exponent of a language model lies outside; at the bound a fit says so
 POSITIVE = (0.0, np.inf)
+FAR_DECADES = 1.5  # 30 times beyond the runs is where published back-tests end well ...
+# ... and no target is believed that lies further beyond the runs than the runs themselves span.
 TINY = 1e-120  # least loss a law is taken to give: its inverse can be squared and weighted without overflow
 
 

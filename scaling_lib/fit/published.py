@@ -29,13 +29,12 @@ from scaling_lib.errors import InputError
 from scaling_lib.files import cache_folder
 from scaling_lib.fit.check import check_level, choice, positive_flops
 from scaling_lib.fit.headings import show
-from scaling_lib.fit.laws import Law, get_law
+from scaling_lib.fit.laws import FAR_DECADES, Law, get_law
 from scaling_lib.fit.table import RunTable, read_table, table_from_arrays
 
 Floats = NDArray[np.float64]
 T = TypeVar("T")
 PF_DAY = 8.64e19  # FLOP: 1e15 a second for a day
-FAR_DECADES = 1.5  # 30 times beyond the runs is where published back-tests end well
 EPOCH_FILE = "chinchilla_epoch.csv"
 EPOCH_URL = (
     "https://raw.githubusercontent.com/epoch-research/analyzing-chinchilla/"

@@ -14,12 +14,11 @@ from scipy.special import fdtrc, stdtr
 from scaling_lib.fit import check, intervals
 from scaling_lib.fit.fitted import Fitted
 from scaling_lib.fit.forms import Array
+from scaling_lib.fit.laws import FAR_DECADES as FAR_DECADES
 from scaling_lib.fit.misfit import MATERIAL
 from scaling_lib.fit.noise import measure, pseudo_residuals, replicates
 from scaling_lib.fit.pool import HEAVY, Pool
 
-FAR_DECADES = 1.5  # 30 times beyond the runs is where published back-tests end well ...
-# ... and no target is believed that lies further beyond the runs than the runs themselves span.
 WIDE, HOPELESS = 0.10, 0.40  # width of the 90% interval, as a share of the loss: weak, refused
 NOISY = 0.10
 COLLINEAR = 0.9995  # correlation of ln N and ln D from which D/N is one number
