@@ -91,7 +91,7 @@ def test_losses_that_are_noise_have_no_trend() -> None:
         # Round a straight line these scatter widely: their order, or the law's own residuals, speak for them.
         (lambda: fit_power_law(DEMO, [3.989, 3.904, 3.846, 3.840, 3.820]).verdict(), WEAK, "few"),
         (lambda: ladder(x=np.geomspace(1e5, 1e9, 5), noise=0.001).verdict(), WEAK, "2 degrees of freedom are few"),
-        (lambda: fit_power_law(X, ONE_WILD, objective="huber").verdict(1e9), UNKNOWN, "90% interval at the target"),
+        (lambda: fit_power_law(X, ONE_WILD, objective="huber").verdict(3e9), UNKNOWN, "90% interval at the target"),
         # Repeats show whether a small fall is noise, and whether a rise is.
         (lambda: fit_power_law(np.repeat(np.geomspace(1e6, 1e9, 6), 4), SMALL_FALL).verdict(), WEAK, ""),
         (lambda: fit_power_law(np.geomspace(1e6, 1e9, 6), SMALL_FALL[::4]).verdict(), FLAT, "flat"),
