@@ -17,9 +17,8 @@ import numpy as np
 from scipy.optimize import minimize
 
 from scaling_lib.fit import setup as setups
-from scaling_lib.fit.certificate import AGREE, certify
 from scaling_lib.fit.laws import get_law
-from scaling_lib.fit.setup import Setup
+from scaling_lib.fit.setup import AGREE, Setup, certify
 
 DELTAS = (1e-3, 1e-3, 1e-3, 1e-2, np.inf)
 LAW = get_law("chinchilla")

@@ -175,12 +175,10 @@ def backtest_command(args: argparse.Namespace) -> int:
     from scaling_lib.fit import backtests
 
     if args.all:
-        from scaling_lib.fit.scoreboard import as_markdown, scoreboard
-
         refuse(
             args, "goes with one table: --all takes every table, form and cut; leave it out", "source", "law", "hide"
         )
-        print(as_markdown(scoreboard()))
+        print(backtests.as_markdown(backtests.scoreboard()))
         return 0
     if args.source is None:
         raise InputError("name what to back-test: cerebras, pythia, epoch, a .csv file or a folder; or --all")

@@ -12,7 +12,7 @@ import pytest
 from scipy import optimize
 
 from scaling_lib.fit import fit_joint, fit_law, fit_power_law
-from scaling_lib.fit.laws import CHINCHILLA, LAWS
+from scaling_lib.fit.laws import LAWS
 
 # Published: options, how many points, E A B alpha beta, upper limit of the objective that the printed digits allow.
 EPOCH = [
@@ -68,13 +68,6 @@ def test_least_absolute_deviation_reaches_the_published_sum() -> None:
     assert fit.cost == pytest.approx(np.abs(fit.residuals).sum())
     assert fit.cost <= 1.129495
     assert np.sum(np.abs(fit.residuals) < 1e-6) == 5  # it passes through as many runs as it has parameters
-
-
-def test_the_printed_parameters_score_worse_than_the_optimum() -> None:
-    n, d, loss = epoch_table()
-    r = np.log(loss / CHINCHILLA.value(np.array([1.8172, 482.01, 2085.43, 0.3478, 0.3658]), n, d))
-    assert huber_sum(r, 1e-3) == pytest.approx(1.02284e-3, rel=1e-4)
-    assert huber_sum(r, 1e-3) > EPOCH[0][3]
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -159,13 +152,7 @@ def test_units_of_x_and_of_the_loss_do_not_matter() -> None:
 
 def test_given_starts_and_their_number_lead_to_one_optimum() -> None:
     """The 4,500 starts of Hoffmann et al. 2022: ln E from -1 to 1, ln A, ln B from 0 to 25, exponents from 0 to 2."""
-    axes = (
-        np.linspace(-1, 1, 5),
-        np.linspace(0, 25, 6),
-        np.linspace(0, 25, 6),
-        np.linspace(0, 2, 5),
-        np.linspace(0, 2, 5),
-    )
+    axes = [np.linspace(*ends) for ends in ((-1, 1, 5), (0, 25, 6), (0, 25, 6), (0, 2, 5), (0, 2, 5))]
     grid = np.stack([m.ravel() for m in np.meshgrid(*axes, indexing="ij")], axis=1)
     grid[:, :3] = np.exp(grid[:, :3])
     few, many, given = (fit_joint(*sweep(), starts=s) for s in (4, 300, grid[::9]))

@@ -9,8 +9,8 @@ from scipy import optimize, stats
 from scaling_lib.fit import fit_joint, fit_power_law
 from scaling_lib.fit.laws import CHINCHILLA, KAPLAN, POWER_MEAN
 from scaling_lib.fit.noise import by_size, replicates
-from scaling_lib.fit.pool import mixture_quantile
-from scaling_lib.fit.rolling import Form, Runs, cuts, fit_form
+from scaling_lib.fit.pool import cuts, fit_form, mixture_quantile
+from scaling_lib.fit.setup import make
 
 TRUTH = np.array([1.8172, 482.01, 2085.43, 0.3478, 0.3658])
 N, D = (v.ravel() for v in np.meshgrid(np.geomspace(3e7, 1e10, 7), np.geomspace(5e8, 2e11, 6)))
@@ -33,8 +33,8 @@ def test_a_mixtures_quantile_is_the_root_of_its_distribution_function() -> None:
 def test_one_forms_weighted_robust_fit_is_scipys() -> None:
     loss = noisy(TRUE_LOSS, 0.01)
     scatter = (N / N.max()) ** -0.2
-    runs = Runs((N, D), loss, None, scatter)
-    fit = fit_form(Form("chinchilla", CHINCHILLA, {}), runs, np.ones((1, len(N)), dtype=bool))[0]
+    work = make(CHINCHILLA, (N, D), loss, np.inf, {})
+    fit = fit_form("chinchilla", work, scatter, None, np.ones((1, len(N)), dtype=bool))[0]
     assert fit is not None
 
     def r(p: np.ndarray) -> np.ndarray:

@@ -90,29 +90,6 @@ def test_rank_and_blind_parameters() -> None:
     assert geometry.blind.tolist() == [False, True, True, True]
 
 
-@pytest.mark.parametrize("target", [1e9, 3e10])
-def test_profile_interval_against_brute_force(target: float) -> None:
-    """The ends are where the best objective given that prediction has risen by t^2 s^2 / 2."""
-    fit = ladder(noise=0.02)
-    y = np.log(fit.data["loss"])
-    limit = fit.cost + stats.t.ppf(0.95, 7) ** 2 * fit.cost / 7
-
-    def best_given(p: float) -> float:
-        def cost(q: np.ndarray) -> float:
-            alpha, a = np.exp(q)
-            floor = p - a * (target / 1e7) ** -alpha
-            if floor < 0:
-                return 1e3 - 1e3 * floor
-            return float(0.5 * np.sum((np.log(floor + a * (X / 1e7) ** -alpha) - y) ** 2))
-
-        options = {"xatol": 1e-9, "fatol": 1e-14, "maxiter": 4000}
-        starts = [(np.log(c), np.log(b)) for c in (0.1, 0.2, 0.34, 0.5) for b in (0.8, 1.6)]
-        return min(optimize.minimize(cost, s, method="Nelder-Mead", options=options).fun for s in starts)
-
-    for end in fit.interval(target, level=0.9):
-        assert best_given(end) == pytest.approx(limit, rel=3e-4)
-
-
 def test_profile_of_the_floor_against_brute_force() -> None:
     fit = ladder(noise=0.01)
     limit = fit.cost + stats.t.ppf(0.95, 7) ** 2 * fit.cost / 7
@@ -294,6 +271,28 @@ def test_leaving_out_is_the_fit_without_each_run() -> None:
         assert again / fit.predict(1e10) - 1 == pytest.approx(change[i], rel=1e-2, abs=1e-4)
     most = int(np.argmax(np.abs(change)))
     assert f"without row {most + 1} " in fit.summary(1e10)
+
+
+@pytest.mark.slow
+def test_shared_noise_that_the_fit_is_not_told_of_breaks_its_intervals() -> None:
+    """Of 80 sweeps the share whose 90% intervals of the floor, and of the law at the largest size, hold.
+
+    Told, it lies above 77.5% but for one study in a thousand. Far beyond the runs ignored groups do not show: there the
+    sizes' common errors look like a bend of the law, for which the interval is widened.
+    """
+    sizes, codes = np.repeat(np.geomspace(1e6, 1e9, 8), 6), np.repeat(np.arange(8), 6)
+    rng, held, width = np.random.default_rng(0), np.zeros((2, 2)), np.zeros((2, 80))
+    for draw in range(80):
+        loss = (1.7 + 400 / sizes**0.34) * np.exp(rng.normal(0, 0.002, 48) + rng.normal(0, 0.005, 8)[codes])
+        for told, groups in enumerate((None, codes)):
+            fit = fit_power_law(sizes, loss, groups=groups)
+            (e0, e1), (low, high) = fit.parameter_interval("E"), fit.interval(1e9)
+            held[told] += e0 <= 1.7 <= e1, low <= 1.7 + 400 / 1e9**0.34 <= high
+            width[told, draw] = high - low
+    assert held[1].min() > 0.775 * 80
+    assert held[0, 0] < 0.65 * 80
+    assert held[0, 1] < held[1, 1]
+    assert np.median(width[0]) < 0.6 * np.median(width[1])
 
 
 @pytest.mark.slow

@@ -1,12 +1,12 @@
 """Spend a budget: compute-optimal N and D, the price of leaving them, and what repeated data are worth.
 
-Everything takes a fit of a joint law (:class:`FitResult`) or a published one (:class:`PublishedLaw`) and C
-= 6 N D. The optimum is found on the line of constant C by a grid and golden sections; for E + A/N^alpha +
-B/D^beta it agrees with the closed form N* = G (C/6)^(beta/(alpha+beta)), G = (alpha A / (beta B))^(1/(alpha
-+ beta)) [Hoffmann et al. 2022, equation 4].
+Everything takes a fit of a joint law (:class:`FitResult`) or a published one (:class:`PublishedLaw`) and C = 6 N D;
+where runs cost k N D, give 6 C / k. The optimum is found on the line of constant C by a grid and golden sections; for
+E + A/N^alpha + B/D^beta it agrees with the closed form N* = G (C/6)^(beta/(alpha+beta)), G = (alpha A / (beta
+B))^(1/(alpha + beta)) [Hoffmann et al. 2022, equation 4].
 
-The interval of N* is a profile: the fit is repeated with the optimum held at another size, where the losses
-a little to its left and to its right are then equal, until the objective objects as at a loss's interval.
+The interval of N* is a profile: the fit is repeated with the optimum held at another size, where the losses a little to
+its left and to its right are then equal, until the objective objects as at a loss's interval.
 """
 
 from __future__ import annotations
@@ -15,19 +15,22 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit import published
 from scaling_lib.fit.check import check_level, check_seed, positive_flops
-from scaling_lib.fit.laws import DATA_CONSTRAINED
-from scaling_lib.fit.optimum import optimum_interval, pooled_draws, pooled_optimum, search
+from scaling_lib.fit.fitted import Fitted
+from scaling_lib.fit.forms import Array
+from scaling_lib.fit.intervals import is_exact, limits, log_at, outer_tail
+from scaling_lib.fit.laws import DATA_CONSTRAINED, Law
+from scaling_lib.fit.pool import Pool, root
 from scaling_lib.fit.published import PublishedLaw
 from scaling_lib.fit.result import FitResult, Verdict
 
-Floats: TypeAlias = NDArray[np.float64]
 Fit: TypeAlias = FitResult | PublishedLaw
-_FAR = np.log(1e40)  # the largest count that the laws accept
+ASIDE = 0.05  # in ln N: the optimum of a smooth loss lies halfway between two points of one loss
+FURTHEST = 12.0  # in ln N: an optimum that moves by more than this without objection has no limit
+GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Allocation:
 
     Attributes
     ----------
-    flops : FLOP. n_params, n_tokens : the optimum, with flops = flops_per n_params n_tokens.
+    flops : FLOP. n_params, n_tokens : the optimum, with flops = 6 n_params n_tokens.
     loss : predicted there, in the unit of the fit. tokens_per_param : n_tokens / n_params.
     n_interval, d_interval, loss_interval : (low, high) of the optimum and of the law's mean there, at
         ``level``; None where the law has neither data nor draws nor a covariance. An end of N or D may be 0 or inf:
@@ -69,9 +72,8 @@ class Detour:
 
     Attributes
     ----------
-    n_params, n_tokens, flops, loss : the model.
-    optimal : the compute-optimal allocation that it is compared with.
-    extra_loss : ``loss`` less the optimum's loss at the same FLOP.
+    n_params, n_tokens, flops, loss : the model. optimal : the compute-optimal allocation of the same FLOP.
+    extra_loss : ``loss`` less the optimum's.
     flops_equivalent : FLOP at which an optimal model reaches ``loss``.
     flops_ratio : ``flops / flops_equivalent``: how many times too much training costs for this loss.
     size_ratio : ``n_params`` over the optimal model's: what each token of inference costs in comparison.
@@ -89,21 +91,13 @@ class Detour:
 
 
 def compute_optimal(
-    fit: Fit,
-    flops: float | Floats,
-    *,
-    flops_per: float = 6.0,
-    level: float = 0.9,
-    draws: int = 2000,
-    seed: int = 0,
-    judge: bool = True,
+    fit: Fit, flops: float | Array, *, level: float = 0.9, draws: int = 2000, seed: int = 0, judge: bool = True
 ) -> Allocation:
     """Return the N and D that minimise the loss at a budget of ``flops`` (float or array, FLOP).
 
     Parameters
     ----------
     fit : of a law in N and D.
-    flops_per : FLOP per parameter and token: C = flops_per N D.
     level : of the intervals. Of a pooled fit they come from ``draws`` draws of its forms; of one form from its
         bootstrap draws if it has some, else from profiles; of a published law from normal draws of its working
         parameters by the covariance. ``draws=0``: no intervals.
@@ -117,18 +111,11 @@ def compute_optimal(
     if fit.law.variables != ("N", "D"):
         wanted = "data_constrained" if "U" in fit.law.variables else "a law of N and D, such as fit_joint gives"
         raise InputError(f"compute_optimal: law {fit.law.name!r} has {', '.join(fit.law.variables)}; use {wanted}")
-    return _allocate(fit, (), flops, None, flops_per, level, judge, draws, seed)
+    return _allocate(fit, (), flops, None, level, judge, draws, seed)
 
 
 def data_constrained(
-    fit: Fit,
-    flops: float | Floats,
-    unique_tokens: float,
-    *,
-    flops_per: float = 6.0,
-    level: float = 0.9,
-    draws: int = 2000,
-    seed: int = 0,
+    fit: Fit, flops: float | Array, unique_tokens: float, *, level: float = 0.9, draws: int = 2000, seed: int = 0
 ) -> Allocation:
     """Return the N and D that minimise the loss when only ``unique_tokens`` distinct tokens exist.
 
@@ -137,13 +124,8 @@ def data_constrained(
 
     Parameters
     ----------
-    fit : of the data-constrained law, or of Chinchilla's form: then R_N and R_D are Muennighoff's (C4),
-        taken over.
-    unique_tokens : U, tokens.
-
-    Returns
-    -------
-    Allocation, with ``epochs`` = D / U (1 where the data suffice).
+    fit : of the data-constrained law, or of Chinchilla's form: then R_N and R_D are Muennighoff's (C4), taken over.
+    unique_tokens : U, tokens. Other arguments, and what is returned, as `compute_optimal`.
     """
     unique, tail = _scalar("unique_tokens", unique_tokens), tuple[float, ...]()
     if fit.law.name == "chinchilla":
@@ -152,13 +134,13 @@ def data_constrained(
         raise InputError(
             f"data_constrained: law {fit.law.name!r} is neither Chinchilla's nor the data-constrained form"
         )
-    return _allocate(fit, tail, flops, unique, flops_per, level, False, draws, seed)
+    return _allocate(fit, tail, flops, unique, level, False, draws, seed)
 
 
-def overtraining_cost(fit: Fit, flops: float, tokens_per_param: float, *, flops_per: float = 6.0) -> Detour:
+def overtraining_cost(fit: Fit, flops: float, tokens_per_param: float) -> Detour:
     """Return what it costs to train at ``tokens_per_param`` tokens per parameter, not at the optimum.
 
-    The model has the same training FLOP: N = sqrt(C / (flops_per ratio)). See :class:`Detour`.
+    The model has the same training FLOP: N = sqrt(C / (6 ratio)).
 
     Raises
     ------
@@ -166,65 +148,32 @@ def overtraining_cost(fit: Fit, flops: float, tokens_per_param: float, *, flops_
     """
     fit = replace(fit, pooled=False) if isinstance(fit, FitResult) else fit  # two losses of one curve
     c, ratio = _scalar("flops", flops), _scalar("tokens_per_param", tokens_per_param)
-    n = float(np.sqrt(c / (flops_per * ratio)))
-    if min(n, ratio * n) < 1:
-        raise InputError(
-            f"{c:.3g} FLOP at {ratio:.3g} tokens per parameter are {n:.3g} parameters and {ratio * n:.3g} tokens"
-        )
-    return _detour(fit, n, c / (flops_per * n), compute_optimal(fit, c, flops_per=flops_per, judge=False), flops_per)
+    n = float(np.sqrt(c / (6.0 * ratio)))
+    d = c / (6.0 * n)
+    if min(n, d) < 1:
+        raise InputError(f"{c:.3g} FLOP at {ratio:.3g} tokens per parameter are {n:.3g} parameters and {d:.3g} tokens")
+    best, loss = compute_optimal(fit, c, judge=False), float(fit.predict(n, d))
 
+    def reached(ln_c: float) -> bool:
+        return bool(compute_optimal(fit, float(np.exp(ln_c)), draws=0, judge=False).loss <= loss)
 
-def same_loss_smaller_model(fit: Fit, flops: float, n_params: float, *, flops_per: float = 6.0) -> Detour:
-    """Return the training that brings a model of ``n_params`` to the loss of the optimal model of ``flops``.
-
-    The returned ``flops`` are what that takes, ``size_ratio`` what is saved on each token of inference.
-
-    Raises
-    ------
-    InputError : where no amount of data suffices; it names the smallest size that can.
-    """
-    fit = replace(fit, pooled=False) if isinstance(fit, FitResult) else fit  # two losses of one curve
-    best = compute_optimal(fit, _scalar("flops", flops), flops_per=flops_per, judge=False)
-    n = _scalar("n_params", n_params)
-    working = fit.law.to_working(fit.values)[None]
-
-    def loss(u: float, v: float) -> float:
-        return float(fit.law.core(working, (np.array([[u]]), np.array([[v]])))[0][0, 0])
-
-    target = float(best.loss)
-    if loss(np.log(n), _FAR) >= target:
-        least = _root(lambda u: loss(u, _FAR) - target, np.log(n), _FAR)
-        raise InputError(
-            f"{n:.3g} parameters never reach the loss {target:.4g} of {flops:.3g} FLOP, whatever the data; "
-            f"take more than {np.exp(least):.3g}"
-        )
-    d = float(np.exp(_root(lambda v: loss(np.log(n), v) - target, 0.0, _FAR)))
-    return _detour(fit, n, d, best, flops_per)
-
-
-def _detour(fit: Fit, n: float, d: float, best: Allocation, flops_per: float) -> Detour:
-    c = flops_per * n * d
-    loss = float(fit.predict(n, d))
-
-    def short(ln_c: float) -> float:
-        return float(compute_optimal(fit, float(np.exp(ln_c)), flops_per=flops_per, draws=0, judge=False).loss) - loss
-
-    least = np.log(5 * flops_per)
-    if short(least) <= 0:
+    low, high = np.log(30.0), np.log(c) + 1e-6
+    if reached(low):
         raise InputError(
             f"the smallest budget reaches the loss {loss:.4g} of {n:.3g} parameters and {d:.3g} tokens too"
         )
-    equivalent = float(np.exp(_root(short, least, np.log(c) + 1e-6)))
-    same = best.loss if np.isclose(c, best.flops, rtol=1e-12) else short(float(np.log(c))) + loss
-    return Detour(n, d, c, loss, best, loss - float(same), equivalent, c / equivalent, n / float(best.n_params))
+    for _ in range(80):  # bisection to rounding
+        middle = (low + high) / 2
+        low, high = (low, middle) if reached(middle) else (middle, high)
+    same = float(np.exp((low + high) / 2))
+    return Detour(n, d, c, loss, best, loss - float(best.loss), same, c / same, n / float(best.n_params))
 
 
 def _allocate(
     fit: Fit,
     tail: tuple[float, ...],
-    flops: float | Floats,
+    flops: float | Array,
     unique: float | None,
-    flops_per: float,
     level: float,
     judge: bool,
     draws: int,
@@ -234,38 +183,36 @@ def _allocate(
     check_level(level)
     check_seed(seed)
     c = positive_flops(flops)
-    if not np.all(c > 4 * flops_per):
-        raise InputError(f"flops must exceed {4 * flops_per:g}: less trains nothing")
-    budget, law = np.log(c.ravel() / flops_per), DATA_CONSTRAINED if tail else fit.law
-    (u,), (loss,), (edge,) = search(law, np.append(fit.values, tail)[None], budget, unique)
+    if not np.all(c > 24.0):
+        raise InputError("flops must exceed 24: less trains nothing")
+    budget, law = np.log(c.ravel() / 6.0), DATA_CONSTRAINED if tail else fit.law
     own = fit if isinstance(fit, FitResult) and not tail else None  # whose runs say how far the optimum may move
     mixed = own.pool if own is not None and own.pooled and unique is None else None
+    (u,), (loss,), (edge,) = _search(law, np.append(fit.values, tail)[None], budget, unique)
     if mixed is not None:
-        u, edge = pooled_optimum(mixed, budget)
+        u, edge = _pooled_optimum(mixed, budget)
     n = np.exp(u)
-    d = c.ravel() / (flops_per * n)
-    if mixed is not None:
-        loss = fit.predict(n, d)
-
-    bounds: list[tuple[Floats, Floats] | None] = [None, None, None]
+    d = c.ravel() / (6.0 * n)
+    loss = loss if mixed is None else fit.predict(n, d)
+    bounds: list[tuple[Array, Array] | None] = [None, None, None]
     tails = [0.5 - level / 2, 0.5 + level / 2]
     if own is not None and draws > 0 and (own.draws is not None or np.all(np.isfinite(own.cov))):
         if mixed is None:
-            low, high = optimum_interval(own, u, edge, budget, unique, level)
+            low, high = _interval(own, u, edge, budget, unique, level)
         else:
-            drawn = pooled_draws(mixed, budget, draws, seed)
+            drawn = _pooled_draws(mixed, budget, draws, seed)
             low, high = np.quantile(drawn, tails, axis=0, method="inverted_cdf")  # between infinities lies no number
         bounds = [(np.exp(low), np.exp(high)), (np.exp(budget - high), np.exp(budget - low))]
         bounds.append(own.interval(*((n, d) if unique is None else (n, d, np.full(n.size, unique))), level=level))
     elif own is None and (sample := _sample(fit, tail, draws, seed)) is not None:
-        us, losses, _ = search(law, sample, budget, unique)
+        us, losses, _ = _search(law, sample, budget, unique)
         bounds = [tuple(np.quantile(v, tails, axis=0)) for v in (np.exp(us), np.exp(budget - us), losses)]
     verdict = own.verdict(n, d) if own is not None and judge else None
     good = np.ones(n.size)
     if own is not None and verdict is not None and verdict.refused:  # the worst of several: which?
         good = np.array([np.nan if own.verdict(*at).refused else 1.0 for at in zip(n, d, strict=True)])
 
-    def shaped(a: Floats) -> Any:
+    def shaped(a: Array) -> Any:
         return float(a[0]) if c.ndim == 0 else a.reshape(c.shape)
 
     intervals = [None if ends is None else (shaped(ends[0] * good), shaped(ends[1] * good)) for ends in bounds]
@@ -286,7 +233,102 @@ def _allocate(
     )
 
 
-def _sample(fit: Fit, tail: tuple[float, ...], draws: int, seed: int) -> Floats | None:
+def _pooled_optimum(mixed: Pool, budget: Array) -> tuple[Array, Array]:
+    """ln N* (m,), the forms' own by their weights, and whether most of the weight has no optimum inside."""
+    found = [_search(m.law, m.work.natural(m.theta)[None], budget, None) for m in mixed.members]
+    weight = np.array([[m.weight] for m in mixed.members])
+    inside = weight * np.array([~edge[0] for _, _, edge in found])
+    none = inside.sum(axis=0) < 0.5
+    share = np.where(none, weight, inside)
+    return np.sum(share * np.array([u[0] for u, _, _ in found]), axis=0) / share.sum(axis=0), none
+
+
+def _pooled_draws(mixed: Pool, budget: Array, count: int, seed: int) -> Array:
+    """Draws of ln N* (R, m) by every form in the mixture; infinite where a draw has no optimum inside."""
+    out = []
+    for law, params in mixed.draws(count, seed):
+        u, _, edge = _search(law, params, budget, None)
+        out.append(np.where(edge, np.where(u < budget / 2, -np.inf, np.inf), u))
+    return np.concatenate(out)
+
+
+def _interval(
+    fit: Fitted, u: Array, edge: Array, budget: Array, unique: float | None, level: float
+) -> tuple[Array, Array]:
+    """Low and high (m,) of ln N* at optima ``u`` (m,) of budgets ln(N D) (m,): by draws where there are some, else by
+    a profile; infinite at an edge.
+    """
+    if fit.draws is not None:
+        us = _search(fit.law, fit.draws, budget, unique)[0] - u
+        tail = outer_tail(fit, level)
+        down, up = np.quantile(us, [tail, 1.0 - tail], axis=0)
+        down, up = np.maximum(-down, 0.0), np.maximum(up, 0.0)
+    elif fit.dof <= 0:
+        down = up = np.full(u.size, np.inf)
+    else:
+        down, up = _profile(fit, u, budget, unique, level)
+    return u - np.where(edge, np.inf, down), u + np.where(edge, np.inf, up)
+
+
+def _profile(fit: Fitted, u: Array, budget: Array, unique: float | None, level: float) -> tuple[Array, Array]:
+    """How far down and up (m,) the optimum may move before the objective objects."""
+    if is_exact(fit):
+        return np.zeros(u.size), np.zeros(u.size)
+
+    def off(theta: Array, cases: Array, place: Array) -> tuple[Array, Array]:
+        """The loss a little above size ``place`` less that a little below, as logarithms: 0 at the optimum."""
+
+        def at(v: Array) -> tuple[Array, Array]:
+            extra = () if unique is None else (np.full(v.size, np.log(unique)),)
+            x = (v, budget[cases] - v, *extra)
+            return log_at(fit.law, theta, tuple(a - b for a, b in zip(x, fit.work.log_x0, strict=True)))
+
+        above, below = at(place + ASIDE), at(place - ASIDE)
+        return above[0] - below[0], above[1] - below[1]
+
+    def rate(theta: Array, cases: Array, place: Array) -> Array:
+        """Its slope in ln N; infinite where the loss has no minimum there."""
+        above, below = (off(theta, cases, place + step)[0] for step in (ASIDE, -ASIDE))
+        return np.where(above > below, (above - below) / (2.0 * ASIDE), np.inf)
+
+    theta, cases = np.repeat(fit.rest.theta, u.size, axis=0), np.arange(u.size)
+    gradient = off(theta, cases, u)[1]
+    sharp = np.isfinite(rate(theta, cases, u)) & (fit.unbounded_noise.contrast(gradient)[1] > 1e-100)
+    down, up = (np.where(sharp, end, np.inf) for end in limits(fit, off, u, gradient, level, FURTHEST, rate))
+    return down, up
+
+
+def _search(law: Law, params: Array, budget: Array, unique: float | None) -> tuple[Array, Array, Array]:
+    """(ln N*, loss, at an edge), each (R, m): R rows of natural ``params``, m budgets ln(N D)."""
+    working = law.to_working(params)
+    extra = () if unique is None else (np.full((len(params), budget.size), np.log(unique)),)
+
+    def loss(u: Array) -> Array:
+        return law.core(working, (u, budget - u, *extra))[0]
+
+    # N from 1 parameter to all but 1 token, coarsely; then golden sections round the least.
+    parts = np.linspace(0.0, 1.0, 65)
+    best = np.full((len(params), budget.size), np.inf)
+    where = np.zeros(best.shape, dtype=int)
+    for i, part in enumerate(parts):
+        value = loss(np.broadcast_to(part * budget, best.shape))
+        best, where = np.minimum(best, value), np.where(value < best, i, where)
+    edge = (where == 0) | (where == len(parts) - 1)
+    low, high = (parts[np.clip(where + step, 0, len(parts) - 1)] * budget for step in (-1, 1))
+    a, b = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
+    fa, fb = loss(a), loss(b)
+    for _ in range(45):  # the cell shrinks by 4e-10
+        left = fa < fb
+        low, high = np.where(left, low, a), np.where(left, b, high)
+        new = np.where(left, high - GOLDEN * (high - low), low + GOLDEN * (high - low))
+        value = loss(new)
+        a, b = np.where(left, new, b), np.where(left, a, new)
+        fa, fb = np.where(left, value, fb), np.where(left, fa, value)
+    u = (low + high) / 2
+    return u, loss(u), edge
+
+
+def _sample(fit: Fit, tail: tuple[float, ...], draws: int, seed: int) -> Array | None:
     """(R, k) natural parameters that stand for the law's uncertainty, each with ``tail``; None where it has none."""
     law, sample = fit.law, fit.draws if isinstance(fit, FitResult) else None
     if draws < 1:
@@ -298,20 +340,11 @@ def _sample(fit: Fit, tail: tuple[float, ...], draws: int, seed: int) -> Floats 
             cov = fit.cov / np.outer(scale, scale)
         if cov is None or not np.all(np.isfinite(cov)):
             return None
-        values, vectors = np.linalg.eigh(cov)
         normal = np.random.default_rng(seed).standard_normal((draws, len(cov)))
-        working = law.to_working(fit.values) + normal @ (vectors * np.sqrt(np.maximum(values, 0.0))).T
+        working = law.to_working(fit.values) + normal @ root(cov).T
         low, high = np.array(law.bounds).T
         sample = np.clip(law.to_natural(working), low, np.where(np.isfinite(high), high, 1e290))
     return np.hstack([sample, np.broadcast_to(tail, (len(sample), len(tail)))])
-
-
-def _root(f: Any, low: float, high: float) -> float:
-    """Return the zero of ``f``, which falls from ``low`` to ``high``, by bisection to rounding."""
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if f(middle) > 0 else (low, middle)
-    return (low + high) / 2
 
 
 def _scalar(name: str, value: Any) -> float:

@@ -18,7 +18,7 @@ taken: greedy choice with costs has no better guarantee than that of the two tog
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ import numpy as np
 from scaling_lib.errors import InputError
 from scaling_lib.fit import check
 from scaling_lib.fit.forms import Array
-from scaling_lib.fit.pool import LEAST_WEIGHT, Pool
+from scaling_lib.fit.pool import Pool
 from scaling_lib.fit.result import FitResult
 
 CRITERIA = ("c", "D")
@@ -58,12 +58,7 @@ class Advice:
 
 
 class Outlook:
-    """What a fit knows at candidates and at a target, and what it would know after more runs.
-
-    Parameters
-    ----------
-    fit : a pooled joint fit. n, d, cost : (m,) candidates: parameters, tokens and price in any one unit.
-    target : (N, D).
+    """What a fit knows at candidates and at a target, and what it would know after more runs; see `next_runs`.
 
     Raises
     ------
@@ -94,20 +89,28 @@ class Outlook:
         low, high = pool.interval(at, 0.9, "mean")
         self._width_now = float((high - low)[0] / (2.0 * pool.predict(at)[0]))
 
+    def _after(self, chosen: Sequence[int] | Array) -> tuple[Array, Array]:
+        """What these candidates leave of the variance at each point (m + 1,) and of its covariance with the target."""
+        s, k = np.asarray(chosen, dtype=int), self.covariance
+        half = np.linalg.solve(k[np.ix_(s, s)] + np.diag(self.noise[s]), k[s])
+        return np.diag(k) - np.sum(k[s] * half, axis=0), k[-1] - k[-1, s] @ half
+
     def left(self, chosen: Sequence[int] | Array) -> float:
         """The share of the variance at the target that is left after the candidates with these indices."""
-        s = np.asarray(chosen, dtype=int)
-        k = self.covariance
-        if len(s) == 0:
-            return 1.0
-        inner = k[np.ix_(s, s)] + np.diag(self.noise[s])
-        return float(1.0 - k[-1, s] @ np.linalg.solve(inner, k[s, -1]) / k[-1, -1])
+        return float(self._after(chosen)[0][-1] / self.covariance[-1, -1])
 
     def information(self, chosen: Sequence[int] | Array) -> float:
         """ln det(1 + K / noise): what the candidates with these indices say about the law as a whole, in nats."""
         s = np.asarray(chosen, dtype=int)
         scaled = self.covariance[np.ix_(s, s)] / np.sqrt(np.outer(self.noise[s], self.noise[s]))
         return float(np.linalg.slogdet(np.eye(len(s)) + scaled)[1])
+
+    def _gains(self, chosen: list[int], criterion: str) -> Array:
+        """What each of the candidates (m,) adds to ``information``, or takes from what is ``left``."""
+        own, shared = self._after(chosen)
+        if criterion == "D":
+            return np.log1p(own[:-1] / self.noise)
+        return shared[:-1] ** 2 / ((own[:-1] + self.noise) * self.covariance[-1, -1])
 
     def width(self, chosen: Sequence[int] | Array) -> float:
         """Expected half-width of the 90% interval at the target, as a share of the loss, after these runs."""
@@ -116,10 +119,7 @@ class Outlook:
     def choose(self, budget: float, criterion: str = "c") -> Advice:
         """Choose among the candidates, each at most once, for no more than ``budget``.
 
-        Raises
-        ------
-        InputError
-            An unknown criterion; a budget that is no positive number, or buys none of the candidates.
+        Raises InputError for an unknown criterion, and a budget that is no positive number or buys nothing.
         """
         check.choice("criterion", criterion, CRITERIA)
         if not (np.isfinite(budget) and budget > 0):
@@ -128,9 +128,9 @@ class Outlook:
             raise InputError(
                 f"the cheapest of the {len(self.n)} runs costs {self.cost.min():.3g}, the budget is {budget:.3g}"
             )
-        value: Callable[[Array], float] = self.information if criterion == "D" else lambda s: -self.left(s)
-        sets = [self._exchange(self._greedy(budget, criterion, per_cost), budget, value) for per_cost in (True, False)]
-        best = self._ordered(max(sets, key=lambda s: value(np.array(s, dtype=int))))
+        first = [self._filled([], budget, criterion, price) for price in (self.cost, 1.0)]
+        sets = [self._exchanged(s, budget, criterion) for s in first]
+        best = self._ordered(max(sets, key=lambda s: self._value(s, criterion)))
         widths = [self.width(best[:i]) for i in range(len(best) + 1)]
         return Advice(best, self.n[best], self.d[best], self.cost[best], np.array(widths), criterion, float(budget))
 
@@ -139,51 +139,42 @@ class Outlook:
         found = [self.choose(b).width[-1] for b in np.sort(budgets)]
         return np.minimum.accumulate(found)  # a larger budget may buy what a smaller one bought
 
-    def _greedy(self, budget: float, criterion: str, per_cost: bool) -> list[int]:
-        """One run after another, the covariance conditioned on each."""
-        chosen: list[int] = []
-        k, left = self.covariance, budget
-        open_ = np.ones(len(self.n), dtype=bool)
-        while len(chosen) < MOST_RUNS and np.any(affordable := open_ & (self.cost <= left)):
-            own = np.diag(k)[:-1]
-            gain = np.log1p(own / self.noise) if criterion == "D" else k[-1, :-1] ** 2 / (own + self.noise)
-            i = int(np.argmax(np.where(affordable, gain / self.cost if per_cost else gain, -np.inf)))
-            chosen.append(i)
-            left -= self.cost[i]
-            open_[i] = False
-            k = k - np.outer(k[:, i], k[i]) / (k[i, i] + self.noise[i])
+    def _value(self, chosen: list[int], criterion: str) -> float:
+        return self.information(chosen) if criterion == "D" else -self.left(chosen)
+
+    def _filled(self, chosen: list[int], budget: float, criterion: str, price: Array | float = 1.0) -> list[int]:
+        """With one run after another added, that of most gain for its ``price``, while the budget lasts."""
+        while len(chosen) < MOST_RUNS:
+            open_ = self.cost <= budget - self.cost[chosen].sum()
+            open_[chosen] = False
+            if not open_.any():
+                break
+            chosen = [*chosen, int(np.argmax(np.where(open_, self._gains(chosen, criterion) / price, -np.inf)))]
         return chosen
 
-    def _exchange(self, chosen: list[int], budget: float, value: Callable[[Array], float]) -> list[int]:
-        """Swap one run at a time for another, or add one, while the set gets better."""
-        best, current = value(np.array(chosen)), list(chosen)
+    def _exchanged(self, chosen: list[int], budget: float, criterion: str) -> list[int]:
+        """With one run at a time swapped for another, or one added, while the set gets better."""
+        best = self._value(chosen, criterion)
         for _ in range(EXCHANGES):
             before = best
-            for place in range(len(current)):
-                rest = [*current[:place], *current[place + 1 :]]
-                left = budget - self.cost[rest].sum()
-                others = [i for i in range(len(self.n)) if i not in current and self.cost[i] <= left]
-                scores = [value(np.array([*rest, i])) for i in others]
-                if scores and max(scores) > best + 1e-9:
-                    best = max(scores)
-                    current = [*rest, others[int(np.argmax(scores))]]
-            left = budget - self.cost[current].sum()
-            while others := [i for i in range(len(self.n)) if self.cost[i] <= left and i not in current]:
-                if len(current) >= MOST_RUNS:
-                    break
-                current.append(max(others, key=lambda i: value(np.array([*current, i]))))
-                left -= self.cost[current[-1]]
-                best = value(np.array(current))
+            for place in range(len(chosen)):
+                rest = [*chosen[:place], *chosen[place + 1 :]]
+                open_ = self.cost <= budget - self.cost[rest].sum()
+                open_[chosen] = False
+                scores = self._value(rest, criterion) + np.where(open_, self._gains(rest, criterion), -np.inf)
+                if scores.max() > best + 1e-9:
+                    best, chosen = float(scores.max()), [*rest, int(np.argmax(scores))]
+            chosen = self._filled(chosen, budget, criterion)
+            best = self._value(chosen, criterion)
             if best <= before + 1e-9:
                 break
-        return current
+        return chosen
 
     def _ordered(self, chosen: list[int]) -> Array:
         """The same runs, the one that shrinks the interval most for its cost first."""
         out: list[int] = []
         while rest := [i for i in chosen if i not in out]:
-            now = self.left(out)
-            out.append(max(rest, key=lambda i: (now - self.left([*out, i])) / self.cost[i]))
+            out.append(max(rest, key=(self._gains(out, "c") / self.cost).__getitem__))
         return np.array(out, dtype=int)
 
 
@@ -199,10 +190,7 @@ def next_runs(
     n, d, cost : (m,) candidates: parameters, tokens, and the price of each in the unit of ``budget``.
     criterion : ``"c"``: the target's interval; ``"D"``: the law as a whole.
 
-    Raises
-    ------
-    InputError
-        As `Outlook` and `Outlook.choose`.
+    Raises InputError as `Outlook` and `Outlook.choose`.
     """
     return Outlook(fit, n, d, cost, target).choose(budget, criterion)
 
@@ -211,11 +199,7 @@ def candidate_grid(fit: FitResult, most: float, flops_per_6nd: float = 1.0) -> t
     """Candidates (N, D, cost), each (m,), round the runs of a fit: sizes and lengths a factor of 2 apart.
 
     From the least to 16 times the largest of either; a run costs 6 N D times ``flops_per_6nd``, at most ``most``.
-
-    Raises
-    ------
-    InputError
-        No candidate costs so little.
+    Raises InputError where none costs so little.
     """
     axes = []
     for low, high in (fit.fit_range["N"], fit.fit_range["D"]):
@@ -232,12 +216,11 @@ def candidate_grid(fit: FitResult, most: float, flops_per_6nd: float = 1.0) -> t
 
 def _covariance(pool: Pool, x: tuple[Array, ...]) -> Array:
     """Covariance (m, m) of the pool's log predictions at ``x``: of parameters within a form, and between forms."""
-    mixed = [m for m in pool.members if m.weight >= LEAST_WEIGHT]
-    weight = np.array([m.weight for m in mixed])
+    weight = np.array([m.weight for m in pool.mixed])
     weight = weight / weight.sum()
-    values, gradients = zip(*(m.fit.at(x) for m in mixed), strict=True)
+    values, gradients = zip(*(m.at(x) for m in pool.mixed), strict=True)
     apart = np.array(values) - weight @ np.array(values)
     out = (apart.T * weight) @ apart
-    for w, member, gradient in zip(weight, mixed, gradients, strict=True):
-        out += w * member.inflation * gradient @ member.fit.noise.covariance() @ gradient.T
+    for w, member, gradient in zip(weight, pool.mixed, gradients, strict=True):
+        out += w * member.inflation * gradient @ member.noise.covariance() @ gradient.T
     return out + 1e-14 * np.eye(len(out))

@@ -21,51 +21,28 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Line:
-    """ln N* = height + slope (ln C - centre), with the covariance of (height, slope).
+    """What both approaches find: ln N* = height + a (ln C - middle), with the covariance (2, 2) of (height, a).
 
+    a : exponent of N* ~ C^a. level : of the intervals.
     dof : of Student's t; 0 where ``cov`` does not come from the line's own scatter: then the normal serves.
     """
 
-    slope: float
+    a: float
     height: float
-    centre: float
+    middle: float
     cov: Floats
     dof: int
-
-    def quantile(self, level: float) -> float:
-        """Return the two-sided quantile for ``level``, such as 1.645 for 0.9 and many degrees of freedom."""
-        p = 0.5 + level / 2
-        return float(special.stdtrit(self.dof, p) if self.dof else special.ndtri(p))
-
-    def at(self, ln_c: Floats) -> tuple[Floats, Floats]:
-        """Return (ln N*, its standard error) at ``ln_c`` of any shape."""
-        u = ln_c - self.centre
-        variance = self.cov[0, 0] + 2 * u * self.cov[0, 1] + u**2 * self.cov[1, 1]
-        return self.height + self.slope * u, np.sqrt(np.maximum(variance, 0.0))
-
-
-@dataclass(frozen=True)
-class Optimum:
-    """What both approaches know: the line ln N*(ln C), the level of intervals, FLOP per parameter and token."""
-
-    line: Line
     level: float
-    flops_per: float
-
-    @property
-    def a(self) -> float:
-        """Exponent of N* ~ C^a."""
-        return self.line.slope
 
     @property
     def b(self) -> float:
         """Exponent of D* ~ C^b; a + b = 1 because C = 6 N D."""
-        return 1.0 - self.line.slope
+        return 1.0 - self.a
 
     @property
     def a_interval(self) -> tuple[float, float]:
         """Interval of ``a`` at ``level``."""
-        half = self.line.quantile(self.level) * float(np.sqrt(self.line.cov[1, 1]))
+        half = self._quantile(self.level) * float(np.sqrt(self.cov[1, 1]))
         return self.a - half, self.a + half
 
     @property
@@ -77,16 +54,22 @@ class Optimum:
     def optimal(self, flops: ArrayLike) -> tuple[Any, Any]:
         """Return (N*, D*) at a budget or an array of budgets in FLOP, floats or arrays of its shape."""
         c = positive_flops(flops)
-        n = np.exp(self.line.at(np.log(c))[0])
-        d = c / (self.flops_per * n)
+        n = np.exp(self.height + self.a * (np.log(c) - self.middle))
+        d = c / (6.0 * n)
         return (float(n), float(d)) if n.ndim == 0 else (n, d)
 
     def interval(self, flops: ArrayLike, level: float | None = None) -> tuple[Any, Any]:
         """Return (low, high) of N* at ``flops``; D*'s interval is C / (6 high), C / (6 low)."""
-        mid, se = self.line.at(np.log(positive_flops(flops)))
-        half = self.line.quantile(self.level if level is None else level) * se
-        low, high = np.exp(mid - half), np.exp(mid + half)
+        u = np.log(positive_flops(flops)) - self.middle
+        variance = self.cov[0, 0] + 2 * u * self.cov[0, 1] + u**2 * self.cov[1, 1]
+        half = self._quantile(self.level if level is None else level) * np.sqrt(np.maximum(variance, 0.0))
+        low, high = (np.exp(self.height + self.a * u + side) for side in (-half, half))
         return (float(low), float(high)) if low.ndim == 0 else (low, high)
+
+    def _quantile(self, level: float) -> float:
+        """The two-sided quantile, such as 1.645 for 0.9 and many degrees of freedom."""
+        p = 0.5 + level / 2
+        return float(special.stdtrit(self.dof, p) if self.dof else special.ndtri(p))
 
     def exponents(self) -> list[str]:
         """Return a line of text for each exponent."""
@@ -97,12 +80,12 @@ class Optimum:
         ]
 
 
-def fit_line(ln_c: Floats, ln_n: Floats, stderr: Floats) -> Line:
+def fit_line(ln_c: Floats, ln_n: Floats, stderr: Floats, level: float) -> Line:
     """Least-squares line; its covariance from the scatter, shared out as ``stderr`` (b,) are, or from these alone where
     two points leave none. Zeros share it out evenly.
     """
-    centre = float(ln_c.mean())
-    design = np.stack([np.ones_like(ln_c), ln_c - centre], axis=1)
+    middle = float(ln_c.mean())
+    design = np.stack([np.ones_like(ln_c), ln_c - middle], axis=1)
     hat = np.linalg.pinv(design)
     height, slope = hat @ ln_n
     dof, variance = ln_c.size - 2, stderr**2
@@ -110,18 +93,18 @@ def fit_line(ln_c: Floats, ln_n: Floats, stderr: Floats) -> Line:
         share = variance if np.all(stderr > 0) else np.ones(ln_c.size)
         scatter = float(np.sum((ln_n - design @ [height, slope]) ** 2))
         variance = scatter * share / np.sum(share * (1.0 - np.einsum("bi,ib->b", design, hat)))
-    return Line(float(slope), float(height), centre, (hat * variance) @ hat.T, max(dof, 0))
+    return Line(float(slope), float(height), middle, (hat * variance) @ hat.T, max(dof, 0), level)
 
 
 @dataclass(frozen=True)
-class EnvelopeResult(Optimum):
+class EnvelopeResult(Line):
     """Approach 1: for each FLOP the size whose training curve is lowest.
 
     Attributes
     ----------
     flops, n_best, loss_best : (m,) the envelope on a grid of FLOP.
-    sizes : (s,) the sizes that win somewhere strictly inside, one point of the line each.
-    centres : (s,) FLOP, geometric middle of the stretch where that size wins.
+    sizes : (s,) the sizes that win somewhere strictly inside: each, with the geometric middle of the stretch where it
+        wins, is a point of the line.
     edge_sizes : the smallest and largest winners, left out because nothing bounds their stretch on one side.
     """
 
@@ -129,7 +112,6 @@ class EnvelopeResult(Optimum):
     n_best: Floats
     loss_best: Floats
     sizes: Floats
-    centres: Floats
     edge_sizes: tuple[float, ...]
 
     def summary(self) -> str:
@@ -139,19 +121,12 @@ class EnvelopeResult(Optimum):
 
 
 def envelope(
-    n_params: ArrayLike,
-    flops: ArrayLike,
-    loss: ArrayLike,
-    *,
-    level: float = 0.9,
-    points: int = 1500,
-    flops_per: float = 6.0,
+    n_params: ArrayLike, flops: ArrayLike, loss: ArrayLike, *, level: float = 0.9, points: int = 1500
 ) -> EnvelopeResult:
     """Fit N*(C) to the lower envelope of training curves (Chinchilla's approach 1).
 
-    Points along a curve whose learning rate has not yet decayed lie too high; where that matters give only
-    annealed end points, at least two per size. Curves are joined by straight lines in (ln C, ln loss) and
-    never extrapolated.
+    Points along a curve whose learning rate has not yet decayed lie too high; where that matters give only annealed
+    end points, two or more of each size. Curves are straight lines in (ln C, ln loss) between them, and end there.
 
     Parameters
     ----------
@@ -183,13 +158,10 @@ def envelope(
         )
     centres = np.array([(grid[best == i].min() + grid[best == i].max()) / 2 for i in inner])
     return EnvelopeResult(
-        line=fit_line(centres, sizes[inner], np.zeros(inner.size)),
-        level=level,
-        flops_per=flops_per,
+        **vars(fit_line(centres, sizes[inner], np.zeros(inner.size), level)),
         flops=np.exp(grid),
         n_best=np.exp(sizes[best]),
         loss_best=np.exp(curves.min(axis=0)),
         sizes=np.exp(sizes[inner]),
-        centres=np.exp(centres),
         edge_sizes=tuple(np.exp(sizes[np.setdiff1d(winners, inner)]).tolist()),
     )

@@ -13,7 +13,6 @@ from scaling_lib.errors import InputError
 from scaling_lib.fit import bootstrap as draws
 from scaling_lib.fit import check
 from scaling_lib.fit import setup as setups
-from scaling_lib.fit.certificate import certify
 from scaling_lib.fit.laws import CHINCHILLA, POWER_D, POWER_N, Law, get_law
 from scaling_lib.fit.result import FitResult
 
@@ -42,18 +41,15 @@ def fit_power_law(
     """
     form = POWER_N if check.choice("variable", variable, ("N", "D")) == "N" else POWER_D
     pooled = check.choice("law", law, ("pool", "power")) == "pool"
-    fixed = {} if floor == "free" else {"E": _floor(floor)}
-    return fit_law(form, (x,), loss, fixed=fixed, pool=pooled and not fixed, **options)
-
-
-def _floor(floor: str | float | None) -> float:
+    if floor == "free":
+        return fit_law(form, (x,), loss, pool=pooled, **options)
     try:
-        value = 0.0 if floor is None else float(floor)
+        held = float(0.0 if floor is None else floor)
     except (TypeError, ValueError):
         raise InputError(f"floor={floor!r} is unknown: use 'free', None or a number") from None
-    if not np.isfinite(value) or value < 0:
-        raise InputError(f"floor={value:g} must be a loss of 0 or more")
-    return value
+    if not 0.0 <= held < np.inf:
+        raise InputError(f"floor={held:g} must be a loss of 0 or more")
+    return fit_law(form, (x,), loss, fixed={"E": held}, **options)
 
 
 def fit_joint(
@@ -79,17 +75,15 @@ def fit_joint(
     Raises
     ------
     InputError
-        As `fit_law`; an unknown law; a law of one variable.
+        As `fit_law`; a law of one variable.
     """
     pooled = isinstance(law, str) and law == "pool"
     chosen = CHINCHILLA if pooled else get_law(law)
     if len(chosen.variables) == 1:
         raise InputError(f"law {chosen.name!r} has one variable: use fit_power_law or fit_law")
-    x: tuple[Any, ...] = (n_params, n_tokens)
-    if "U" in chosen.variables:
-        if unique_tokens is None:
-            raise InputError(f"law {chosen.name!r} needs unique_tokens, the number of distinct tokens of each run")
-        x = (*x, unique_tokens)
+    if "U" in chosen.variables and unique_tokens is None:
+        raise InputError(f"law {chosen.name!r} needs unique_tokens, the number of distinct tokens of each run")
+    x = (n_params, n_tokens, unique_tokens)[: len(chosen.variables)]
     return fit_law(chosen, x, loss, objective=objective, pool=pooled, **options)
 
 
@@ -125,11 +119,9 @@ def fit_law(
     delta : Huber's threshold, a log residual; Chinchilla's by default.
     fixed : parameters held at a natural value: the floor, an exponent, q.
     groups : (n,) labels of runs that share a trunk, a seed or a budget, and with it part of their noise.
-    bootstrap : number of draws of the parameters; 0 for none.
+    bootstrap, seed : number of draws of the parameters, 0 for none.
     bootstrap_kind : ``"auto"``, ``"parametric"``, ``"residual"``, ``"case"`` or ``"wild"`` (least squares only).
-    labels : (n,) names of the runs, for messages.
-    seed : of the draws.
-    notes : lines for the summary, such as {"N": "non-embedding"}.
+    labels : (n,) names of the runs, for messages. notes : lines for the summary, such as {"N": "non-embedding"}.
     starts : number of starting points of the first route, or an array (S, k) of natural parameters.
 
     Returns
@@ -140,8 +132,7 @@ def fit_law(
     Raises
     ------
     InputError
-        Arrays that are not positive finite numbers of one length, fewer runs than free parameters, an unknown law or
-        option.
+        Arrays that are not positive finite numbers of one length; fewer runs than free parameters; an unknown option.
     """
     law = get_law(law)
     data = check.columns((*law.variables, "loss"), (*x, loss))
@@ -157,7 +148,7 @@ def fit_law(
         raise InputError(f"labels has {len(labels)} entries for {n} runs: pass one name per run")
     names = None if labels is None else tuple(str(v) for v in labels)
     codes = check.group_codes(groups, n)
-    theta, cost, certificate = certify(work, starts)
+    theta, cost, certificate = setups.certify(work, starts)
     values, residuals = work.natural(theta), work.y - work.log_law(theta)[0]
     if objective == "lad":
         cost = float(np.sum(np.abs(residuals)))

@@ -27,11 +27,10 @@ class Fitted:
 
     Attributes
     ----------
-    work : the runs, scaled for the solver.
-    values : (k,) the natural parameters in the law's order. residuals : (n,) log loss minus log prediction.
-    objective : which it is: "log_mse", "huber" or "lad". cost : its value at the optimum.
-    certificate : of the optimum, see `certify`.
-    data : {"N": ..., "loss": ...}, each (n,). fixed : natural values of the parameters that were held.
+    work : the runs, scaled for the solver. data : {"N": ..., "loss": ...}, each (n,), as they came.
+    values : (k,) the natural parameters in the law's order. fixed : those of them that were held.
+    residuals : (n,) log loss minus log prediction.
+    objective : "log_mse", "huber" or "lad". cost : its value at the optimum. certificate : see `certify`.
     groups : (n,) cluster codes or None. labels : names of the runs, or None.
     notes : conventions and filters that the caller wants in the summary, by item.
     pooled : whether predictions pool several forms (`pool`) or are this law's alone.
@@ -52,8 +51,6 @@ class Fitted:
     pooled: bool
     draws: Array | None = None
     bootstrap_kind: str = ""
-
-    # ---- the runs
 
     @property
     def law(self) -> Law:
@@ -91,8 +88,6 @@ class Fitted:
             return f"run {self.labels[i]}"
         at = ", ".join(f"{v} = {self.data[v][i]:.4g}" for v in self.law.variables)
         return f"row {i + 1} ({at})"
-
-    # ---- the optimum
 
     @cached_property
     def theta(self) -> Array:
@@ -135,10 +130,8 @@ class Fitted:
     def r2(self) -> float:
         """R-squared of the losses, for history only: it is high for any smooth fall."""
         loss = self.data["loss"]
-        spread = float(np.sum((loss - loss.mean()) ** 2))
-        return 1.0 - float(np.sum((loss * -np.expm1(-self.residuals)) ** 2)) / spread if spread > 0 else 0.0
-
-    # ---- how sure
+        left, spread = np.sum((loss * np.expm1(-self.residuals)) ** 2), np.sum((loss - loss.mean()) ** 2)
+        return float(1.0 - left / spread) if spread > 0 else 0.0
 
     @cached_property
     def noise(self) -> Noise:
@@ -209,13 +202,13 @@ class Fitted:
     @cached_property
     def diagnostics(self) -> dict[str, Any]:
         """Certificate, rank, condition, at_bound, blind, leverage (n,), numbers of distinct points and of groups."""
-        geometry, names = self.noise.geometry, self.law.param_names
+        geometry = self.noise.geometry
         return {
             "certificate": dict(self.certificate),
             "rank": geometry.rank,
             "condition": geometry.condition,
             "at_bound": self.at_bound,
-            "blind": tuple(n for n, b in zip(names, geometry.blind, strict=True) if b),
+            "blind": tuple(n for n, b in zip(self.law.param_names, geometry.blind, strict=True) if b),
             "leverage": geometry.leverage,
             "distinct": len(np.unique(np.column_stack(self.x), axis=0)),
             "groups": 0 if self.groups is None else int(self.groups.max()) + 1,

@@ -21,9 +21,10 @@ from scaling_lib.fit.fitted import Fitted
 from scaling_lib.fit.forms import Array
 from scaling_lib.fit.laws import Law
 from scaling_lib.fit.noise import tail_sigma
+from scaling_lib.fit.pool import to_loss
 from scaling_lib.fit.solver import Pin, minimise
 
-TOP = 690.0  # exp of it is the largest number an interval states; beyond, it states inf
+TOP = 690.0  # exp of it is the largest number that the interval of an amplitude states
 FURTHEST = 5.0, 60.0  # a prediction that moves by e^5, or a parameter by 60, without objection is unbounded
 STEPS = 20
 CLOSE = 1e-3  # of a distance: a secant's step shorter than this is the last, and is taken; its error is its square
@@ -72,9 +73,7 @@ def interval(
         more = more + max(wide, fit.sigma) ** 2
     down, up = (np.sqrt(side**2 + quantile**2 * more) for side in (down, up))
     centre = centre + fit.work.log_l0
-    low = np.where(np.isinf(down), 0.0, np.exp(centre - np.minimum(down, TOP)))
-    top = centre + np.minimum(up, 2.0 * TOP)
-    return low, np.where(top > TOP, np.inf, np.exp(np.minimum(top, TOP)))
+    return to_loss(centre - down), to_loss(centre + up)
 
 
 def _from_noise(
@@ -120,13 +119,10 @@ def parameter_interval(fit: Fitted, name: str, level: float = 0.9) -> tuple[floa
         return np.sum(theta * vector, axis=1) - place, np.broadcast_to(vector, theta.shape)
 
     ends = _from_noise(fit, off, vector[None, :], level, "profile", FURTHEST[1])
-    down, up = float(ends[0][0]), float(ends[1][0])
+    low, high = (np.log(value) if logged else value) + np.array([-ends[0][0], ends[1][0]])
     if logged:
-        log = float(np.log(value))
-        low, high = float(np.exp(max(log - down, -TOP))), float(np.exp(min(log + up, TOP)))
-    else:
-        low, high = value - down, value + up
-    return max(low, bounds[0]), min(high, bounds[1])
+        low, high = np.exp(np.clip([low, high], -TOP, TOP))
+    return max(float(low), bounds[0]), min(float(high), bounds[1])
 
 
 def _from_draws(fit: Fitted, x: tuple[Array, ...], level: float) -> tuple[Array, Array, Array]:
@@ -161,8 +157,6 @@ def limits(
 ) -> tuple[Array, Array]:
     """Distances (m,), (m,) >= 0 from the estimate to the lower and the upper end; inf where there is none.
 
-    Parameters
-    ----------
     off : ``off(theta, cases, place)`` of (b, k), (b,) and (b,): how far the quantity of each of the m cases is from
         ``place``, and the gradient (b, k) of that by the parameters.
     centre : (m,) the quantities at the optimum. gradient : (m, k) of ``off`` there.

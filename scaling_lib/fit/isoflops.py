@@ -9,9 +9,9 @@ of the quartics as well. `report.compare_with_joint` sets a joint law beside the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,7 +19,7 @@ from scipy import special  # scipy.stats would add half a second to every comman
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit.check import check_level, check_seed, group_codes
-from scaling_lib.fit.envelopes import Floats, Line, Optimum, fit_line
+from scaling_lib.fit.envelopes import Floats, Line, fit_line
 from scaling_lib.fit.table import table_from_arrays
 from scaling_lib.words import aligned
 
@@ -31,17 +31,15 @@ _WEBB = np.sqrt(np.array([0.5, 1.0, 1.5, 0.5, 1.0, 1.5])) * np.array([1, 1, 1, -
 
 
 @dataclass(frozen=True)
-class IsoFlopResult(Optimum):
+class IsoFlopResult(Line):
     """Approach 2: one parabola in ln N for each budget.
 
     Attributes
     ----------
     budgets : (b,) FLOP, the geometric mean of each group, rising.
-    n_opt, d_opt, loss_opt : (b,) the parabola's minimum; NaN where there is none.
-    n_stderr : (b,) standard error of ln N* from the parabola's own residuals; 0 where it has no spare point.
-    coefficients : (b, 3) of loss = c0 + c1 u + c2 u^2 with u = ln N - ``centre``, for drawing.
-    centre : (b,) mean ln N of each budget.
-    n_range : (b, 2) smallest and largest size tried.
+    n_opt, loss_opt : (b,) the parabola's minimum; NaN where there is none.
+    coefficients : (b, 3) of loss = c0 + c1 u + c2 u^2 with u = ln N - ``centre`` (b,), for drawing.
+    n_range : (b, 2) smallest and largest size tried. n_fitted : number of runs that each parabola is fitted to.
     flags : (b,) "ok"; "edge" (the lowest measured loss is at the smallest or largest size); "outside" (the
         minimum lies beyond the sizes tried); "flat" (no curvature beyond the noise); "too few sizes" (fewer
         than three).
@@ -49,22 +47,24 @@ class IsoFlopResult(Optimum):
     window : sizes from N* / window to window N* are fitted; inf where all are.
     lack_of_fit : chances, in noise alone, of curves that bend away from parabolas as these do: over all sizes, and
         over those fitted; 1.0 where there are too few sizes to tell.
-    diagnostics : counts, the kind of interval, the width of the budgets.
     """
 
     budgets: Floats
     n_opt: Floats
-    d_opt: Floats
     loss_opt: Floats
-    n_stderr: Floats
     coefficients: Floats
     centre: Floats
     n_range: Floats
+    n_fitted: tuple[int, ...]
     flags: tuple[str, ...]
     used: NDArray[np.bool_]
     window: float
     lack_of_fit: tuple[float, float]
-    diagnostics: Mapping[str, Any]
+
+    @property
+    def d_opt(self) -> Floats:
+        """(b,) tokens at each minimum."""
+        return self.budgets / (6.0 * self.n_opt)
 
     def summary(self) -> str:
         """Return a text of a line per budget and the exponents."""
@@ -81,9 +81,10 @@ class IsoFlopResult(Optimum):
 
 
 class _Parabola(NamedTuple):
-    """``c`` (3,) : coefficients about ``centre``. ``hat`` (3, n) : gives those of any losses at these sizes.
+    """A budget's curve: its minimum at ln N = ``vertex``, and ``c`` (3,), the coefficients about ``centre``.
 
-    ``residuals`` : (n,), widened by the root of n / (n - 3).
+    stderr : of ``vertex``; 0 without a minimum or a spare run. hat : (3, n), gives ``c`` of any losses at these sizes.
+    residuals : (n,), widened by the root of n / (n - 3).
     """
 
     flag: str
@@ -101,7 +102,6 @@ def isoflop(
     flops: ArrayLike,
     loss: ArrayLike,
     *,
-    budgets: ArrayLike | None = None,
     groups: ArrayLike | None = None,
     rtol: float = 0.15,
     use_edges: bool = False,
@@ -109,15 +109,13 @@ def isoflop(
     level: float = 0.9,
     bootstrap: int = 0,
     seed: int = 0,
-    flops_per: float = 6.0,
 ) -> IsoFlopResult:
     """Fit a parabola in ln N to each budget's losses and a power law to the minima (approach 2).
 
     Parameters
     ----------
     n_params, flops, loss : (n,) one entry per run.
-    budgets : (n,) labels of the budgets. Default: runs belong together while neighbours in FLOP differ by
-        less than the factor 1 + ``rtol``.
+    rtol : runs belong to one budget while neighbours in FLOP differ by less than the factor 1 + ``rtol``.
     groups : (n,) labels of runs whose errors go together (one trunk, one seed). Used by the bootstrap.
     use_edges : whether minima flagged "edge" enter the exponent.
     window : sizes from N*/window to window N* are fitted. ``"auto"`` takes the widest window whose curves a test of
@@ -126,7 +124,6 @@ def isoflop(
     bootstrap : draws of a wild bootstrap of the parabolas' residuals (by group where ``groups`` is given).
         With 0 the interval comes from the minima's scatter about the line, by Student's t with b - 2
         degrees of freedom.
-    flops_per : FLOP per parameter and token; D* = C / (flops_per N*).
 
     Raises
     ------
@@ -136,12 +133,12 @@ def isoflop(
     check_level(level)
     check_seed(seed)
     n, c, y = np.log(table.get("N")), np.log(table.get("C")), table.loss
-    which = _budgets(c, budgets, rtol)
+    which = _budgets(c, rtol)
     kept, factor, lack = _window(n, y, which, window, groups is not None)
     every = [which == i for i in range(int(which.max()) + 1)]
     ln_c = np.array([c[own].mean() for own in every])
     found = [_parabola(n[own & kept], y[own & kept]) for own in every]
-    flags, ln_n, best, se, coefficients, centre, *_ = (list(v) for v in zip(*found, strict=True))
+    flags = tuple(p.flag for p in found)
     ok = np.isin(flags, (OK, EDGE) if use_edges else OK)
     if ok.sum() < 2:
         told = "; ".join(f"{np.exp(x):.3g} FLOP {flag}" for x, flag in zip(ln_c, flags, strict=True))
@@ -149,9 +146,8 @@ def isoflop(
             f"isoflop: {ok.sum()} of {len(every)} budgets have a usable minimum, 2 are needed ({told}); "
             "widen the range of sizes"
         )
-    used = [i for i, good in enumerate(ok) if good]
-    line = fit_line(ln_c[ok], np.array(ln_n)[ok], _of_one_noise(found)[ok])
-    kind = "Student's t of the minima's scatter" if line.dof else "the parabolas' residuals"
+    used, ln_n = np.flatnonzero(ok), np.array([p.vertex for p in found])
+    line = fit_line(ln_c[ok], ln_n[ok], _of_one_noise(found)[ok], level)
     if bootstrap:
         cluster, dof = np.arange(n.size), sum(int((every[i] & kept).sum()) - 3 for i in used)
         if groups is not None:
@@ -161,45 +157,27 @@ def isoflop(
         weights = np.random.default_rng(seed).choice(_WEBB, size=(bootstrap, int(codes.max()) + 1))[:, codes]
         cov = _bootstrapped([found[i] for i in used], [weights[:, every[i][kept]] for i in used], ln_c[ok])
         line = replace(line, cov=cov, dof=max(1, dof))
-        kind = f"wild bootstrap, {bootstrap} draws" + (" by group" if groups is not None else "")
     if lack[0] < LACK_P and window == "auto":
         line = _with_bias(line, ln_c[ok], np.array([_quartic_minimum(n[every[i]], y[every[i]]) for i in used]))
     there = ~np.isin(flags, (FLAT, FEW))
-    n_opt = np.where(there, np.exp(np.clip(ln_n, -50, 150)), np.nan)
     return IsoFlopResult(
-        line=line,
-        level=level,
-        flops_per=flops_per,
+        **vars(line),
         budgets=np.exp(ln_c),
-        n_opt=n_opt,
-        d_opt=np.exp(ln_c) / (flops_per * n_opt),
-        loss_opt=np.where(there, best, np.nan),
-        n_stderr=np.array(se),
-        coefficients=np.array(coefficients),
-        centre=np.array(centre),
+        n_opt=np.where(there, np.exp(np.clip(ln_n, -50, 150)), np.nan),
+        loss_opt=np.where(there, [p.loss for p in found], np.nan),
+        coefficients=np.array([p.c for p in found]),
+        centre=np.array([p.centre for p in found]),
         n_range=np.exp([[n[own].min(), n[own].max()] for own in every]),
-        flags=tuple(flags),
+        n_fitted=tuple(int((own & kept).sum()) for own in every),
+        flags=flags,
         used=ok,
         window=factor,
         lack_of_fit=lack,
-        diagnostics={
-            "n_runs": [int(own.sum()) for own in every],
-            "n_fitted": [int((own & kept).sum()) for own in every],
-            "interval": kind,
-            "budget_spread": [float(np.exp(np.ptp(c[own]))) for own in every],
-        },
     )
 
 
-def _budgets(c: Floats, labels: ArrayLike | None, rtol: float) -> NDArray[np.intp]:
+def _budgets(c: Floats, rtol: float) -> NDArray[np.intp]:
     """Return (n,) the number of each run's budget, rising in FLOP."""
-    if labels is not None:
-        given = np.asarray(labels)
-        if given.shape != c.shape:
-            raise InputError(f"isoflop: budgets has shape {given.shape}; give one label per run, ({c.size},)")
-        first = np.unique(given, return_inverse=True)[1]
-        means = np.bincount(first, c) / np.bincount(first)
-        return np.argsort(np.argsort(means))[first]
     order = np.argsort(c)
     which = np.empty(c.size, dtype=np.intp)
     which[order] = np.concatenate([[0], np.cumsum(np.diff(c[order]) > np.log1p(rtol))])
@@ -208,7 +186,7 @@ def _budgets(c: Floats, labels: ArrayLike | None, rtol: float) -> NDArray[np.int
         if np.ptp(own) > 3 * np.log1p(rtol):
             raise InputError(
                 f"isoflop: budgets run into each other between {np.exp(own.min()):.3g} and {np.exp(own.max()):.3g} "
-                "FLOP; label them with budgets=, or lower rtol"
+                "FLOP; give the runs of a budget one FLOP, or lower rtol"
             )
     return which
 
@@ -256,8 +234,8 @@ def _with_bias(line: Line, ln_c: Floats, minima: Floats) -> Line:
     there = np.isfinite(minima)
     if there.sum() < 2:
         return line
-    other = fit_line(ln_c[there], minima[there], np.zeros(int(there.sum())))
-    bias = np.array([other.at(np.array(line.centre))[0] - line.height, other.slope - line.slope])
+    other = fit_line(ln_c[there], minima[there], np.zeros(int(there.sum())), line.level)
+    bias = np.array([other.height + other.a * (line.middle - other.middle) - line.height, other.a - line.a])
     return replace(line, cov=line.cov + np.outer(bias, bias))
 
 

@@ -355,7 +355,7 @@ def compare_with_joint(table: RunTable, flops: Sequence[float] = (), **options: 
     Parameters
     ----------
     table : with N, D and C.
-    options : of `isoflop`; ``level`` and ``flops_per`` hold for both.
+    options : of `isoflop`; ``level`` holds for both.
 
     Raises
     ------
@@ -363,5 +363,5 @@ def compare_with_joint(table: RunTable, flops: Sequence[float] = (), **options: 
     """
     found = isoflop(table.get("N"), table.get("C"), table.loss, groups=table.groups, **options)
     joint = fit_joint(table.get("N"), table.get("D"), table.loss, groups=table.groups)
-    optima = [compute_optimal(joint, float(c), level=found.level, flops_per=found.flops_per) for c in flops]
+    optima = [compute_optimal(joint, float(c), level=found.level) for c in flops]
     return Comparison(found, joint, tuple(optima))

@@ -11,8 +11,6 @@ from scaling_lib.fit.fitted import Fitted
 from scaling_lib.fit.verdict import Verdict
 
 __all__ = ["FitResult", "Verdict"]
-INTERVALS = ("mean", "new_run")
-METHODS = ("auto", "profile", "delta", "bootstrap")
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -41,8 +39,7 @@ class FitResult(Fitted):
 
         Parameters
         ----------
-        target : as for `predict`.
-        level : confidence, between 0 and 1.
+        target : as for `predict`. level : confidence, between 0 and 1.
         kind : ``"mean"``: where the law itself may lie. ``"new_run"``: where one more run would land, noise included.
         method : ``"auto"``: of a pooled fit the mixture of its forms, else the draws where there are some, else the
             profile. ``"profile"`` (likelihood, with t quantiles), ``"delta"`` (linear, fast) and ``"bootstrap"`` (the
@@ -55,7 +52,8 @@ class FitResult(Fitted):
         InputError
             A target that is no positive number, a level, kind or method that does not exist, or no draws to use.
         """
-        kind, method = check.choice("kind", kind, INTERVALS), check.choice("method", method, METHODS)
+        check.choice("kind", kind, ("mean", "new_run"))
+        check.choice("method", method, ("auto", "profile", "delta", "bootstrap"))
         check.check_level(level)
         flat, shape = check.targets(self.law.variables, target)
         low, high = intervals.interval(self, flat, level, kind, method)

@@ -1,7 +1,12 @@
-"""From data to a solver's problem and back: scaling, bounds, starts, the objective's stages.
+"""From data to a solver's problem, and to its optimum by two routes that share no start.
 
 Variables and losses are divided by their geometric means before solving. A law's constants at the centre of the data
 are nearly independent of its exponents; at N = 1 parameter, where the natural ``A`` lives, they are almost collinear.
+
+Near least absolute deviation the objective has a kink wherever a run's residual is zero, and with few runs several
+minima beside each other, along the valley in which E, A and alpha trade off. So each route looks about it: the first by
+descending once more from points spread over the valley that it found, the second by comparing the cells of a grid of
+exponents in the final objective, not in the smooth one that guides the way there.
 """
 
 from __future__ import annotations
@@ -9,17 +14,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from numbers import Real
+from typing import Any
 
 import numpy as np
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit.forms import Array
 from scaling_lib.fit.laws import Law
-from scaling_lib.fit.solver import Problem, merge, minimise
+from scaling_lib.fit.solver import Problem, evaluate, merge, minimise
 
 WIDE = 30.0  # bound of a scaled logarithm: e^30 either side of the data's centre
 FIRST_DELTA = 0.05  # first Huber stage: all but gross outliers count by their square
 LAST_DELTA = 1e-7  # least absolute deviation stops here: below, rounding costs more than the rounded corner
+AGREE = 1e-6  # two routes agree when their objectives differ by no more than this fraction
+EFFORTS = ((24, 12), (150, 60))  # points spread over the valley, cells freed: at first, and where the routes disagree
+WIDTHS = 3.0  # standard errors that the spread points lie away
+
+Found = tuple[Array, float, bool]  # theta (k,), objective, whether the solver came to rest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,16 +146,10 @@ def stages(delta: float) -> list[float]:
 def descend(
     setup: Setup, start: Array, y: Array, *, weight: Array | None = None, keep: int
 ) -> tuple[Array, Array, Array]:
-    """Best end point of each of R problems from S starts each.
+    """Best end point of each of R problems: theta (R, k), objective (R,), converged (R,).
 
-    Parameters
-    ----------
     start : (S, k) shared by all problems. y : (R, n) log losses; weight : (R, n) or None.
     keep : starts that have met after a stage are merged; so many distinct ones go on.
-
-    Returns
-    -------
-    theta (R, k), objective (R,), converged (R,).
     """
     r, k = len(y), setup.law.n_params
     plan = stages(setup.delta)
@@ -162,3 +167,122 @@ def descend(
     best = np.argmin(cost, axis=1)
     pick = np.arange(r)
     return theta[pick, best], cost[pick, best], found.converged.reshape(r, -1)[pick, best]
+
+
+def certify(work: Setup, starts: int | Any) -> tuple[Array, float, dict[str, Any]]:
+    """The best scaled working parameters (k,), the objective there, and whether two routes agree on it.
+
+    Route 1 descends from ``starts`` (a number, or (S, k) natural parameters), then from points spread over the valley
+    where it ended. Route 2 walks a dense grid of exponents, solves for the linear parameters there (closed form, then
+    descent with the exponents held), and frees everything at the grid's best points. Where they disagree both try
+    harder, once. The dict has ``multi_start`` and ``profile`` (the routes' objectives), ``agree``, ``converged``,
+    ``starts`` and ``grid`` (numbers of starting points).
+    """
+    first, grid = _starts(work, starts), exponent_grid(work)
+    # Below this sum of residuals the routes differ by rounding (and by the last delta of the LAD objective).
+    slack = 1e-9 * len(work.y) * min(work.delta, 1e-7)
+    one = _lowest(*descend(work, first, work.y[None, :], keep=8))
+    two: Found | None = None
+    cells = profile_cells(work, grid)
+    for spread, polish in EFFORTS:
+        one = spread_route(work, one, spread)
+        two = profile_route(work, cells, two, polish)
+        low = min(one[1], two[1])
+        agree = abs(one[1] - two[1]) <= AGREE * low + slack and ((one[2] and two[2]) or low <= slack)
+        if agree:
+            break
+    assert two is not None
+    theta, cost, _ = one if one[1] <= two[1] else two
+    routes = {"multi_start": one[1], "profile": two[1], "agree": agree, "converged": one[2] and two[2]}
+    return theta, cost, routes | {"starts": len(first), "grid": len(grid)}
+
+
+def _lowest(theta: Array, cost: Array, converged: Array, before: Found | None = None) -> Found:
+    """The lowest end point of a batch, or ``before`` where that is no higher."""
+    i = int(np.argmin(cost))
+    found = theta[i], float(cost[i]), bool(converged[i])
+    return before if before is not None and before[1] <= found[1] else found
+
+
+def _starts(work: Setup, starts: int | Any) -> Array:
+    if isinstance(starts, int | np.integer):
+        if starts < 1:
+            raise InputError(f"starts={starts} must be 1 or more")
+        return seeds(work, int(starts))
+    given = np.asarray(starts, dtype=float)
+    k = work.law.n_params
+    if given.ndim != 2 or given.shape[1] != k or not np.all(np.isfinite(given)):
+        raise InputError(f"starts must be a number or an array (S, {k}) of natural parameters, got shape {given.shape}")
+    return np.clip(np.where(work.free, work.scaled(given), work.held), work.lower, work.upper)
+
+
+def spread_route(work: Setup, found: Found, count: int) -> Found:
+    """Descend again from ``count`` points spread over the valley round ``found``."""
+    theta = found[0]
+    outer = evaluate(replace(work, delta=np.inf), theta[None, :])[3][0]
+    noise = max(1.5 * float(np.median(np.abs(work.log_law(theta)[0] - work.y))), 1e-6)
+    values, vectors = np.linalg.eigh(outer[np.ix_(work.free, work.free)])
+    widths = np.minimum(noise / np.sqrt(np.maximum(values, 1e-280)), 1.0)  # a parameter that is not seen: anywhere near
+    start = np.repeat(theta[None, :], count, axis=0)
+    start[:, work.free] += WIDTHS * (2.0 * halton(count, work.n_free) - 1.0) * widths @ vectors.T
+    ends = minimise(work, np.clip(start, work.lower, work.upper), max_iter=200)
+    return _lowest(ends.theta, ends.cost, ends.converged, found)
+
+
+def exponent_grid(work: Setup) -> Array:
+    """Grid of the law's exponents (G, k), the linear parameters solved for where the law is linear in some."""
+    law = work.law
+    centre = law.seed_point(np.full((1, law.n_params), 0.5), float(np.exp(work.y.min())))
+    centre = np.where(work.free, centre, work.held)
+    moved = [i for i, name in enumerate(law.param_names) if name in law.nonlinear and work.free[i]]
+    if not moved:
+        return centre
+    count = {1: 96, 2: 20}.get(len(moved), 9)
+    axes = []
+    for i in moved:
+        low, high = max(work.lower[i], -1.0), min(work.upper[i], 2.0)
+        axes.append(np.geomspace(0.01, high, count) if low > 0 else np.linspace(low, high, count))
+    out = np.repeat(centre, count ** len(moved), axis=0)
+    out[:, moved] = np.stack([m.ravel() for m in np.meshgrid(*axes, indexing="ij")], axis=1)
+    return np.clip(_linear_start(work, out), work.lower, work.upper)
+
+
+def _linear_start(work: Setup, grid: Array) -> Array:
+    """Floor and amplitudes of an additive law at held exponents, by relative least squares: no start."""
+    law = work.law
+    amplitudes = [i for i, n in enumerate(law.param_names) if n in ("A", "B", "a", "b")]
+    if law.name in ("kaplan", "power_mean", "data_constrained"):
+        return grid
+    unit = grid.copy()
+    unit[:, amplitudes] = 0.0
+    linear = [i for i in (0, *amplitudes) if work.free[i]]
+    basis = law.core(unit, work.log_x)[1][:, linear, :] * np.exp(-work.y)  # (G, m, n)
+    known = 1.0 - (0.0 if work.free[0] else work.held[0]) * np.exp(-work.y)
+    normal = basis @ basis.transpose(0, 2, 1)
+    scale = np.sqrt(np.maximum(np.einsum("gii->gi", normal), 1e-280))
+    normal = normal / (scale[:, :, None] * scale[:, None, :]) + 1e-10 * np.eye(len(linear))
+    value = np.linalg.solve(normal, ((basis @ known) / scale)[:, :, None])[:, :, 0] / scale
+    out = grid.copy()
+    for j, i in enumerate(linear):
+        out[:, i] = np.maximum(value[:, j], 0.0) if i == 0 else np.log(np.maximum(value[:, j], 1e-3))
+    return out
+
+
+def profile_cells(work: Setup, grid: Array) -> Array:
+    """The grid's points (G, k) with the other parameters solved for, best first by the final objective."""
+    free = work.free & ~np.isin(work.law.param_names, work.law.nonlinear)
+    plan = stages(work.delta)
+    cells = minimise(replace(work, free=free, delta=plan[0]), grid, max_iter=15, tol=1e-3)
+    if plan[0] > plan[-1]:
+        best = np.argsort(cells.cost, kind="stable")[: max(EFFORTS[-1][1], len(grid) // 8)]
+        cells = minimise(replace(work, free=free), cells.theta[best], max_iter=20, tol=1e-3)
+    return cells.theta[np.argsort(cells.cost, kind="stable")]
+
+
+def profile_route(work: Setup, cells: Array, before: Found | None, polish: int) -> Found:
+    """Free everything at the ``polish`` best cells: straight away, and by way of the smooth objectives."""
+    ends = minimise(work, cells[:polish], max_iter=200)
+    found = _lowest(ends.theta, ends.cost, ends.converged, before)
+    if work.delta < FIRST_DELTA and before is None:
+        return _lowest(*descend(work, cells[:6], work.y[None, :], keep=6), found)
+    return found
