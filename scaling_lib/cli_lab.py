@@ -57,6 +57,8 @@ def lab_command(args: argparse.Namespace) -> int:
     if args.action in ("open", "status"):
         print(_status(lab))
     elif args.action == "price":
+        if not args.runs:
+            raise InputError(f"name the runs whose price you ask for; lab status {args.folder} lists them with prices")
         print(f"{lab.price(args.runs):.4g} {unit}; {lab.left:.4g} are left")
     elif args.action == "buy":
         for name, loss in lab.buy(args.runs).items():

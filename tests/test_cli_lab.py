@@ -57,7 +57,9 @@ def test_a_whole_game_from_the_command_line(tmp_path: Path, capsys: pytest.Captu
     status, out, _ = play("advise", folder, "2x64-8.19M")
     assert (status, out.splitlines()[1]) == (0, "no advice: nothing more can be bought")
     assert out.startswith("2x64-8.19M: ")
-    assert play("hero", folder)[0] == 2
+    for wrong in (["price", folder], ["open", folder, "--shop", "laptop"], ["hero", folder]):
+        status, out, err = play(*wrong)
+        assert (status, out, err.count("\n")) == (2, "", 1)
     assert play("seal", folder, "2x64-8.19M", "--loss", "2.1")[0] == 2
     assert play("seal", "--loss", "2.1", "--low", "2", "--high", "2.2", folder, "2x64-8.19M")[0] == 0
     assert play("hero", folder, "2x48-8.19M")[0] == 2  # another than the sealed one is not run, nor passed over
@@ -66,7 +68,7 @@ def test_a_whole_game_from_the_command_line(tmp_path: Path, capsys: pytest.Captu
     sealed = next(e["sha256"] for e in read_ledger(tmp_path / "lab" / "ledger.json") if e["kind"] == "seal")
     assert sealed in play("status", folder)[1]
     status, out, _ = play("score", folder)
-    assert (status, out.count("pooled fit")) == (0, 2)
+    assert (status, out.count("fit")) == (0, 2)
     assert play("status", folder, "--shop", "laptop")[0] == 2
     ledger = tmp_path / "lab" / "ledger.json"
     ledger.write_text(ledger.read_text().replace("2.1", "2.11", 1))

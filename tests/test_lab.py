@@ -147,7 +147,7 @@ def test_a_game_survives_a_restart(lab: Lab, tmp_path: Path) -> None:
     assert score.best == (hero.name, truth)
     assert [r.who for r in score.rows] == [
         "your sealed prediction", "pooled fit of your runs", "straight line", "nearest run",
-        "pooled fit, adviser's runs",
+        "fit: 9 cheapest, then adviser's",
     ]  # fmt: skip
     assert score.rows[0].error == pytest.approx(loss / truth - 1)
     assert score.rows[-1].score < score.rows[3].score
@@ -188,7 +188,7 @@ def test_what_breaks_the_rules_spends_nothing(lab: Lab, tmp_path: Path) -> None:
     refused("cannot change", open_lab, tmp_path, known_shop(), 1e30)
     other = replace(known_shop(), corpus="another text")
     refused("not the same now", open_lab, tmp_path, other)
-    refused("not the same now", open_lab, tmp_path, replace(known_shop(), name="other"))
+    refused("lab of the shop known", open_lab, tmp_path, replace(known_shop(), name="other"))
     lab.seal(hero, 2.0, 1.9, 2.1)
     before = lab.path.read_bytes()
     refused("it stays", lab.seal, hero, 2.0, 1.9, 2.1)

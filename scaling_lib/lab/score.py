@@ -51,18 +51,18 @@ class Score:
         """A table, and how far the hero lies from the best that its budget buys. Plain text."""
         lines = [
             f"the hero {self.config} has a loss of {self.loss:.4f}",
-            f"{'who':>28} {'predicts':>9} {'90% interval':>20} {'error':>8} {'held':>5} {'interval score':>15}",
+            f"{'who':>31} {'predicts':>9} {'90% interval':>20} {'error':>8} {'held':>5} {'interval score':>15}",
         ]
         for r in self.rows:
             lines.append(
-                f"{r.who:>28} {r.loss:>9.4f} {f'[{r.low:.4f}, {r.high:.4f}]':>20} {100 * r.error:>+7.2f}% "
+                f"{r.who:>31} {r.loss:>9.4f} {f'[{r.low:.4f}, {r.high:.4f}]':>20} {100 * r.error:>+7.2f}% "
                 f"{'yes' if r.held else 'no':>5} {100 * r.score:>14.2f}%"
             )
         if self.best is not None:
-            lines.append(
-                f"of the targets within the hero's budget {self.best[0]} is best, with {self.best[1]:.4f}: "
-                f"{100 * (self.loss / self.best[1] - 1):.2f}% lies between"
-            )
+            name, loss = self.best
+            more = f"with {loss:.4f}; the loss of {self.config} is {100 * (self.loss / loss - 1):.2f}% higher"
+            told = "the one that was sealed" if name == self.config else more
+            lines.append(f"the best of the targets within the hero's budget is {name}, {told}")
         return "\n".join(lines)
 
 
@@ -109,7 +109,7 @@ def adviser(shop: Shop, budget: float, target: Item, observed: float) -> list[Ro
         fit = _fit(shop, [*opening, *(rest[i] for i in advice.chosen)])
     except InputError:
         return []
-    return [_of_fit("pooled fit, adviser's runs", fit, target, observed)]
+    return [_of_fit("fit: 9 cheapest, then adviser's", fit, target, observed)]
 
 
 def cheapest_square(shop: Shop) -> list[Item]:
