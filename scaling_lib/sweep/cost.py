@@ -12,6 +12,7 @@ import numpy as np
 from scaling_lib.config import ModelConfig, RunConfig
 from scaling_lib.counting import count_parameters, training_flops
 from scaling_lib.errors import InputError
+from scaling_lib.files import plainly
 from scaling_lib.sweep.engines import start_tracker
 from scaling_lib.sweep.plan import Phase, Plan, make_plan
 
@@ -160,8 +161,5 @@ def log_timing(
     flops = sum(training_flops(c.model, tokens) for job in plan.jobs for c, tokens in job.own_tokens(done))
     line = f"{datetime.date.today()},{runs},{largest},{flops:.4g},{expected:.1f},{seconds:.1f}\n"
     header = "" if path.exists() else "date,runs,largest_model,flops,expected_seconds,seconds\n"
-    try:
-        with path.open("a", encoding="utf-8") as file:  # in one piece, so that two launchers may do it
-            file.write(header + line)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    with plainly(f"cannot write {path}"), path.open("a", encoding="utf-8") as file:
+        file.write(header + line)  # in one piece, so that two launchers may do it

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 
 from scaling_lib.config import ModelConfig, RunConfig, run_id, trunk_id
 from scaling_lib.counting import training_flops
-from scaling_lib.errors import InputError
-from scaling_lib.files import remove_leftovers
+from scaling_lib.files import plainly, remove_leftovers
 from scaling_lib.machine import is_dead
 from scaling_lib.runs import find_run, is_recorded, write_run
 from scaling_lib.sweep import engines
@@ -307,14 +306,10 @@ def corpus_of(cell: RunConfig) -> Corpus:
 
 def check_writable(out: Path) -> None:
     """Make the folder and try it, so that a sweep fails before its first run; raises InputError."""
-    try:
+    with plainly(f"cannot write to {out}", "; choose another folder with --out"):
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out) as probe:  # of a name of its own: two launchers may start at once
             probe.write(b"x" * 4096)
-    except OSError as error:
-        raise InputError(
-            f"cannot write to {out}: {error.strerror or error}; choose another folder with --out"
-        ) from error
 
 
 def _weights(

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling_lib.errors import InputError
-from scaling_lib.files import temporary_beside, write_atomically
+from scaling_lib.files import MAKE_ROOM, plainly, temporary_beside, write_atomically
 from scaling_lib.machine import here, is_dead
 
 BEAT_SECONDS = 2.0
@@ -66,17 +66,10 @@ def try_lock(path: Path) -> Lock | None:
         When the folder cannot be written.
     """
     content = {"token": uuid.uuid4().hex, "host": here(), "pid": os.getpid(), "beat": 0}
-    try:
+    with plainly(f"cannot write {path}", MAKE_ROOM):
         path.parent.mkdir(parents=True, exist_ok=True)
-        for _ in range(2):  # once more after a stale lock has been cleared away
-            if _create(path, content):
-                return Lock(path, content)
-            if not _clear_if_stale(path):
-                return None
-    except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror or error}; make room, or choose another folder (--out)"
-        ) from error
+        if _create(path, content) or (_clear_if_stale(path) and _create(path, content)):
+            return Lock(path, content)
     return None
 
 
