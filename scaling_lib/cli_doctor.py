@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling_lib import __version__
-from scaling_lib.cli_shared import JSON, print_json, say
+from scaling_lib.cli_shared import JSON, command, print_json, say
 from scaling_lib.words import duration
 
 PACKAGES = ("torch", "numpy", "scipy", "matplotlib", "tokenizers", "joblib", "ipywidgets", "jupyterlab", "nbval")
@@ -23,11 +23,7 @@ LEAST_DISK_GB = 2.0
 SECONDS_A_MODE = 3.0  # of measuring
 
 
-def doctor_options(parser: argparse.ArgumentParser) -> None:
-    """The options of ``doctor``."""
-    parser.add_argument("--json", **JSON)
-
-
+@command("doctor", "Look at this machine: versions, speed, disk, and what will run here.", JSON)
 def doctor_command(args: argparse.Namespace) -> int:
     """``doctor``: print what was found; exit 1 where something that is needed is missing."""
     say("looking at this machine for about 15 s")

@@ -25,13 +25,23 @@ if TYPE_CHECKING:
     from scaling_lib.runs import Run
 
 USUAL = warnings.formatwarning
-# Options of several commands: ``add("--json", **JSON)``.
-JSON: dict[str, Any] = {"action": "store_true", "help": "print JSON"}
-LEVEL: dict[str, Any] = {"type": float, "default": 0.9, "help": "confidence of the intervals (default: 0.9)"}
-FOR_TABLES = "is for .csv files; leave it out"
-FIGURES: dict[str, Any] = {
-    "type": Path, "default": Path("figures"), "metavar": "DIR", "help": "folder for the figure (default: figures)"
-}  # fmt: skip
+Call = Callable[[argparse.Namespace], int]
+COMMANDS: dict[str, tuple[Call, str, tuple[Any, ...]]] = {}  # what `command` was told
+
+
+def option(*names: str, **how: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """One option, as argparse's ``add_argument`` takes it."""
+    return names, how
+
+
+def command(name: str, text: str, *options: Any) -> Callable[[Call], Call]:
+    """Make a function a command, with its help and its options; a list among them holds some that exclude others."""
+
+    def known(call: Call) -> Call:
+        COMMANDS[name] = call, text, options
+        return call
+
+    return known
 
 
 def independent_of_its_start() -> None:
@@ -92,21 +102,29 @@ def positive(kind: type) -> Any:
     return convert
 
 
-def table_options(parser: argparse.ArgumentParser) -> None:
-    """How a .csv file is read: which columns, which rows."""
-    add = parser.add_argument
-    add("--columns", action="append", default=[], metavar="N=params,loss=final_loss",
-        help="headings of a .csv file by role: N, D, C, loss, unit, group, label; loss=ln(ppl) for "
-        "perplexities")  # fmt: skip
-    add("--where", action="append", default=[], metavar="experiment=c4",
-        help="only the rows of a .csv file that meet it (=, !=, <, >, <=, >=); may be repeated")  # fmt: skip
-    add("--rows", metavar="best|last|all",
-        help="of a .csv file with several rows per size and length or per run: the lowest loss, the last row, or "
-        "all")  # fmt: skip
+# Options of several commands.
+JSON = option("--json", action="store_true", help="print JSON")
+LEVEL = option("--level", type=float, default=0.9, help="confidence of the intervals (default: 0.9)")
+FIGURES = option("--out", type=Path, default=Path("figures"), metavar="DIR",
+    help="folder for the figure (default: figures)")  # fmt: skip
+# How a .csv file is read: which columns, which rows.
+TABLE = (
+    option("--columns", action="append", default=[], metavar="N=params,loss=final_loss",
+        help="headings of a .csv file by role: N, D, C, loss, unit, group, label; loss=ln(ppl) for perplexities"),
+    option("--where", action="append", default=[], metavar="experiment=c4",
+        help="only the rows of a .csv file that meet it (=, !=, <, >, <=, >=); may be repeated"),
+    option("--rows", metavar="best|last|all",
+        help="of a .csv file with several rows per size and length or per run: the lowest loss, the last row, or all"),
+)  # fmt: skip
+
+
+def no_table(args: argparse.Namespace) -> None:
+    """Refuse what only goes with a .csv file."""
+    refuse(args, "is for .csv files; leave it out", "columns", "where", "rows")
 
 
 def reading_of(args: argparse.Namespace) -> dict[str, Any]:
-    """What ``table_options`` were given, as ``read_table`` takes them."""
+    """What was given of `TABLE`, as ``read_table`` takes them."""
     columns: dict[str, str] = {}
     roles = "N|D|C|loss|unit|group|label"  # a comma elsewhere is part of a heading
     for part in (p for text in args.columns for p in re.split(rf",(?=\s*(?:{roles})\s*=)", text)):

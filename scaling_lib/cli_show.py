@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scaling_lib.cli_shared import FIGURES, JSON, print_json, print_report, records, save_figure
+from scaling_lib.cli_shared import FIGURES, JSON, command, option, print_json, print_report, records, save_figure
 from scaling_lib.errors import InputError
 from scaling_lib.runs import has_records
 from scaling_lib.words import printable
@@ -21,12 +21,11 @@ QUICK_LOOKS = ("runs/demo", "v1-to-v2")  # without a slash: a committed sweep
 REAL_SWEEPS = ("runs/full", "runs/standard", "runs/quick", "runs/laptop", "laptop")
 
 
-def summary_options(parser: argparse.ArgumentParser) -> None:
-    """The options of ``summary``."""
-    parser.add_argument("folder", type=Path, help="such as runs/demo or results/v1-to-v2")
-    parser.add_argument("--json", **JSON)
-
-
+@command(
+    "summary", "Print tables, laws and verdicts from a folder of run records.",
+    option("folder", type=Path, help="such as runs/demo or results/v1-to-v2"),
+    JSON,
+)  # fmt: skip
 def summary_command(args: argparse.Namespace) -> int:
     """``summary``: the report of a folder of records."""
     if args.json:
@@ -42,17 +41,15 @@ def summary_command(args: argparse.Namespace) -> int:
 # ---- figures
 
 
-def figures_options(parser: argparse.ArgumentParser) -> None:
-    """The options of ``figures``."""
-    add = parser.add_argument
-    add("folder", type=Path, nargs="+", help="such as results/v1-to-v2; one or more; or published: laws of others")
-    add("--out", type=Path, metavar="DIR", help="where to (default: figures/NAME of the folder)")
-    add("--target", default="blog",
+@command(
+    "figures", "Draw the figures of a folder of run records.",
+    option("folder", type=Path, nargs="+", help="such as results/v1-to-v2; one or more; or published: laws of others"),
+    option("--out", type=Path, metavar="DIR", help="where to (default: figures/NAME of the folder)"),
+    option("--target", default="blog",
         help="blog, slides (16:9, large letters), paper, pptx: an editable talk of all the folders, or html: a page "
-        "with sliders that needs no server (default: blog)")  # fmt: skip
-    add("--format", default="png", help="png, svg, pdf; several with commas (default: png)")
-
-
+        "with sliders that needs no server (default: blog)"),
+    option("--format", default="png", help="png, svg, pdf; several with commas (default: png)"),
+)  # fmt: skip
 def figures_command(args: argparse.Namespace) -> int:
     """``figures``: every figure of each folder, or one page or talk; prints the paths."""
     formats = args.format.split(",")
@@ -109,19 +106,17 @@ def _pictures(args: argparse.Namespace, names: list[str], sweeps: list[list[Run]
 # ---- compare
 
 
-def compare_options(parser: argparse.ArgumentParser) -> None:
-    """The options of ``compare``."""
-    add = parser.add_argument
-    add("folders", nargs="*", type=Path, metavar="FOLDER",
+@command(
+    "compare", "Compare a quick look with a real sweep, or the recipes of one folder.",
+    option("folders", nargs="*", type=Path, metavar="FOLDER",
         help="a quick look and a real sweep, such as runs/demo runs/quick; or one folder, whose recipes are compared; "
-        "or none: the demo's and the largest sweep that there is, else the committed ones")  # fmt: skip
-    add("--recipe", action="append", default=[], metavar="NAME",
+        "or none: the demo's and the largest sweep that there is, else the committed ones"),
+    option("--recipe", action="append", default=[], metavar="NAME",
         help="of two folders the recipe to take (default: the last that both have); of one folder, which ones; "
-        "may be repeated")  # fmt: skip
-    add("--out", **FIGURES)
-    add("--json", **JSON)
-
-
+        "may be repeated"),
+    FIGURES,
+    JSON,
+)  # fmt: skip
 def compare_command(args: argparse.Namespace) -> int:
     """``compare``: print the tables, draw the figure and print its path, for every comparison asked for."""
     from scaling_lib.show import versus

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scaling_lib.cli_shared import positive, print_json, print_report, records, refuse, say
+from scaling_lib.cli_shared import command, option, positive, print_json, print_report, records, refuse, say
 from scaling_lib.errors import InputError
 from scaling_lib.progress import Bar
 from scaling_lib.words import counted, duration
@@ -24,44 +24,35 @@ if TYPE_CHECKING:
     from scaling_lib.sweep.plan import Options, Plan
 
 
-def plan_options(parser: argparse.ArgumentParser) -> None:
-    """The options that ``plan`` and ``run`` share."""
-    add = parser.add_argument
-    add("--mode", default="demo",
+# Of plan and run.
+PLAN = (
+    option("--mode", default="demo",
         help="demo, laptop, quick, standard or full, or a study: lr-study, seed-noise, paired, "
-        "coverage, known-entropy, tokenizers (default: demo)")  # fmt: skip
-    add("--recipe", action="append", metavar="NAME", help="v1, v2, wsd, ...; may be repeated (default: the mode's)")
-    add("--max-steps", type=positive(int), metavar="N",
-        help="train for N steps instead of the mode's; a ladder in D spreads about it")  # fmt: skip
-    add("--corpus", metavar="SPEC",
+        "coverage, known-entropy, tokenizers (default: demo)"),
+    option("--recipe", action="append", metavar="NAME", help="v1, v2, wsd, ...; may be repeated (default: the mode's)"),
+    option("--max-steps", type=positive(int), metavar="N",
+        help="train for N steps instead of the mode's; a ladder in D spreads about it"),
+    option("--corpus", metavar="SPEC",
         help="python-stdlib, python-env, text:PATH (a file, or a folder of UTF-8 text alone: any other file in it is "
-        "refused), hub:ID, random-walk, hierarchy or uniform")  # fmt: skip
-    add("--vocab-size", type=positive(int), metavar="V", help="size of the vocabulary, 257 to 65535")
-    add("--seeds", type=positive(int), metavar="K",
-        help="repeat every run with K seeds (default: the mode's, mostly 1)")  # fmt: skip
-    add("--sizes", type=positive(int), metavar="K", help="only the K smallest sizes of the mode (default: all)")
-    add("--lr", type=positive(float), help="peak learning rate instead of the width rule's")
-    add("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
-    add("--dtype", default="auto", help="auto, float32 or bfloat16 (default: auto)")
-    add("--compile", action=argparse.BooleanOptionalAction, help="torch.compile (default: where it pays)")
-    add("--threads", type=positive(int), metavar="K", help="threads of each run (default: what suits its size)")
-    add("--workers", type=positive(int), metavar="K", help="runs side by side (default: what suits their size)")
-    add("--engine", default="local", help="local, dask or ray: this machine or an existing cluster (default: local)")
-    add("--address", help="of the cluster, such as tcp://HOST:8786 for dask; trusted networks only")
-    add("--max-flops", type=positive(float), metavar="X", help="leave out the largest runs until X FLOPs do")
-    add("--max-hours", type=positive(float), metavar="H", help="and until H hours on this machine do")
-    add("--out", type=Path, metavar="DIR", help="folder for the records (default: runs/MODE)")
-    add("--json", action="store_true", help="of a plan: print JSON, and the table on stderr")
-
-
-def run_options(parser: argparse.ArgumentParser) -> None:
-    """The options of ``run``."""
-    plan_options(parser)
-    add = parser.add_argument
-    add("--dry-run", action="store_true", help="show the plan and stop (the command plan)")
-    add("--force", action="store_true", help="forget this mode's records in the folder and start over")
-    add("--checkpoint-seconds", type=positive(float), default=60.0, metavar="S",
-        help="how often a run saves its state (default 60)")  # fmt: skip
+        "refused), hub:ID, random-walk, hierarchy or uniform"),
+    option("--vocab-size", type=positive(int), metavar="V", help="size of the vocabulary, 257 to 65535"),
+    option("--seeds", type=positive(int), metavar="K",
+        help="repeat every run with K seeds (default: the mode's, mostly 1)"),
+    option("--sizes", type=positive(int), metavar="K", help="only the K smallest sizes of the mode (default: all)"),
+    option("--lr", type=positive(float), help="peak learning rate instead of the width rule's"),
+    option("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)"),
+    option("--dtype", default="auto", help="auto, float32 or bfloat16 (default: auto)"),
+    option("--compile", action=argparse.BooleanOptionalAction, help="torch.compile (default: where it pays)"),
+    option("--threads", type=positive(int), metavar="K", help="threads of each run (default: what suits its size)"),
+    option("--workers", type=positive(int), metavar="K", help="runs side by side (default: what suits their size)"),
+    option("--engine", default="local",
+        help="local, dask or ray: this machine or an existing cluster (default: local)"),
+    option("--address", help="of the cluster, such as tcp://HOST:8786 for dask; trusted networks only"),
+    option("--max-flops", type=positive(float), metavar="X", help="leave out the largest runs until X FLOPs do"),
+    option("--max-hours", type=positive(float), metavar="H", help="and until H hours on this machine do"),
+    option("--out", type=Path, metavar="DIR", help="folder for the records (default: runs/MODE)"),
+    option("--json", action="store_true", help="of a plan: print JSON, and the table on stderr"),
+)  # fmt: skip
 
 
 # ---- what both need
@@ -145,6 +136,7 @@ def _folder(args: argparse.Namespace) -> Path:
 # ---- plan
 
 
+@command("plan", "Show a mode's runs, their FLOPs, memory and expected time; train nothing.", *PLAN)
 def plan_command(args: argparse.Namespace) -> int:
     """``plan``: what would be trained, and what it would cost here."""
     from scaling_lib.counting import count_parameters, training_flops
@@ -216,6 +208,14 @@ def _recorded(folder: Path, cells: Sequence[RunConfig]) -> list[RunConfig]:
 # ---- run
 
 
+@command(
+    "run", "Train a mode's runs, then print tables, laws and verdicts, and draw a figure.",
+    *PLAN,
+    option("--dry-run", action="store_true", help="show the plan and stop (the command plan)"),
+    option("--force", action="store_true", help="forget this mode's records in the folder and start over"),
+    option("--checkpoint-seconds", type=positive(float), default=60.0, metavar="S",
+        help="how often a run saves its state (default 60)"),
+)  # fmt: skip
 def run_command(args: argparse.Namespace) -> int:
     """``run``: train what is not there yet, then print and draw what the records say."""
     if args.dry_run:
@@ -346,12 +346,10 @@ def _this_sweep(runs: list[Run], names: set[str]) -> list[Run]:
 # ---- pack
 
 
-def pack_options(parser: argparse.ArgumentParser) -> None:
-    """The options of ``pack``."""
-    add = parser.add_argument
-    add("folder", type=Path, nargs="+", help="such as results/laptop; a sweep may go on there later")
-
-
+@command(
+    "pack", "Put the records of a folder into one file, runs.jsonl, with one record a line.",
+    option("folder", type=Path, nargs="+", help="such as results/laptop; a sweep may go on there later"),
+)  # fmt: skip
 def pack_command(args: argparse.Namespace) -> int:
     """``pack``: the records of each folder into one file."""
     from scaling_lib.runs import PACKED
