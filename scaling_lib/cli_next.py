@@ -25,6 +25,7 @@ from scaling_lib.cli_shared import (
     save_figure,
 )
 from scaling_lib.errors import InputError
+from scaling_lib.words import aligned
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from scaling_lib.fit.design import Advice, Outlook
     from scaling_lib.fit.seeds import Contrast, Replicates
     from scaling_lib.lab.game import Lab
+    from scaling_lib.lab.shop import Item
     from scaling_lib.runs import Run
 
 FRONTIER_POINTS = 8
@@ -92,15 +94,12 @@ def _advice_table(advice: Advice, unit: str, names: Sequence[str] | None = None)
     """The advice run by run, with the half-width that is expected after each."""
     import numpy as np
 
-    lines = [f"half-width of the 90% interval at the target now: {100 * advice.width[0]:.3g}% of the loss"]
-    lines.append(f"{'run':>16} {'N':>9} {'D':>9} {unit:>9} {'in all':>9} {'half-width then':>16}")
+    rows = [("run", "N", "D", unit, "in all", "half-width then")]
     for i, total in enumerate(np.cumsum(advice.cost)):
-        name = names[i] if names else str(i + 1)
-        lines.append(
-            f"{name:>16} {advice.n[i]:>9.3g} {advice.d[i]:>9.3g} {advice.cost[i]:>9.3g} {total:>9.3g} "
-            f"{100 * advice.width[i + 1]:>15.3g}%"
-        )
-    return "\n".join(lines)
+        n, d, cost, so_far = (f"{v:.3g}" for v in (advice.n[i], advice.d[i], advice.cost[i], total))
+        rows.append((names[i] if names else str(i + 1), n, d, cost, so_far, f"{100 * advice.width[i + 1]:.3g}%"))
+    now = f"half-width of the 90% interval at the target now: {100 * advice.width[0]:.3g}% of the loss"
+    return f"{now}\n{aligned(rows)}"
 
 
 def _frontier(outlook: Outlook, advice: Advice, figure: Figure) -> None:
@@ -198,23 +197,21 @@ def _contrast_table(
     import numpy as np
 
     wanted = "as measured" if detect is None else f"of {detect:g}%"
-    lines = [
+    rows = [("N", "D", "seeds", "difference", "interval", "", "compute", "needed")]
+    for c in found:
+        (value, low, high), one = c.factor, c.difference
+        times = f"{value:.2f}x [{low:.2f}, {high:.2f}]" if 0.0 < value < np.inf else "beyond its lengths"
+        rows.append((
+            f"{c.n:.3g}", f"{c.d:.3g}", "+".join(map(str, c.seeds)), f"{100 * one.change:+.2f}%",
+            f"[{100 * one.low:+.2f}%, {100 * one.high:+.2f}%]", "real" if one.real else "within the noise",
+            "-" if np.isnan(value) else times, ">1000" if c.needed is None else str(c.needed),
+        ))  # fmt: skip
+    return "\n".join([
         f"{names[1]} against {names[0]}, {'paired by seed' if paired else 'not paired'}; {level:.0%} intervals",
         f"compute: how many times the tokens {names[0]} needs for the same loss at this size",
         f"needed: seeds of each that find a difference {wanted} in 90% of trials",
-        f"{'N':>9} {'D':>9} {'seeds':>6} {'difference':>11} {'interval':>20} {'':>16} {'compute':>20} {'needed':>7}",
-    ]
-    for c in found:
-        value, low, high = c.factor
-        times = f"{value:.2f}x [{low:.2f}, {high:.2f}]" if 0.0 < value < np.inf else "beyond its lengths"
-        one = c.difference
-        said = "real" if one.real else "within the noise"
-        lines.append(
-            f"{c.n:>9.3g} {c.d:>9.3g} {'+'.join(map(str, c.seeds)):>6} {100 * one.change:>+10.2f}% "
-            f"{f'[{100 * one.low:+.2f}%, {100 * one.high:+.2f}%]':>20} {said:>16} "
-            f"{'-' if np.isnan(value) else times:>20} {'>1000' if c.needed is None else c.needed:>7}"
-        )
-    return "\n".join(lines)
+        aligned(rows, left=0),
+    ])  # fmt: skip
 
 
 # ---- lab
@@ -281,17 +278,20 @@ def lab_command(args: argparse.Namespace) -> int:
 
 def _status(lab: Lab) -> str:
     """What is left, what is for sale, what was bought, and what is to be predicted."""
-    unit, known, owed = lab.shop.unit, lab.losses, lab.owed
-    lines = [
-        f"{lab.path}: the shop {lab.shop.name}, {lab.left:.4g} of {lab.budget:.4g} {unit} left",
-        f"{'run':>16} {'N':>9} {'D':>9} {unit:>9}  loss",
-    ]
-    for item in lab.shop.items:
-        loss = known.get(item.name, "owed" if item.name in owed else "")
+    known: dict[str, float | str | None] = {**dict.fromkeys(lab.owed, "owed"), **lab.losses}
+
+    def row(item: Item) -> tuple[str, ...]:
+        loss = known.get(item.name, "")
         said = f"{loss:.4f}" if isinstance(loss, float) else "diverged" if loss is None else loss
-        lines.append(f"{item.name:>16} {item.n:>9.3g} {item.d:>9.3g} {item.price:>9.3g}  {said}".rstrip())
-    lines.append("targets, of which one is to be predicted:")
-    lines += [f"{h.name:>16} {h.n:>9.3g} {h.d:>9.3g} {h.price:>9.3g}" for h in lab.shop.heroes]
+        return item.name, f"{item.n:.3g}", f"{item.d:.3g}", f"{item.price:.3g}", said
+
+    headings = ("run", "N", "D", lab.shop.unit, "loss")
+    lines = [
+        f"{lab.path}: the shop {lab.shop.name}, {lab.left:.4g} of {lab.budget:.4g} {lab.shop.unit} left",
+        aligned([headings, *map(row, lab.shop.items)]),
+        "targets, of which one is to be predicted:",
+        aligned([row(h) for h in lab.shop.heroes]),
+    ]
     steps = {
         "seal": "sealed of {config}: {loss:.4f}, 90% interval [{low:.4f}, {high:.4f}]; hash {sha256}",
         "hero": "{config} has run: {loss:.4f}",

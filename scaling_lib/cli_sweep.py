@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from scaling_lib.cli_shared import command, option, positive, print_json, print_report, records, refuse, say
 from scaling_lib.errors import InputError
 from scaling_lib.progress import Bar
-from scaling_lib.words import counted, duration
+from scaling_lib.words import counted, duration, table
 
 if TYPE_CHECKING:
     from scaling_lib.config import ModelConfig, RunConfig
@@ -161,16 +161,12 @@ def plan_command(args: argparse.Namespace) -> int:
         }
         for c in cells
     ]  # fmt: skip
-    lines = [
-        f"{'recipe':>10} {'model':>8} {'parameters':>12} {'in all':>12} {'rate':>8} {'steps':>7} {'tokens':>12} "
-        f"{'FLOPs':>9} {'by itself':>9}"
-    ]
-    lines += [
-        "{recipe:>10} {model:>8} {n_params_non_embedding:>12,} {n_params:>12,} {lr:>8.2g} {max_steps:>7,} "
-        "{n_tokens:>12,} {flops:>9.2g} ".format(**row)
-        + f"{duration(row['seconds']):>9}"
-        for row in rows
-    ]
+    columns = {
+        "recipe": "{recipe}", "model": "{model}", "parameters": "{n_params_non_embedding:,}", "in all": "{n_params:,}",
+        "rate": "{lr:.2g}", "steps": "{max_steps:,}", "tokens": "{n_tokens:,}", "FLOPs": "{flops:.2g}",
+        "by itself": "{time}",
+    }  # fmt: skip
+    lines = [table([{**row, "time": duration(row["seconds"])} for row in rows], columns, left=2)]
     lines += [phase.why for phase in plan.phases]
     if args.engine == "local":
         memory = f"{memory_bytes() / 1e9:.1f} GB of memory"

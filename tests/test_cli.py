@@ -139,21 +139,6 @@ def test_bad_input_is_one_line_exit_2_and_nothing_written(
     assert files(place) == before
 
 
-@pytest.mark.parametrize("command", ["summary", "figures", "fit"])
-def test_a_damaged_record_is_named_in_one_line(
-    command: str, place: Path, make_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = write_run(make_run(), place / "folder")
-    content = path.read_bytes().replace(b'"seconds": 2.0', b'"seconds": 1.0')
-    path.write_bytes(content)
-    before = files(place)
-    assert call(command, "folder") == 2
-    out, err = capsys.readouterr()
-    assert (out, err.count("\n")) == ("", 1)
-    assert path.name in err
-    assert (files(place), path.read_bytes()) == (before, content)
-
-
 def test_folders_that_cannot_be_pooled_fitted_or_drawn_side_by_side(
     place: Path, make_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -176,14 +176,7 @@ def test_what_breaks_the_rules_spends_nothing(lab: Lab, tmp_path: Path) -> None:
     refused("not a target", lab.seal, names[0], 2.0, 1.9, 2.1)
     refused("no prediction is sealed", lab.hero)
     refused("no prediction is sealed", lab.score)
-    for numbers in (
-        (2.0, 2.1, 2.2),
-        (2.0, 1.0, 1.5),
-        (2.0, 2.0, 2.0),
-        (2.0, -1.0, 3.0),
-        (np.nan, 1.0, 3.0),
-        (2.0, 1.0, np.inf),
-    ):
+    for numbers in ((2, 2.1, 2.2), (2, 1, 1.5), (2, 2, 2), (2, -1, 3), (np.nan, 1, 3), (2, 1, np.inf)):
         refused("interval", lab.seal, hero, *numbers)
     refused("cannot change", open_lab, tmp_path, known_shop(), 1e30)
     other = replace(known_shop(), corpus="another text")
@@ -368,15 +361,7 @@ def tiny_live() -> None:
 
 @pytest.mark.slow
 def test_a_live_game_trains_what_is_paid_though_it_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (
-        "LIVE_SHAPES",
-        "LIVE_STEPS",
-        "LIVE_CORPUS",
-        "LIVE_VOCAB",
-        "LIVE_WINDOW",
-        "LIVE_BATCH",
-        "LIVE_HERO_FLOPS",
-    ):
+    for name in [name for name in vars(shops) if name.startswith("LIVE_")]:
         monkeypatch.setattr(shops, name, getattr(shops, name))  # so that they are put back
     tiny_live()
     lab = open_lab(tmp_path, "live")

@@ -209,23 +209,19 @@ def test_the_study_of_rates_takes_multiples_of_the_rule_on_trunks_of_their_own()
     assert len(trunks) == 15  # one for each size and rate, shared by both lengths
 
 
-def test_the_study_of_noise_has_five_seeds_and_pairs_both_schedules() -> None:
-    found = cells("seed-noise")
-    names, lengths = ("2x32", "3x80"), (976, 1953)
-    expected = {(recipe, n, steps): 5 for recipe in ("wsd", "v2") for n in names for steps in lengths}
-    assert Counter((c.train.recipe, c.model.name, c.train.max_steps) for c in found) == expected
-    assert {c.train.seed for c in cells("seed-noise", seeds=[7])} == {7}
-
-
-def test_the_paired_study_trains_every_cell_by_four_recipes_with_the_same_seeds() -> None:
-    found = cells("paired")
-    assert Counter(c.train.recipe for c in found) == dict.fromkeys(("v1-long", "v1-warmup", "v1-cosine", "v2"), 48)
-    by_cell = Counter((c.model, c.train.max_steps, c.train.seed) for c in found)
-    assert len(by_cell) == 4 * 4 * 3
-    assert set(by_cell.values()) == {4}
-
-
-def test_the_study_of_coverage_is_one_ladder_forty_times() -> None:
-    found = cells("coverage")
-    assert Counter(c.train.seed for c in found) == dict.fromkeys(range(40), 8)
-    assert len({(c.train.max_steps, c.train.recipe) for c in found}) == 1
+@pytest.mark.parametrize(
+    ("mode", "recipes", "models", "lengths", "seeds"),
+    [
+        ("seed-noise", ("wsd", "v2"), 2, {976, 1953}, 5),
+        ("paired", ("v1-long", "v1-warmup", "v1-cosine", "v2"), 4, {244, 488, 976, 1953}, 3),
+        ("coverage", ("v2",), 8, {300}, 40),
+    ],
+)
+def test_studies_train_every_cell_by_every_recipe_with_the_same_seeds(
+    mode: str, recipes: tuple[str, ...], models: int, lengths: set[int], seeds: int
+) -> None:
+    found = {(c.train.recipe, c.model, c.train.max_steps, c.train.seed) for c in cells(mode)}
+    sizes = {c.model for c in cells(mode)}
+    assert found == set(itertools.product(recipes, sizes, lengths, range(seeds)))
+    assert len(cells(mode)) == len(found) == len(recipes) * models * len(lengths) * seeds
+    assert {c.train.seed for c in cells(mode, seeds=[7])} == {7}

@@ -98,16 +98,6 @@ def test_v1_and_v2_stand_side_by_side_and_compare(
     assert (tmp_path / "figures" / "compare-runs-quick.png").exists()
 
 
-def test_dry_runs_show_the_cost_and_train_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(planning, "calibrate", lambda plan, budget=0.0: {c.model: 1e-5 for c in plan.cells})
-    assert run(V2, "--mode", "standard", "--max-steps", "5000", "--dry-run", monkeypatch=monkeypatch) == 0
-    assert "FLOPs, trunks shared" in capsys.readouterr().out
-    assert not list(tmp_path.iterdir())
-
-
 # A Python that sees the repository but has none of its packages, as before the set-up.
 BARE = """
 import sys

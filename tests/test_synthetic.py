@@ -61,15 +61,6 @@ def test_every_pair_of_tokens_is_equally_likely_to_be_joined() -> None:
     assert degrees[:25].mean() == pytest.approx(degrees[25:].mean(), abs=0.2)
 
 
-def test_cross_entropy_of_a_sample_is_the_entropy_rate_within_its_standard_error() -> None:
-    walk = synthetic.random_walk(300, 8, 1.0, seed=3)
-    nats = surprise(walk, walk.sample(400_001, seed=9))
-    blocks = nats.reshape(400, 1000).mean(axis=1)  # neighbours are dependent, blocks this long hardly
-    error = blocks.std(ddof=1) / np.sqrt(len(blocks))
-    assert error < 0.002
-    assert abs(nats.mean() - walk.entropy_rate) < 4 * error
-
-
 def test_steps_of_a_walk_have_the_probabilities_of_the_matrix() -> None:
     walk = synthetic.random_walk(20, 5, 1.5, seed=2)
     tokens = walk.sample(100_000, seed=0).astype(int)
@@ -126,12 +117,6 @@ def test_a_seed_decides_the_samples(kind: str) -> None:
         assert not np.array_equal(a, c)
     assert not np.array_equal(one[0][:400], one[1])  # training and validation differ
     assert (len(one[0]), len(one[1]), one[0].dtype) == (500, 400, np.uint16)
-
-
-def test_options() -> None:
-    assert synthetic.parse_options("uniform", "", 300) == synthetic.SIZES
-    options = synthetic.parse_options("random-walk", "degree=5,spread=0.25,val_tokens=77", 300)
-    assert (options["degree"], options["spread"], options["val_tokens"]) == (5, 0.25, 77)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from scaling_lib.fit.estimate import fit_joint
 from scaling_lib.fit.result import FitResult
 from scaling_lib.fit.table import RunTable
 from scaling_lib.lab.shop import Item, Shop, columns
+from scaling_lib.words import aligned
 
 LEVEL = 0.9
 
@@ -49,15 +50,11 @@ class Score:
 
     def summary(self) -> str:
         """A table, and how far the hero lies from the best that its budget buys. Plain text."""
-        lines = [
-            f"the hero {self.config} has a loss of {self.loss:.4f}",
-            f"{'who':>31} {'predicts':>9} {'90% interval':>20} {'error':>8} {'held':>5} {'interval score':>15}",
-        ]
+        rows = [("who", "predicts", "90% interval", "error", "held", "interval score")]
         for r in self.rows:
-            lines.append(
-                f"{r.who:>31} {r.loss:>9.4f} {f'[{r.low:.4f}, {r.high:.4f}]':>20} {100 * r.error:>+7.2f}% "
-                f"{'yes' if r.held else 'no':>5} {100 * r.score:>14.2f}%"
-            )
+            numbers = f"{r.loss:.4f}", f"[{r.low:.4f}, {r.high:.4f}]", f"{100 * r.error:+.2f}%"
+            rows.append((r.who, *numbers, "yes" if r.held else "no", f"{100 * r.score:.2f}%"))
+        lines = [f"the hero {self.config} has a loss of {self.loss:.4f}", aligned(rows)]
         if self.best is not None:
             name, loss = self.best
             more = f"with {loss:.4f}; the loss of {self.config} is {100 * (self.loss / loss - 1):.2f}% higher"

@@ -219,12 +219,7 @@ def n_validation(keys: list[str], sizes: np.ndarray) -> int:
     others come or go. Where these hold less than `SMALLEST_VAL_SHARE` of the bytes, which happens when
     documents are few, the next ones too. At least one is left for training.
 
-    Parameters
-    ----------
-    keys : list of str
-        SHA-256s in hex, sorted; at least two.
-    sizes : integers (n_documents,)
-        Bytes of each.
+    ``keys`` are SHA-256s in hex, sorted, two or more; ``sizes``, integers (n_documents,), the bytes of each.
     """
     by_hash = sum(int(key[:12], 16) < VAL_FRACTION * 16**12 for key in keys)
     share = np.cumsum(sizes) / np.sum(sizes)

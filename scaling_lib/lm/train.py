@@ -123,17 +123,8 @@ def update(
     """One update on one batch: forward, backward, clip, step. Returns the mean loss, still on the device.
 
     A batch larger than ``runtime.micro_batch`` is taken in parts whose gradients add up to those of the whole.
-
-    Parameters
-    ----------
-    loss_of
-        Inputs and targets, int64 (B, T), to the mean loss in nats per token.
-    x, y
-        The batch; ``y`` is ``x`` one token later.
-    rate
-        Learning rate of this update.
-    clip
-        Largest norm of the gradient; a longer one is shortened to it.
+    ``loss_of`` takes inputs and targets, int64 (B, T), to the mean loss in nats per token; ``y`` is ``x`` one token
+    later; ``rate`` is the learning rate, and ``clip`` the norm to which a longer gradient is shortened.
     """
     parts = list(zip(x.split(runtime.micro_batch or len(x)), y.split(runtime.micro_batch or len(y)), strict=True))
     total = torch.zeros((), device=x.device)

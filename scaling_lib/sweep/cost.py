@@ -114,11 +114,8 @@ def within_budget(
     """Leave out the most expensive runs until the rest fits the budget.
 
     ``max_flops`` is for all runs, those that are done too, so that a command repeats itself; ``max_seconds`` for
-    what is still to be trained.
-
-    Returns
-    -------
-    The plan that fits, and the runs left out, most expensive first. Runs that are done stay.
+    what is still to be trained. Returns the plan that fits, and the runs left out, most expensive first; runs that
+    are done stay.
 
     Raises
     ------
@@ -126,24 +123,20 @@ def within_budget(
         When not even the cheapest run fits.
     """
     done = set(done)
-    kept = sorted(plan.cells, key=lambda c: (c in done, -training_flops(c.model, c.n_tokens)))
-    cut: list[RunConfig] = []
-    while True:
-        found = make_plan(kept[len(cut) :], plan.options, on_gpu=on_gpu) if cut else plan
+    dearest = sorted(plan.cells, key=lambda c: (c in done, -training_flops(c.model, c.n_tokens)))
+    for n_cut, next_one in enumerate(dearest):
+        found = make_plan(dearest[n_cut:], plan.options, on_gpu=on_gpu) if n_cut else plan
         over_flops = max_flops is not None and found.flops > max_flops
-        if not over_flops and (max_seconds is None or expected_seconds(found, seconds_per_token, done) <= max_seconds):
-            return found, cut
-        if kept[len(cut)] in done:  # nothing is left that could be left out
-            return found, cut
-        if len(cut) + 1 >= len(kept):
-            budget = f"{max_flops:.2g} FLOPs" if over_flops else f"{(max_seconds or 0) / 3600:.2g} hours"
-            cheapest = min(plan.cells, key=lambda c: training_flops(c.model, c.n_tokens))
-            raise InputError(
-                f"not even the cheapest run ({cheapest.train.recipe} {cheapest.model.name}, "
-                f"{training_flops(cheapest.model, cheapest.n_tokens):.2g} FLOPs) fits a budget of {budget}; "
-                "raise it, or use --max-steps for shorter runs"
-            )
-        cut.append(kept[len(cut)])
+        fits = max_seconds is None or expected_seconds(found, seconds_per_token, done) <= max_seconds
+        if (fits and not over_flops) or next_one in done:  # or nothing is left that could be left out
+            return found, dearest[:n_cut]
+    budget = f"{max_flops:.2g} FLOPs" if over_flops else f"{(max_seconds or 0) / 3600:.2g} hours"
+    cheapest = min(plan.cells, key=lambda c: training_flops(c.model, c.n_tokens))
+    raise InputError(
+        f"not even the cheapest run ({cheapest.train.recipe} {cheapest.model.name}, "
+        f"{training_flops(cheapest.model, cheapest.n_tokens):.2g} FLOPs) fits a budget of {budget}; "
+        "raise it, or use --max-steps for shorter runs"
+    )
 
 
 def log_timing(

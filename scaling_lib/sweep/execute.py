@@ -123,15 +123,13 @@ def run_sweep(
             told |= {o.run_id: o for o in _run_phase(phase, engine, names, order)}
     outcomes = []
     for name in names.values():
-        said = told.get(name)
+        vanished = Outcome(name, "failed", "its record has vanished")
+        said = told.get(name, vanished)
         if run := find_run(out, name):
-            # Or skipped by its job, since another launcher had trained it.
-            others = name in found_done or (said is not None and said.status == "skipped")
+            others = name in found_done or said.status == "skipped"  # by its job: another launcher had trained it
             outcomes.append(Outcome(name, "skipped" if others else run.status))
-        elif said is not None and said.status == "failed":
-            outcomes.append(said)
         else:
-            outcomes.append(Outcome(name, "failed", "its record has vanished"))
+            outcomes.append(said if said.status == "failed" else vanished)
     for job in plan.jobs:  # of jobs whose worker was killed when all was recorded
         if all(is_recorded(out, names[cell]) for cell in job.cells):
             _remove_trunk(out, trunk_id(job.cells[0], corpus.fingerprint))

@@ -47,13 +47,13 @@ class Lock:
             content = {**self._content, "beat": self._content["beat"] + 1}
             self._content = content
             with contextlib.suppress(InputError):  # a full disk must not end a training
-                if _read(self._path).get("token") == content["token"]:
+                if holder(self._path).get("token") == content["token"]:
                     write_atomically(self._path, json.dumps(content).encode())
 
     def release(self) -> None:
         self._stop.set()
         self._thread.join()
-        if _read(self._path).get("token") == self._content["token"]:
+        if holder(self._path).get("token") == self._content["token"]:
             self._path.unlink(missing_ok=True)
 
 
@@ -84,11 +84,6 @@ def locked(path: Path) -> Iterator[Lock | None]:
             lock.release()
 
 
-def holder(path: Path) -> dict[str, Any] | None:
-    """Who holds the lock at ``path`` and how far they have come, or None when it is free."""
-    return _read(path) or None
-
-
 def _create(path: Path, content: dict[str, Any]) -> bool:
     """Make the lock file; False when the name is taken. Until it has its content, nobody is known to own it."""
     try:
@@ -104,7 +99,8 @@ def _create(path: Path, content: dict[str, Any]) -> bool:
     return True
 
 
-def _read(path: Path) -> dict[str, Any]:
+def holder(path: Path) -> dict[str, Any]:
+    """Who holds the lock at ``path`` and how far they have come; empty when it is free."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -114,7 +110,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _clear_if_stale(path: Path) -> bool:
     """Move a stale lock aside. True when the caller should try to take the lock again."""
-    content = _read(path)
+    content = holder(path)
     if not path.exists():
         return True
     token, beat = str(content.get("token")), int(content.get("beat", 0))
@@ -129,7 +125,7 @@ def _clear_if_stale(path: Path) -> bool:
     except FileNotFoundError:
         return True
     # Between reading and renaming another process may have taken the lock over: then give it back.
-    taken = _read(aside)
+    taken = holder(aside)
     ours = str(taken.get("token")) == token
     if not ours:
         _create(path, taken)

@@ -18,11 +18,7 @@ def pack(folder: Path) -> int:
 
     Records that were there stay. The new file is whole before the first old one goes, so that a process killed at any
     moment leaves each record in at least one place, and packing again finishes. A sweep may go on in the folder.
-
-    Returns
-    -------
-    int
-        How many records the file holds.
+    Returns how many records the file holds.
 
     Raises
     ------
