@@ -55,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         # Without --force (or a shortened form of it), which would start over instead of going on.
         words = [w for w in argv or sys.argv[1:] if len(w) < 3 or not "--force".startswith(w)]
-        again = shlex.join([_python(), "-m", "scaling_lib", *words])
+        python = Path(sys.executable)  # as a person here would call it: relative where it lies below the working folder
+        here = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
+        again = shlex.join([str(here), "-m", "scaling_lib", *words])
         with contextlib.suppress(OSError):  # the terminal may be gone
             say(f"\nscaling_lib: interrupted; finished runs are kept. To go on: {again}")
         return 130
@@ -99,12 +101,6 @@ def script(about: str | None, command: str, *options: str) -> int:
         at = own.index("--recipe")
         del own[at : at + 2]
     return main([command, *own, *given])
-
-
-def _python() -> str:
-    """The interpreter as a person here would call it: relative where it lies below the working folder."""
-    path = Path(sys.executable)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _one_line(message: str) -> str:

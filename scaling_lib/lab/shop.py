@@ -157,7 +157,7 @@ def _gemstones() -> Shop:
 
 def _live() -> Shop:
     from scaling_lib.config import ModelConfig
-    from scaling_lib.sweep.execute import corpus_of
+    from scaling_lib.sweep.execute import load_once
     from scaling_lib.sweep.recipes import make_train_config
 
     cells = {}
@@ -166,7 +166,7 @@ def _live() -> Shop:
             model = ModelConfig(*shape, LIVE_VOCAB, LIVE_WINDOW)
             cell = RunConfig(model, make_train_config("v2", model.d_model, steps, LIVE_BATCH), LIVE_CORPUS)
             cells[_name(model.name, cell.n_tokens)] = cell
-    fingerprint = corpus_of(next(iter(cells.values()))).fingerprint
+    fingerprint = load_once(LIVE_CORPUS, LIVE_VOCAB).fingerprint
     return _shop(LIVE, map(_item, cells.values()), LIVE_HERO_FLOPS, corpus=fingerprint, cells=cells)
 
 
@@ -202,11 +202,11 @@ def _name(model: str, tokens: float) -> str:
 
 def _train(cells: Mapping[str, RunConfig], folder: Path, fingerprint: str) -> dict[str, float | None]:
     """Train what has no record in the folder yet, side by side; a killed call goes on where it was."""
-    from scaling_lib.sweep.execute import corpus_of, run_sweep
+    from scaling_lib.sweep.execute import load_once, run_sweep
     from scaling_lib.sweep.plan import Options, make_plan
 
     if cells:
-        corpus = corpus_of(next(iter(cells.values())))
+        corpus = load_once(LIVE_CORPUS, LIVE_VOCAB)
         with Bar() as bar:
             told = run_sweep(make_plan(list(cells.values()), Options()), folder, corpus, on_snapshot=bar.show)
         failed = [o for o in told if o.status == "failed"]

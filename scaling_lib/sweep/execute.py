@@ -200,7 +200,7 @@ def run_job(job: Job, order: Order, threads: int, group: Group | None = None) ->
     group, out, o = group or ALONE, order.out, order.options
     if order.launcher not in (0, os.getpid()):
         _end_with(order.launcher)
-    corpus = corpus_of(job.cells[0])
+    corpus = load_once(job.cells[0].corpus, job.cells[0].model.vocab_size)
     names = {cell: run_id(cell, order.fingerprint) for cell in job.cells}
     if corpus.fingerprint != order.fingerprint:  # python-env on a machine with other packages
         why = f"{corpus.name} is another text on {socket.gethostname()}: same packages everywhere, or text:PATH"
@@ -291,15 +291,11 @@ def remove_checkpoints(out: Path, *patterns: str) -> None:
 
 
 @functools.lru_cache(maxsize=2)
-def _load(spec: str, vocab_size: int) -> Corpus:
+def load_once(spec: str, vocab_size: int) -> Corpus:
+    """A corpus, loaded once in a process."""
     from scaling_lib.lm.corpus import load_corpus
 
     return load_corpus(spec, vocab_size)
-
-
-def corpus_of(cell: RunConfig) -> Corpus:
-    """The corpus a run is trained on, loaded once in a process."""
-    return _load(cell.corpus, cell.model.vocab_size)
 
 
 def check_writable(out: Path) -> None:
