@@ -1,7 +1,5 @@
 """Re-export public names without importing their modules until they are used (PEP 562)."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Callable
 from typing import Any

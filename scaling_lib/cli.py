@@ -4,8 +4,6 @@ Data goes to stdout, progress and errors to stderr. Exit 0: done; 1: some runs f
 input, one line; 130: interrupted.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import os

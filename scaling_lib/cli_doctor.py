@@ -1,7 +1,5 @@
 """The command ``doctor``: what this machine has, how fast it is, what will run on it. A part of the command line."""
 
-from __future__ import annotations
-
 import argparse
 import importlib.util
 import json

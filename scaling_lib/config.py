@@ -1,7 +1,5 @@
 """What is trained: the frozen configuration of one run, checked once where it is made, and the run's name."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

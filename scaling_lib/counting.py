@@ -16,8 +16,6 @@ Learned positions add T d to the first. Rotary ones have no parameters, so that 
 The choice alone moves a fitted exponent (Pearce & Song 2024: 0.78 against 0.51), so every record carries all.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from scaling_lib.config import ModelConfig

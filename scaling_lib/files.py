@@ -1,7 +1,5 @@
 """Reading files, and writing them whole or not at all."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

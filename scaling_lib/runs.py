@@ -1,7 +1,5 @@
 """Run records: one JSON object per training run, in a file of its own or one a line. Write, read, validate."""
 
-from __future__ import annotations
-
 import functools
 import json
 import math

@@ -1,7 +1,5 @@
 """Batches: positions serve as tokens, so that what a batch holds shows where it was taken from."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -1,7 +1,5 @@
 """The tokenizer: any text comes back as it was, and threads change nothing but the time."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import subprocess

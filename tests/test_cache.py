@@ -1,7 +1,5 @@
 """The cache of folders: whole or not there, whoever else builds, whatever was damaged."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

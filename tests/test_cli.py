@@ -1,7 +1,5 @@
 """The command line as a person meets it: what it prints, what it refuses in one line, and how it is interrupted."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -1,7 +1,5 @@
 """The commands lab, next and noise, as a person types them."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Configurations are checked where they are made, and a run's name changes with what the run is."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import asdict, fields, replace

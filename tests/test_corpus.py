@@ -1,7 +1,5 @@
 """Corpora from text to tokens: the split, the fingerprint, the cache, and every kind of bad input."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Counts against what torch counts, and against GPT-2's published numbers."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel

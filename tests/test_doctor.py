@@ -1,7 +1,5 @@
 """The doctor: what it finds is there, what is missing is a problem with its remedy, and JSON says the same."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Files appear whole or not at all, whoever is killed and however full the disk."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """One model trained by several processes: torchrun on two Gloo processes against one process."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import socket

@@ -1,7 +1,5 @@
 """The budget game: its ledger under edits, races and kills; its rules; replay games; a live one."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import json

@@ -1,7 +1,5 @@
 """What a process may use: the limits of a made-up container."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import psutil

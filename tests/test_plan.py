@@ -1,7 +1,5 @@
 """A plan against brute force: what shares a trunk, what runs beside what, and how long it takes."""
 
-from __future__ import annotations
-
 import csv
 import heapq
 import math

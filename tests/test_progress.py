@@ -1,7 +1,5 @@
 """Progress on stderr: durations in words, and lines where there is no terminal."""
 
-from __future__ import annotations
-
 import pytest
 
 from scaling_lib import progress

@@ -1,7 +1,5 @@
 """Recipes against the table that defines them, and modes against the sizes and lengths they promise."""
 
-from __future__ import annotations
-
 import itertools
 from collections import Counter
 

@@ -1,7 +1,5 @@
 """The scripts that people know: the commands of the old notes, unchanged, in a cheap form."""
 
-from __future__ import annotations
-
 import os
 import runpy
 import subprocess

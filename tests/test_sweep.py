@@ -1,7 +1,5 @@
 """Sweeps end to end: every run once, whoever is stopped, and nothing lost that was finished."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 import threading

@@ -1,7 +1,5 @@
 """The synthetic languages against an eigenvector, chi-squared tests and learners that only count."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

@@ -6,8 +6,6 @@ one, and of two processes the second sees what the first has spent. A hash is no
 and a person who recomputes every hash is caught only by comparing the seal's hash with the one that was told before.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable

@@ -4,8 +4,6 @@ The interval score [Gneiting and Raftery 2007] of a 90% interval is its width pl
 the loss: a narrow interval that is wrong scores badly, and so does one that is wide for nothing.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

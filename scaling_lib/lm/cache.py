@@ -4,8 +4,6 @@ A folder is built beside its future place under a temporary name and then rename
 build the same one at once: the first to finish gives it its name, and all of them use that one.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

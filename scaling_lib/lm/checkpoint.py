@@ -1,7 +1,5 @@
 """The state of a training run on disk: written whole or not at all, read without unpickling objects."""
 
-from __future__ import annotations
-
 import io
 import warnings
 import zipfile

@@ -4,8 +4,6 @@
 `read_documents` then yields the documents, each as valid UTF-8 bytes, with the key that decides its place.
 """
 
-from __future__ import annotations
-
 import codecs
 import contextlib
 import functools

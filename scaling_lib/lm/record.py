@@ -1,7 +1,5 @@
 """What a run writes down: the loss of every update, a validation curve, and its record."""
 
-from __future__ import annotations
-
 import math
 import platform
 import time

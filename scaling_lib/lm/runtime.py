@@ -1,7 +1,5 @@
 """How a run computes: device, number format, compilation and threads, decided once at its start."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import functools

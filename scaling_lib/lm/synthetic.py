@@ -7,8 +7,6 @@ strings that grow from one symbol by rules, level by level (the random hierarchy
 loss is a string's entropy over its length.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The training loop: one run from its configuration to its record."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator

@@ -1,7 +1,5 @@
 """What a plan will cost on this machine: measured speed, expected time, and what a budget leaves of it."""
 
-from __future__ import annotations
-
 import datetime
 import math
 from collections.abc import Collection, Sequence

@@ -5,8 +5,6 @@ networks that you trust. Every machine must see the folder of the records under 
 corpus in a cache of its own.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import logging

@@ -5,8 +5,6 @@ its progress. A lock is stale when its owner is a dead process of this machine, 
 moved for ``STALE_SECONDS`` of the waiting process's own steady clock, so a wrong date disturbs nothing.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

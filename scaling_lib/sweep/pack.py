@@ -1,7 +1,5 @@
 """The records of a finished sweep in one file: ``runs.jsonl``, a record a line, in place of a file for each run."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 from collections.abc import Collection, Iterable, Iterator

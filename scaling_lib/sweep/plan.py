@@ -1,7 +1,5 @@
 """What a sweep will cost, and how it is spread over the machine, before anything is trained."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
