@@ -12,6 +12,10 @@ from typing import Any
 
 from scaling_lib import __version__
 from scaling_lib.cli_shared import JSON, command, print_json, say
+from scaling_lib.lm.cache import cache_folder
+from scaling_lib.machine import cores, memory_bytes
+from scaling_lib.sweep.plan import Options, make_plan
+from scaling_lib.sweep.recipes import cells
 from scaling_lib.words import duration
 
 PACKAGES = ("torch", "numpy", "scipy", "matplotlib", "tokenizers", "joblib", "ipywidgets", "jupyterlab", "nbval")
@@ -35,9 +39,6 @@ def doctor_command(args: argparse.Namespace) -> int:
 
 def examine() -> dict[str, Any]:
     """Everything as plain data: versions, device, rates in GFLOP/s, memory and disk in GB, seconds by mode."""
-    from scaling_lib.lm.cache import cache_folder
-    from scaling_lib.machine import cores, memory_bytes
-
     versions = {name: _version(name) for name in PACKAGES}
     missing = [name for name, version in versions.items() if version is None]
     cache = cache_folder()
@@ -70,8 +71,6 @@ def _speed() -> dict[str, Any]:
     from scaling_lib.lm.runtime import choose_runtime, compile_error
     from scaling_lib.lm.speed import device_name, product_gflops
     from scaling_lib.sweep.cost import calibrate, expected_seconds
-    from scaling_lib.sweep.plan import Options, make_plan
-    from scaling_lib.sweep.recipes import cells
 
     device = choose_runtime(cells("demo")[0]).device
     seconds = {}

@@ -25,6 +25,7 @@ from scaling_lib.cli_shared import (
     save_figure,
 )
 from scaling_lib.errors import InputError
+from scaling_lib.runs import Run
 from scaling_lib.words import aligned
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from scaling_lib.fit.seeds import Contrast, Replicates
     from scaling_lib.lab.game import Lab
     from scaling_lib.lab.shop import Item
-    from scaling_lib.runs import Run
 
 FRONTIER_POINTS = 8
 

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scaling_lib.errors import InputError
+from scaling_lib.runs import Run, check_poolable, read_runs
+from scaling_lib.sweep.recipes import peak_lr
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from scaling_lib.runs import Run
 
 USUAL = warnings.formatwarning
 Call = Callable[[argparse.Namespace], int]
@@ -145,15 +146,11 @@ def refuse(args: argparse.Namespace, why: str, *options: str) -> None:
 
 def records(folder: Path) -> list[Run]:
     """The run records of a folder."""
-    from scaling_lib.runs import read_runs
-
     return read_runs(folder)
 
 
 def finished(folder: Path, recipe: str | None) -> list[Run]:
     """The finished runs of one recipe in a folder; ``recipe`` may be None where it holds one only."""
-    from scaling_lib.runs import check_poolable
-
     runs = [r for r in records(folder) if r.finished]
     if not runs:
         raise InputError(f"{folder}: no run in the folder has finished, so there is nothing to fit")
@@ -171,7 +168,6 @@ def print_report(runs: Sequence[Run]) -> None:
     """Tables, laws and verdicts of a sweep; of a study of learning rates, its scans."""
     from scaling_lib.show.rates import is_rate_study, rate_report
     from scaling_lib.show.report import sweep_report
-    from scaling_lib.sweep.recipes import peak_lr
 
     print(rate_report(runs, peak_lr) if is_rate_study(runs) else sweep_report(runs))
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from scaling_lib.cli_shared import FIGURES, JSON, command, option, print_json, print_report, records, save_figure
 from scaling_lib.errors import InputError
-from scaling_lib.runs import has_records
+from scaling_lib.runs import Run, has_records
+from scaling_lib.sweep.recipes import peak_lr
 from scaling_lib.words import printable
 
 if TYPE_CHECKING:
-    from scaling_lib.runs import Run
     from scaling_lib.show.versus import Versus
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"  # the committed sweeps, where the repository is at hand
@@ -30,7 +30,6 @@ def summary_command(args: argparse.Namespace) -> int:
     """``summary``: the report of a folder of records."""
     if args.json:
         from scaling_lib.show.studies import sweep_numbers
-        from scaling_lib.sweep.recipes import peak_lr
 
         print_json(sweep_numbers(records(args.folder), peak_lr))
     else:
@@ -83,7 +82,6 @@ def _pages(args: argparse.Namespace, names: list[str], sweeps: list[list[Run] | 
 def _talk(args: argparse.Namespace, names: list[str], sweeps: list[list[Run] | None]) -> Iterator[Path]:
     from scaling_lib.show.deck import save_slides
     from scaling_lib.show.slides import talk
-    from scaling_lib.sweep.recipes import peak_lr
 
     named = [printable(str(folder)) for folder in args.folder]
     told = [(name, runs) for name, runs in zip(named, sweeps, strict=True) if runs is not None]
@@ -95,7 +93,6 @@ def _pictures(args: argparse.Namespace, names: list[str], sweeps: list[list[Run]
     from scaling_lib.show.export import save_pictures
     from scaling_lib.show.figures import sweep_stories
     from scaling_lib.show.slides import back_tests, published_stories
-    from scaling_lib.sweep.recipes import peak_lr
 
     for name, runs in zip(names, sweeps, strict=True):
         out = args.out if args.out and len(names) == 1 else (args.out or Path("figures")) / name

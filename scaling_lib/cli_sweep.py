@@ -11,17 +11,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scaling_lib.cli_shared import command, option, positive, print_json, print_report, records, refuse, say
+from scaling_lib.config import ModelConfig, RunConfig, run_id
+from scaling_lib.counting import count_parameters, training_flops
 from scaling_lib.errors import InputError
+from scaling_lib.machine import cores, memory_bytes
 from scaling_lib.progress import Bar
+from scaling_lib.runs import PACKED, Run, has_records, is_recorded, set_aside_damaged
+from scaling_lib.sweep.engines import check_engine
+from scaling_lib.sweep.execute import Outcome, check_writable, run_sweep, run_together
+from scaling_lib.sweep.pack import pack
+from scaling_lib.sweep.plan import Options, Plan, make_plan
+from scaling_lib.sweep.recipes import cells as cells_of
+from scaling_lib.sweep.recipes import find_mode, peak_lr
 from scaling_lib.words import counted, duration, table
 
-if TYPE_CHECKING:
-    from scaling_lib.config import ModelConfig, RunConfig
+if TYPE_CHECKING:  # they load torch or NumPy
     from scaling_lib.lm.corpus import Corpus
     from scaling_lib.lm.runtime import Runtime
-    from scaling_lib.runs import Run
-    from scaling_lib.sweep.execute import Outcome
-    from scaling_lib.sweep.plan import Options, Plan
 
 
 # Of plan and run.
@@ -60,9 +66,8 @@ PLAN = (
 
 def _cells(args: argparse.Namespace) -> list[RunConfig]:
     from scaling_lib.lm.corpus import check_spec
-    from scaling_lib.sweep.recipes import cells
 
-    found = cells(
+    found = cells_of(
         args.mode, recipes=args.recipe, max_steps=args.max_steps, corpus=args.corpus, vocab_size=args.vocab_size,
         seeds=None if args.seeds is None else range(args.seeds), lr=args.lr, sizes=args.sizes,
     )  # fmt: skip
@@ -72,10 +77,6 @@ def _cells(args: argparse.Namespace) -> list[RunConfig]:
 
 def _options(args: argparse.Namespace, cells: Sequence[RunConfig]) -> Options:
     """How to compute; what can be found wrong in it is said before anything is written."""
-    from scaling_lib.machine import cores
-    from scaling_lib.sweep.engines import check_engine
-    from scaling_lib.sweep.plan import Options
-
     options = Options(args.device, args.dtype, args.compile, args.workers, args.engine, args.address, args.threads)
     check_engine(options)
     cores()  # which a variable of the environment may make nonsense of
@@ -97,7 +98,6 @@ def _plan(
 ) -> tuple[Plan, dict[ModelConfig, float]]:
     """What fits the budget, and the seconds per token of its models, measured in about ``budget`` seconds."""
     from scaling_lib.sweep.cost import calibrate, within_budget
-    from scaling_lib.sweep.plan import make_plan
 
     on_gpu = _runtime(args, cells[-1]).device != "cpu"
     plan = make_plan(cells, options, on_gpu=on_gpu)
@@ -139,8 +139,6 @@ def _folder(args: argparse.Namespace) -> Path:
 @command("plan", "Show a mode's runs, their FLOPs, memory and expected time; train nothing.", *PLAN)
 def plan_command(args: argparse.Namespace) -> int:
     """``plan``: what would be trained, and what it would cost here."""
-    from scaling_lib.counting import count_parameters, training_flops
-    from scaling_lib.machine import cores, memory_bytes
     from scaling_lib.sweep.cost import expected_seconds
 
     cells = _cells(args)
@@ -195,8 +193,6 @@ def plan_command(args: argparse.Namespace) -> int:
 
 def _recorded(folder: Path, cells: Sequence[RunConfig]) -> list[RunConfig]:
     """The runs that have records, as far as can be told by their configuration without loading the corpus."""
-    from scaling_lib.runs import has_records
-
     found = {r.config for r in records(folder)} if has_records(folder) else set()
     return [c for c in cells if c in found]
 
@@ -219,11 +215,7 @@ def run_command(args: argparse.Namespace) -> int:
     refuse(args, "is for a plan; add --dry-run", "json")
     if (size := _processes()) > 1:
         return _run_together(args, size)
-    from scaling_lib.config import run_id
-    from scaling_lib.runs import has_records, is_recorded, set_aside_damaged
     from scaling_lib.sweep.cost import expected_seconds, log_timing
-    from scaling_lib.sweep.execute import Outcome, check_writable, run_sweep
-    from scaling_lib.sweep.recipes import find_mode
 
     cells, out = _cells(args), _folder(args)
     options = _options(args, cells)
@@ -277,9 +269,6 @@ def _processes() -> int:
 def _run_together(args: argparse.Namespace, size: int) -> int:
     """``run`` under torchrun: every process trains its share of every batch, the first one writes and speaks."""
     from scaling_lib.lm.group import join_group, leave_group
-    from scaling_lib.sweep.execute import run_together
-    from scaling_lib.sweep.plan import make_plan
-    from scaling_lib.sweep.recipes import find_mode
 
     refuse(args, "is not for torchrun; leave it out", "force", "max_flops", "max_hours", "workers", "address")
     cells, out = _cells(args), _folder(args)
@@ -312,15 +301,12 @@ def _run_together(args: argparse.Namespace, size: int) -> int:
 
 def _conclude(outcomes: Sequence[Outcome], out: Path) -> int:
     """Say what failed, print the report, draw the figure; the exit status."""
-    from scaling_lib.runs import has_records
-
     failed = [o for o in outcomes if o.status == "failed"]
     for outcome in failed:
         say(f"{outcome.run_id} failed: {outcome.message}")
     runs = _this_sweep(records(out), {o.run_id for o in outcomes}) if not failed or has_records(out) else []
     if runs:
         from scaling_lib.show import export
-        from scaling_lib.sweep.recipes import peak_lr
 
         print_report(runs)
         print(f"figure: {export.save_main(runs, out, ['png'], peak_lr)[0]}")
@@ -348,9 +334,6 @@ def _this_sweep(runs: list[Run], names: set[str]) -> list[Run]:
 )  # fmt: skip
 def pack_command(args: argparse.Namespace) -> int:
     """``pack``: the records of each folder into one file."""
-    from scaling_lib.runs import PACKED
-    from scaling_lib.sweep.pack import pack
-
     for folder in args.folder:
         print(f"{folder / PACKED}: {counted(pack(folder), 'record')}")
     return 0
