@@ -68,14 +68,14 @@ def examine() -> dict[str, Any]:
 
 
 def _speed() -> dict[str, Any]:
-    from scaling_lib.lm.runtime import choose_runtime, compile_error
+    from scaling_lib.lm.runtime import compile_error
     from scaling_lib.lm.speed import device_name, product_gflops
     from scaling_lib.sweep.cost import calibrate, expected_seconds
 
-    device = choose_runtime(cells("demo")[0]).device
+    device = Options().runtime(cells("demo")[0]).device
     seconds = {}
     for mode in MODES:
-        plan = make_plan(cells(mode), Options(), on_gpu=device != "cpu")
+        plan = make_plan(cells(mode), Options(on_gpu=device != "cpu"))
         seconds[mode] = round(expected_seconds(plan, calibrate(plan, SECONDS_A_MODE)))
     return {
         "device": device,

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +26,8 @@ from scaling_lib.sweep.recipes import cells as cells_of
 from scaling_lib.sweep.recipes import find_mode, peak_lr
 from scaling_lib.words import counted, duration, table
 
-if TYPE_CHECKING:  # they load torch or NumPy
+if TYPE_CHECKING:
     from scaling_lib.lm.corpus import Corpus
-    from scaling_lib.lm.runtime import Runtime
 
 
 # Of plan and run.
@@ -83,14 +83,8 @@ def _options(args: argparse.Namespace, cells: Sequence[RunConfig]) -> Options:
     if args.engine != "local":
         refuse(args, "is for this machine; on a cluster its scheduler decides: leave it out", "workers", "max_hours")
     if (args.device, args.dtype) != ("auto", "auto"):  # which takes torch to judge
-        _runtime(args, cells[-1])
+        options.runtime(cells[-1])
     return options
-
-
-def _runtime(args: argparse.Namespace, cell: RunConfig) -> Runtime:
-    from scaling_lib.lm.runtime import choose_runtime
-
-    return choose_runtime(cell, device=args.device, dtype=args.dtype)
 
 
 def _plan(
@@ -99,13 +93,12 @@ def _plan(
     """What fits the budget, and the seconds per token of its models, measured in about ``budget`` seconds."""
     from scaling_lib.sweep.cost import calibrate, within_budget
 
-    on_gpu = _runtime(args, cells[-1]).device != "cpu"
-    plan = make_plan(cells, options, on_gpu=on_gpu)
+    plan = make_plan(cells, replace(options, on_gpu=options.runtime(cells[-1]).device != "cpu"))
     seconds = calibrate(plan, budget)
     if args.max_flops is None and args.max_hours is None:
         return plan, seconds
     hours = None if args.max_hours is None else 3600 * args.max_hours
-    plan, cut = within_budget(plan, seconds, done, max_flops=args.max_flops, max_seconds=hours, on_gpu=on_gpu)
+    plan, cut = within_budget(plan, seconds, done, max_flops=args.max_flops, max_seconds=hours)
     if cut:
         names = [f"{c.train.recipe} {c.model.name} {c.train.max_steps:,} steps" for c in cut]
         more = f" and {len(names) - 6} more" if len(names) > 6 else ""
@@ -171,7 +164,7 @@ def plan_command(args: argparse.Namespace) -> int:
         lines.append(f"of {counted(cores(), 'core')} and {memory} that this process may use")
 
     def computed(cell: RunConfig) -> tuple[int, int]:
-        runtime = _runtime(args, cell)
+        runtime = options.runtime(cell)
         return runtime.micro_batch or cell.train.batch_size, 2 if runtime.dtype == "bfloat16" else 4
 
     where = "on this machine" if args.engine == "local" else "one after another on this machine; a cluster divides it"
@@ -275,8 +268,9 @@ def _run_together(args: argparse.Namespace, size: int) -> int:
     batch_size = cells[0].train.batch_size
     if batch_size % size:
         raise InputError(f"a batch of {batch_size} sequences does not divide among {size} processes")
-    device = _runtime(args, cells[-1]).device
-    plan = make_plan(cells, _options(args, cells), on_gpu=device != "cpu")
+    options = _options(args, cells)
+    device = options.runtime(cells[-1]).device
+    plan = make_plan(cells, replace(options, on_gpu=device != "cpu"))
     group = join_group(device)
     try:
         if group.leads:

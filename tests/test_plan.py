@@ -97,7 +97,7 @@ def test_small_models_run_side_by_side_and_large_ones_alone(two_cores: None) -> 
     (one,) = make_plan([run(LARGE)], Options(workers=8)).phases
     assert (one.workers, one.threads) == (1, 2)
     assert "8 at a time" not in one.why
-    (gpu,) = make_plan([run(), run(LARGE)], Options(), on_gpu=True).phases
+    (gpu,) = make_plan([run(), run(LARGE)], Options(on_gpu=True)).phases
     assert (gpu.workers, len(gpu.jobs)) == (1, 2)
 
 

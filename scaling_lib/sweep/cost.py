@@ -59,13 +59,9 @@ def _measure(phase: Phase, plan: Plan, cells: Sequence[RunConfig], budget: float
 
 def time_models(cells: Sequence[RunConfig], plan: Plan, threads: int, budget: float) -> np.ndarray:
     """The measurement in one process; see ``_measure``."""
-    from scaling_lib.lm.runtime import choose_runtime
     from scaling_lib.lm.speed import can_be_timed, seconds_per_token
 
-    o = plan.options
-    runtimes = {
-        c: choose_runtime(c, device=o.device, dtype=o.dtype, compile=False, threads=threads or None) for c in cells
-    }
+    runtimes = {c: plan.options.runtime(c, compile=False, threads=threads or None) for c in cells}
     timed = [c for c in cells if can_be_timed(c, runtimes[c], budget / 3)] or list(cells[:1])
     chosen = [timed[index] for index in sorted({0, len(timed) // 2, len(timed) - 1})]
     return np.log([(training_flops(c.model, 1), seconds_per_token(c, runtimes[c], budget / 3)) for c in chosen])
@@ -75,16 +71,14 @@ def expected_seconds(
     plan: Plan, seconds_per_token: dict[ModelConfig, float], done: Collection[RunConfig] = ()
 ) -> float:
     """Wall time of the plan without the runs that are done: each free worker takes the next, largest job."""
-    from scaling_lib.lm.runtime import choose_runtime
-
-    o, total = plan.options, 0.0
+    total = 0.0
     for phase in plan.phases:
         free_at = [0.0] * phase.workers
         for job in phase.jobs:
             todo = job.own_tokens(done)
             if not todo:
                 continue
-            compiled = choose_runtime(job.cells[-1], device=o.device, dtype=o.dtype, compile=o.compile).compile
+            compiled = plan.options.runtime(job.cells[-1]).compile
             speed, cost = (COMPILED_SPEED, COMPILING_SECONDS * len(todo)) if compiled else (1.0, 0.0)
             for cell, tokens in todo:
                 eager = seconds_per_token[cell.model]
@@ -107,7 +101,6 @@ def within_budget(
     *,
     max_flops: float | None = None,
     max_seconds: float | None = None,
-    on_gpu: bool = False,
 ) -> tuple[Plan, list[RunConfig]]:
     """Leave out the most expensive runs until the rest fits the budget.
 
@@ -123,7 +116,7 @@ def within_budget(
     done = set(done)
     dearest = sorted(plan.cells, key=lambda c: (c in done, -training_flops(c.model, c.n_tokens)))
     for n_cut, next_one in enumerate(dearest):
-        found = make_plan(dearest[n_cut:], plan.options, on_gpu=on_gpu) if n_cut else plan
+        found = make_plan(dearest[n_cut:], plan.options) if n_cut else plan
         over_flops = max_flops is not None and found.flops > max_flops
         fits = max_seconds is None or expected_seconds(found, seconds_per_token, done) <= max_seconds
         if (fits and not over_flops) or next_one in done:  # or nothing is left that could be left out

@@ -195,9 +195,8 @@ def run_job(job: Job, order: Order, threads: int, group: Group | None = None) ->
     In a ``group`` every process calls this alike, and the leader takes the locks and writes.
     """
     from scaling_lib.lm.group import ALONE
-    from scaling_lib.lm.runtime import choose_runtime
 
-    group, out, o = group or ALONE, order.out, order.options
+    group, out = group or ALONE, order.out
     if order.launcher not in (0, os.getpid()):
         _end_with(order.launcher)
     corpus = load_once(job.cells[0].corpus, job.cells[0].model.vocab_size)
@@ -206,7 +205,7 @@ def run_job(job: Job, order: Order, threads: int, group: Group | None = None) ->
         why = f"{corpus.name} is another text on {socket.gethostname()}: same packages everywhere, or text:PATH"
         return [Outcome(name, "failed", why) for name in names.values()]
     # One runtime for all runs of a trunk, chosen for the longest: a trunk is shared only if computed alike.
-    runtime = choose_runtime(job.cells[-1], device=o.device, dtype=o.dtype, compile=o.compile, threads=threads or None)
+    runtime = order.options.runtime(job.cells[-1], threads=threads or None)
     trunk = trunk_id(job.cells[0], corpus.fingerprint)
     mark = out / ".locks" / f"{trunk}@{uuid.uuid4().hex}.lock"  # of one who needs the trunk
     with locked(mark) if group.leads and len(job.cells) > 1 else contextlib.nullcontext():
