@@ -14,7 +14,7 @@ from scaling_lib.lm.checkpoint import TrainState, own_path, save_state, starting
 from scaling_lib.lm.corpus import Corpus
 from scaling_lib.lm.group import ALONE, Group
 from scaling_lib.lm.model import GPT
-from scaling_lib.lm.record import Log, Progress
+from scaling_lib.lm.record import Log
 from scaling_lib.lm.runtime import Runtime, keep_freed_memory
 from scaling_lib.lm.schedule import learning_rate
 from scaling_lib.runs import Run
@@ -28,7 +28,7 @@ def train(
     checkpoint_dir: Path | None = None,
     checkpoint_seconds: float = 60.0,
     history_points: int = 60,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[..., object] | None = None,
     group: Group = ALONE,
 ) -> Run:
     """Train one model and return its record.
@@ -49,7 +49,8 @@ def train(
     history_points
         How many rows of the training curve the record keeps.
     on_progress
-        Called about twice a second.
+        Called about twice a second with ``done`` (a share), ``loss`` (the mean since it was last called) and
+        ``tokens_per_second``.
     group
         The processes that share every batch of this run; all call ``train`` alike, the leader writes files.
 

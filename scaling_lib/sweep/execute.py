@@ -28,7 +28,6 @@ from scaling_lib.sweep.plan import Job, Options, Phase, Plan, cores
 if TYPE_CHECKING:
     from scaling_lib.lm.corpus import Corpus
     from scaling_lib.lm.group import Group
-    from scaling_lib.lm.record import Progress
     from scaling_lib.lm.runtime import Runtime
 
 WAIT_SECONDS = 1.0
@@ -244,7 +243,7 @@ def _run_cell(cell: RunConfig, name: str, corpus: Corpus, order: Order, runtime:
             checkpoint_dir=out / ".ckpt",
             checkpoint_seconds=order.checkpoint_seconds,
             history_points=order.history_points,
-            on_progress=functools.partial(_tell, lock),
+            on_progress=lock.tell if lock else None,
             group=group,
         )
         if group.leads:
@@ -276,11 +275,6 @@ def _wait_for(out: Path, name: str) -> Lock | None:
     while (lock := try_lock(out / ".locks" / f"{name}.lock")) is None and not is_recorded(out, name):
         time.sleep(WAIT_SECONDS)
     return lock
-
-
-def _tell(lock: Lock | None, p: Progress) -> None:
-    if lock is not None:  # the leader's, and only the leader is asked to tell
-        lock.tell(done=p.step / p.max_steps, loss=p.loss, tokens_per_second=p.tokens_per_second)
 
 
 def remove_checkpoints(out: Path, *patterns: str) -> None:
