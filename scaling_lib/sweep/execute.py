@@ -114,10 +114,7 @@ def run_sweep(
     launcher = os.getpid() if plan.options.engine == "local" else 0
     order = Order(out.resolve(), corpus.fingerprint, plan.options, checkpoint_seconds, history_points, launcher)
     told: dict[str, Outcome] = {}
-    with (
-        engines.engine(plan.options) as engine,
-        _reporting(lambda: _snapshot(names, weights, out), on_snapshot),
-    ):
+    with engines.engine(plan.options) as engine, _reporting(lambda: _snapshot(names, weights, out), on_snapshot):
         for phase in plan.phases:
             told |= {o.run_id: o for o in _run_phase(phase, engine, names, order)}
     outcomes = []
