@@ -20,11 +20,11 @@ from scaling_lib.cli_shared import (
     print_json,
     print_report,
     reading_of,
-    records,
     refuse,
     say,
 )
 from scaling_lib.errors import InputError
+from scaling_lib.runs import read_runs
 
 if TYPE_CHECKING:
     from scaling_lib.fit.report import Prediction
@@ -67,7 +67,7 @@ def fit_command(args: argparse.Namespace) -> int:
     if args.source.is_dir():
         no_table(args)
         asked = (args.recipe, args.json, args.predict, args.objective, args.bootstrap, args.delta, args.fixed)
-        everything = records(args.source)
+        everything = read_runs(args.source)
         wishes = any(asked) or (args.approach, args.law, args.level) != ("law", "auto", 0.9)
         if not wishes and any(r.finished for r in everything):
             print_report(everything)
@@ -121,7 +121,7 @@ def _folder_table(folder: Path, recipe: str | None, law: str) -> RunTable:
         say(f"the ladder in {variable}: {len(ladder.runs)} runs, {ladder.held}")
         runs = list(ladder.runs)
     own = runs[0].config.train.recipe
-    lost = [r.run_id for r in records(folder) if not r.finished and r.config.train.recipe == own]
+    lost = [r.run_id for r in read_runs(folder) if not r.finished and r.config.train.recipe == own]
     if lost:
         say(f"left out, not finished: {', '.join(lost)}")
     check_rates(runs)
@@ -200,7 +200,7 @@ def backtest_command(args: argparse.Namespace) -> int:
 
         no_table(args)
         refuse(args, "is for .csv files: of a folder the largest size and the longest runs are hidden", "hide")
-        print(the_grid(records(Path(args.source))).hold_out(args.law or "auto").summary(20))
+        print(the_grid(read_runs(Path(args.source))).hold_out(args.law or "auto").summary(20))
     else:
         from scaling_lib.fit.report import about_reading
         from scaling_lib.fit.table import read_table

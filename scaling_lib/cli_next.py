@@ -20,12 +20,11 @@ from scaling_lib.cli_shared import (
     positive,
     print_json,
     reading_of,
-    records,
     refuse,
     save_figure,
 )
 from scaling_lib.errors import InputError
-from scaling_lib.runs import Run
+from scaling_lib.runs import Run, read_runs
 from scaling_lib.words import aligned
 
 if TYPE_CHECKING:
@@ -167,7 +166,7 @@ def _replicates(args: argparse.Namespace) -> tuple[Replicates, Replicates, tuple
         no_table(args)
     if folders == [True]:
         folder = args.sources[0]
-        recipes = args.recipe or sorted({r.config.train.recipe for r in records(folder) if r.finished})
+        recipes = args.recipe or sorted({r.config.train.recipe for r in read_runs(folder) if r.finished})
         if len(recipes) != 2:
             raise InputError(f"two recipes are compared, not {', '.join(recipes) or 'none'}: --recipe v1 --recipe v2")
         first, second = (_by_seed(finished(folder, recipe)) for recipe in recipes)

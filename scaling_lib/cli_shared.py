@@ -144,14 +144,9 @@ def refuse(args: argparse.Namespace, why: str, *options: str) -> None:
             raise InputError(f"--{option.replace('_', '-')} {why}")
 
 
-def records(folder: Path) -> list[Run]:
-    """The run records of a folder."""
-    return read_runs(folder)
-
-
 def finished(folder: Path, recipe: str | None) -> list[Run]:
     """The finished runs of one recipe in a folder; ``recipe`` may be None where it holds one only."""
-    runs = [r for r in records(folder) if r.finished]
+    runs = [r for r in read_runs(folder) if r.finished]
     if not runs:
         raise InputError(f"{folder}: no run in the folder has finished, so there is nothing to fit")
     known = sorted({r.config.train.recipe for r in runs})

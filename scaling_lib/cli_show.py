@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scaling_lib.cli_shared import FIGURES, JSON, command, option, print_json, print_report, records, save_figure
+from scaling_lib.cli_shared import FIGURES, JSON, command, option, print_json, print_report, save_figure
 from scaling_lib.errors import InputError
-from scaling_lib.runs import Run, has_records
+from scaling_lib.runs import Run, has_records, read_runs
 from scaling_lib.sweep.recipes import peak_lr
 from scaling_lib.words import printable
 
@@ -31,9 +31,9 @@ def summary_command(args: argparse.Namespace) -> int:
     if args.json:
         from scaling_lib.show.studies import sweep_numbers
 
-        print_json(sweep_numbers(records(args.folder), peak_lr))
+        print_json(sweep_numbers(read_runs(args.folder), peak_lr))
     else:
-        print_report(records(args.folder))
+        print_report(read_runs(args.folder))
     return 0
 
 
@@ -62,7 +62,7 @@ def figures_command(args: argparse.Namespace) -> int:
         if own.count(name) > 1 and args.target != "pptx":
             raise InputError(f"two folders are named {name}, and their figures would share one: draw each with --out")
     draw = {"html": _pages, "pptx": _talk}.get(args.target, _pictures)
-    for path in draw(args, own, [None if _is_published(folder) else records(folder) for folder in args.folder]):
+    for path in draw(args, own, [None if _is_published(folder) else read_runs(folder) for folder in args.folder]):
         print(path)
     return 0
 
@@ -135,7 +135,7 @@ def compare_command(args: argparse.Namespace) -> int:
 def _asked(args: argparse.Namespace) -> list[Versus]:
     from scaling_lib.show.versus import compare_recipes, compare_sweeps
 
-    runs = [records(folder) for folder in args.folders]
+    runs = [read_runs(folder) for folder in args.folders]
     if len(runs) == 1:
         return [compare_recipes(runs[0], str(args.folders[0]), args.recipe)]
     if len(args.recipe) > 1:
@@ -156,7 +156,7 @@ def _at_hand(args: argparse.Namespace) -> list[Versus]:
     found = [_first(QUICK_LOOKS), _first(REAL_SWEEPS)]
     if args.recipe:
         raise InputError("--recipe goes with folders: name one or two, such as runs/demo runs/quick")
-    runs = [records(folder) for folder in found]
+    runs = [read_runs(folder) for folder in found]
     made = [
         compare_recipes(own, str(folder))
         for folder, own in zip(found, runs, strict=True)

@@ -11,13 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scaling_lib.cli_shared import command, option, positive, print_json, print_report, records, refuse, say
+from scaling_lib.cli_shared import command, option, positive, print_json, print_report, refuse, say
 from scaling_lib.config import ModelConfig, RunConfig, run_id
 from scaling_lib.counting import count_parameters, training_flops
 from scaling_lib.errors import InputError
 from scaling_lib.machine import cores, memory_bytes
 from scaling_lib.progress import Bar
-from scaling_lib.runs import PACKED, Run, has_records, is_recorded, set_aside_damaged
+from scaling_lib.runs import PACKED, Run, has_records, is_recorded, read_runs, set_aside_damaged
 from scaling_lib.sweep.engines import check_engine
 from scaling_lib.sweep.execute import Outcome, check_writable, run_sweep, run_together
 from scaling_lib.sweep.pack import pack
@@ -186,7 +186,7 @@ def plan_command(args: argparse.Namespace) -> int:
 
 def _recorded(folder: Path, cells: Sequence[RunConfig]) -> list[RunConfig]:
     """The runs that have records, as far as can be told by their configuration without loading the corpus."""
-    found = {r.config for r in records(folder)} if has_records(folder) else set()
+    found = {r.config for r in read_runs(folder)} if has_records(folder) else set()
     return [c for c in cells if c in found]
 
 
@@ -218,7 +218,7 @@ def run_command(args: argparse.Namespace) -> int:
     for aside in set_aside_damaged(out, names.values()):
         say(f"a damaged record is set aside as {aside}, and its run trained again")
     if has_records(out):
-        records(out)  # another that cannot be read is said now, not after hours of training
+        read_runs(out)  # another that cannot be read is said now, not after hours of training
     done = [c for c in cells if not args.force and is_recorded(out, names[c])]
     if len(done) == len(cells):  # without loading torch
         every = "the one run was" if len(cells) == 1 else f"all {len(cells)} runs were"
@@ -298,7 +298,7 @@ def _conclude(outcomes: Sequence[Outcome], out: Path) -> int:
     failed = [o for o in outcomes if o.status == "failed"]
     for outcome in failed:
         say(f"{outcome.run_id} failed: {outcome.message}")
-    runs = _this_sweep(records(out), {o.run_id for o in outcomes}) if not failed or has_records(out) else []
+    runs = _this_sweep(read_runs(out), {o.run_id for o in outcomes}) if not failed or has_records(out) else []
     if runs:
         from scaling_lib.show import export
 
