@@ -216,7 +216,7 @@ def _end_with(launcher: int) -> None:
     """End this worker soon after its launcher, which was killed without a chance to say so: else it trains on alone."""
 
     def watch() -> None:
-        while os.getppid() == launcher and not is_dead(launcher):  # on Windows a dead parent keeps its number
+        while not is_dead(launcher):
             time.sleep(WAIT_SECONDS)
         os._exit(1)
 
