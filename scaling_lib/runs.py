@@ -153,13 +153,14 @@ class Record(NamedTuple):
 
 
 def _parse(text: bytes, path: Path, line: int = 0) -> Record:
-    """Read and check the JSON text of one record: of a file, or of a line of a file of several.
-
-    A file of several is not read without a bad line: in a figure, a page or a number that somebody quotes, nothing
-    would tell that a run is missing.
-    """
-    where, unit = (f"{path}, line {line}", "line") if line else (str(path), "file")
-    mend = "restore the line, or delete it to do without that run" if line else "delete the file to run that cell again"
+    """Read and check the JSON text of one record: of a file, or of a line of a file of several."""
+    where, unit, mend = str(path), "file", "delete the file to run that cell again"
+    if line:
+        where, unit = f"{path}, line {line}", "line"
+        mend = (
+            "the other lines are not used without it, since no figure or number would show that a run is missing: "
+            "restore the line, or delete it to do without that run"
+        )
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, too long a number, too deep
