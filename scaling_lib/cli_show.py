@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 from scaling_lib.cli_shared import FIGURES, JSON, command, option, print_json, print_report, save_figure
 from scaling_lib.errors import InputError
-from scaling_lib.runs import Run, has_records, read_runs
+from scaling_lib.runs import RESULTS, Run, has_records, read_runs
 from scaling_lib.sweep.recipes import peak_lr
 from scaling_lib.words import printable
 
 if TYPE_CHECKING:
     from scaling_lib.show.versus import Versus
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"  # the committed sweeps, where the repository is at hand
 QUICK_LOOKS = ("runs/demo", "v1-to-v2")  # without a slash: a committed sweep
 REAL_SWEEPS = ("runs/full", "runs/standard", "runs/quick", "runs/laptop", "laptop")
 

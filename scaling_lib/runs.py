@@ -19,6 +19,7 @@ SCHEMA = 1
 STATUSES = ("finished", "diverged")
 PACKED = "runs.jsonl"
 NOT_RECORDS = ("sweep.json", "SUMMARY.json")
+RESULTS = Path(__file__).resolve().parents[1] / "results"  # the committed sweeps, where the repository is at hand
 
 
 @dataclass(frozen=True)
@@ -308,7 +309,7 @@ def shipped(sweep: str) -> list[Run]:
     InputError
         When there is no such sweep: the records come with the repository, not with the installed package alone.
     """
-    return read_runs(Path(__file__).resolve().parents[1] / "results" / sweep)
+    return read_runs(RESULTS / sweep)
 
 
 def check_poolable(runs: Iterable[Run]) -> None:

@@ -23,13 +23,12 @@ from scaling_lib.fit.forms import Array
 from scaling_lib.fit.table import read_table
 from scaling_lib.machine import cores
 from scaling_lib.progress import Bar
-from scaling_lib.runs import Run, check_poolable, find_run, read_runs
+from scaling_lib.runs import RESULTS, Run, check_poolable, find_run, read_runs
 from scaling_lib.sweep.cost import calibrate
 from scaling_lib.sweep.execute import load_once, run_sweep
 from scaling_lib.sweep.plan import Options, make_plan
 from scaling_lib.sweep.recipes import make_train_config
 
-RESULTS = Path(__file__).resolve().parents[2] / "results"
 GEMSTONES = Path(__file__).resolve().parents[1] / "fit" / "tables" / "runs" / "gemstones.csv"
 RATIO = 10.0  # the hero's budget over the dearest run for sale
 LEAST_FOR_SALE, LEAST_HEROES = 9, 2
