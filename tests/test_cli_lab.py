@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
-def table(tmp_path: Path) -> Path:
+def table(tmp_path):
     """Nine small runs of a law."""
     rng = np.random.default_rng(3)
     n, d = (v.ravel() for v in np.meshgrid([1e6, 4e6, 1.6e7], [2e7, 8e7, 3.2e8]))
@@ -23,7 +23,7 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_whole_game_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_whole_game_from_the_command_line(tmp_path, capsys):
     folder = str(tmp_path / "lab")
 
     def play(*words: str) -> tuple[int, str, str]:
@@ -75,9 +75,7 @@ def test_a_whole_game_from_the_command_line(tmp_path: Path, capsys: pytest.Captu
     assert "by hand" in err
 
 
-def test_next_prints_draws_and_obeys_the_budget(
-    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_next_prints_draws_and_obeys_the_budget(table, tmp_path, capsys):
     common = ["next", str(table), "--target", "N=1e9,D=2e10", "--budget", "1e19", "--out", str(tmp_path)]
     assert main(common) == 0
     out = capsys.readouterr().out
@@ -94,7 +92,7 @@ def test_next_prints_draws_and_obeys_the_budget(
         assert (out, err.count("\n")) == ("", 1)
 
 
-def test_noise_of_a_folder_and_of_two_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_noise_of_a_folder_and_of_two_tables(tmp_path, capsys):
     assert main(["noise", str(ROOT / "results" / "seed-noise"), "--recipe", "v2", "--recipe", "wsd", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert len(found) == 4

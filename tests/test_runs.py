@@ -131,7 +131,7 @@ def contents(folder: Path) -> list[dict]:
 
 
 @pytest.fixture
-def three(tmp_path) -> list[Run]:
+def three(tmp_path):
     runs = [make(run_id=f"v1-2x32-s10-r{i}-abc", val_loss=5.0 + i, notes=("line\nbreak\u2028 é",)) for i in range(3)]
     for run in runs:
         write_run(run, tmp_path)

@@ -31,7 +31,7 @@ def run(name: str, *argv: str, monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[Namespace]:
+def asked(monkeypatch):
     """What the command line understood, in place of doing it."""
     seen: list[Namespace] = []
 
@@ -56,16 +56,14 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Namespace]:
         (DEMO, "", ("demo", None, None)),
     ],
 )
-def test_the_old_commands_mean_what_they_meant(
-    name: str, argv: str, meant: tuple[object, ...], asked: list[Namespace], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_old_commands_mean_what_they_meant(name, argv, meant, asked, monkeypatch):
     assert run(name, *argv.split(), monkeypatch=monkeypatch) == 0
     (args,) = asked
     assert (args.mode, args.recipe, args.max_steps) == meant
 
 
 @pytest.mark.parametrize("name", [V2, V1, DEMO, COMPARE])
-def test_help_is_quick_and_true(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_is_quick_and_true(name, monkeypatch, capsys):
     for option in ("--help", "-h"):
         assert run(name, option, monkeypatch=monkeypatch) == 0
         out, err = capsys.readouterr()
@@ -78,9 +76,7 @@ def test_help_is_quick_and_true(name: str, monkeypatch: pytest.MonkeyPatch, caps
     assert os.access(ROOT / name, os.X_OK)
 
 
-def test_v1_and_v2_stand_side_by_side_and_compare(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_v1_and_v2_stand_side_by_side_and_compare(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(planning, "calibrate", lambda plan, budget=0.0: {c.model: 1e-5 for c in plan.cells})
     for name in (V1, V2):
@@ -111,7 +107,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def test_a_python_without_the_packages_is_told_what_to_do() -> None:
+def test_a_python_without_the_packages_is_told_what_to_do():
     command = [sys.executable, "-c", BARE, str(ROOT), str(ROOT / DEMO)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stdout) == (2, "")
