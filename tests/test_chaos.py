@@ -143,9 +143,7 @@ def test_kills_lose_nothing(tmp_path):
 def test_workers_end_soon_after_a_parent_that_was_killed(tmp_path):
     script = tmp_path / "sweep.py"
     endless = SWEEP.replace("steps = int(sys.argv[2])", "steps = 1_000_000")
-    script.write_text(
-        endless.replace('device="cpu"', 'device="cpu", compile=False')
-    )  # which would pay for so long a run
+    script.write_text(endless.replace('device="cpu"', 'device="cpu", compile=False'))  # it would pay for so long a run
     parent = start(script, tmp_path / "out")
     while not list(tmp_path.glob("out/.ckpt/*.pt")):  # they train
         assert parent.poll() is None
