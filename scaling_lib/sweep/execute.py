@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import signal
 import socket
 import tempfile
 import threading
@@ -214,6 +215,8 @@ def run_job(job: Job, order: Order, threads: int, group: Group | None = None) ->
 @functools.cache  # one thread a process
 def _end_with(launcher: int) -> None:
     """End this worker soon after its launcher, which was killed without a chance to say so: else it trains on alone."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches it too: the launcher ends it
 
     def watch() -> None:
         while not is_dead(launcher):
