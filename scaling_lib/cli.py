@@ -4,8 +4,6 @@ Data goes to stdout, progress and errors to stderr. Exit 0: done; 1: some runs f
 input, one line; 130: interrupted.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import os
@@ -15,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from scaling_lib import __version__, cli_doctor, cli_fit, cli_lab, cli_next, cli_show, cli_sweep
-from scaling_lib.cli_shared import ended_like_ctrl_c, independent_of_its_start, say
+from scaling_lib import __version__, cli_doctor, cli_fit, cli_next, cli_show, cli_sweep  # noqa: F401 (each fills COMMANDS)
+from scaling_lib.cli_shared import COMMANDS, ended_like_ctrl_c, independent_of_its_start, say
 from scaling_lib.errors import InputError
 from scaling_lib.machine import address_space
 
@@ -55,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         # Without --force (or a shortened form of it), which would start over instead of going on.
         words = [w for w in argv or sys.argv[1:] if len(w) < 3 or not "--force".startswith(w)]
-        again = shlex.join([_python(), "-m", "scaling_lib", *words])
+        python = Path(sys.executable)  # as a person here would call it: relative where it lies below the working folder
+        here = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
+        again = shlex.join([str(here), "-m", "scaling_lib", *words])
         with contextlib.suppress(OSError):  # the terminal may be gone
             say(f"\nscaling_lib: interrupted; finished runs are kept. To go on: {again}")
         return 130
@@ -101,43 +101,15 @@ def script(about: str | None, command: str, *options: str) -> int:
     return main([command, *own, *given])
 
 
-def _python() -> str:
-    """The interpreter as a person here would call it: relative where it lies below the working folder."""
-    path = Path(sys.executable)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
 def _one_line(message: str) -> str:
     """A message that quotes a path or an argument with a line break in it, in one line all the same."""
     return " ".join(message.splitlines())
 
 
-# name, its options, what it does, its help; in the order of --help
-COMMANDS = (
-    ("plan", cli_sweep.plan_options, cli_sweep.plan_command,
-     "Show a mode's runs, their FLOPs, memory and expected time; train nothing."),
-    ("run", cli_sweep.run_options, cli_sweep.run_command,
-     "Train a mode's runs, then print tables, laws and verdicts, and draw a figure."),
-    ("summary", cli_show.summary_options, cli_show.summary_command,
-     "Print tables, laws and verdicts from a folder of run records."),
-    ("figures", cli_show.figures_options, cli_show.figures_command, "Draw the figures of a folder of run records."),
-    ("fit", cli_fit.fit_options, cli_fit.fit_command,
-     "Fit a law to a CSV table (columns N, D or C, loss) or a folder of run records."),
-    ("backtest", cli_fit.backtest_options, cli_fit.backtest_command,
-     "Hide the largest models of a table, predict them from the rest, and compare."),
-    ("predict", cli_fit.predict_options, cli_fit.predict_command,
-     "Predict a loss at N, D or C, with intervals and a verdict."),
-    ("compare", cli_show.compare_options, cli_show.compare_command,
-     "Compare a quick look with a real sweep, or the recipes of one folder."),
-    ("next", cli_next.next_options, cli_next.next_command, "Which runs to train next for a target and a budget."),
-    ("lab", cli_lab.lab_options, cli_lab.lab_command,
-     "A game: spend a budget, seal a prediction of a large run, find out."),
-    ("noise", cli_next.noise_options, cli_next.noise_command,
-     "Are two recipes different? From runs that repeat with other seeds."),
-    ("pack", cli_sweep.pack_options, cli_sweep.pack_command,
-     "Put the records of a folder into one file, runs.jsonl, with one record a line."),
-    ("doctor", cli_doctor.doctor_options, cli_doctor.doctor_command,
-     "Look at this machine: versions, speed, disk, and what will run here."),
+# In the order of --help.
+ORDER = (
+    "plan", "run", "summary", "figures", "fit", "backtest", "predict", "compare", "next", "lab", "noise", "pack",
+    "doctor",
 )  # fmt: skip
 
 
@@ -145,10 +117,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="scaling_lib", description="Train small GPTs, fit scaling laws, draw what was found.")
     parser.add_argument("--version", action="version", version=f"scaling_lib {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for name, options, call, text in COMMANDS:
+    for name in ORDER:
+        call, text, options = COMMANDS[name]
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(call=call)
         command.register("type", None, _given)  # of what is read as plain text
         command.register("type", Path, lambda text: Path(_given(text)))
-        options(command)
+        for one in options:
+            group = command.add_mutually_exclusive_group() if isinstance(one, list) else command
+            for names, how in one if isinstance(one, list) else [one]:
+                group.add_argument(*names, **how)
     return parser

@@ -1,7 +1,5 @@
 """The command ``doctor``: what this machine has, how fast it is, what will run on it. A part of the command line."""
 
-from __future__ import annotations
-
 import argparse
 import importlib.util
 import json
@@ -13,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from scaling_lib import __version__
-from scaling_lib.cli_shared import JSON, print_json, say
+from scaling_lib.cli_shared import JSON, command, print_json, say
+from scaling_lib.lm.cache import cache_folder
+from scaling_lib.machine import cores, memory_bytes
+from scaling_lib.sweep.plan import Options, make_plan
+from scaling_lib.sweep.recipes import cells
 from scaling_lib.words import duration
 
 PACKAGES = ("torch", "numpy", "scipy", "matplotlib", "tokenizers", "joblib", "ipywidgets", "jupyterlab", "nbval")
@@ -23,11 +25,7 @@ LEAST_DISK_GB = 2.0
 SECONDS_A_MODE = 3.0  # of measuring
 
 
-def doctor_options(parser: argparse.ArgumentParser) -> None:
-    """The options of ``doctor``."""
-    parser.add_argument("--json", **JSON)
-
-
+@command("doctor", "Look at this machine: versions, speed, disk, and what will run here.", JSON)
 def doctor_command(args: argparse.Namespace) -> int:
     """``doctor``: print what was found; exit 1 where something that is needed is missing."""
     say("looking at this machine for about 15 s")
@@ -41,9 +39,6 @@ def doctor_command(args: argparse.Namespace) -> int:
 
 def examine() -> dict[str, Any]:
     """Everything as plain data: versions, device, rates in GFLOP/s, memory and disk in GB, seconds by mode."""
-    from scaling_lib.lm.cache import cache_folder
-    from scaling_lib.machine import cores, memory_bytes
-
     versions = {name: _version(name) for name in PACKAGES}
     missing = [name for name, version in versions.items() if version is None]
     cache = cache_folder()
@@ -73,16 +68,14 @@ def examine() -> dict[str, Any]:
 
 
 def _speed() -> dict[str, Any]:
-    from scaling_lib.lm.runtime import choose_runtime, compile_error
+    from scaling_lib.lm.runtime import compile_error
     from scaling_lib.lm.speed import device_name, product_gflops
     from scaling_lib.sweep.cost import calibrate, expected_seconds
-    from scaling_lib.sweep.plan import Options, make_plan
-    from scaling_lib.sweep.recipes import cells
 
-    device = choose_runtime(cells("demo")[0]).device
+    device = Options().runtime(cells("demo")[0]).device
     seconds = {}
     for mode in MODES:
-        plan = make_plan(cells(mode), Options(), on_gpu=device != "cpu")
+        plan = make_plan(cells(mode), Options(on_gpu=device != "cpu"))
         seconds[mode] = round(expected_seconds(plan, calibrate(plan, SECONDS_A_MODE)))
     return {
         "device": device,

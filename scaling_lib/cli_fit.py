@@ -9,20 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scaling_lib.cli_shared import (
-    FOR_TABLES,
     JSON,
     LEVEL,
+    TABLE,
+    command,
     finished,
+    no_table,
+    option,
     positive,
     print_json,
     print_report,
     reading_of,
-    records,
     refuse,
     say,
-    table_options,
 )
 from scaling_lib.errors import InputError
+from scaling_lib.runs import read_runs
 
 if TYPE_CHECKING:
     from scaling_lib.fit.report import Prediction
@@ -35,26 +37,24 @@ DEFAULT_TARGETS = ("GPT-3", "GPT-4", "Llama 3")
 # ---- fit
 
 
-def fit_options(parser: argparse.ArgumentParser) -> None:
-    """The options of ``fit``."""
-    add = parser.add_argument
-    add("source", type=Path, help="a .csv file, or a folder such as runs/demo")
-    add("--law", default="auto", help="auto, power_n, power_d, chinchilla, ... (default: auto)")
-    add("--approach", choices=("law", "isoflop"), default="law",
-        help="isoflop: a parabola for each budget, with the joint law's answer beside it (default: law)")  # fmt: skip
-    add("--recipe", help="which runs of a folder to pool; needed where it holds several recipes")
-    add("--objective", default=None, help="log_mse, huber or lad (default: the law's own)")
-    add("--delta", type=positive(float), metavar="X", help="threshold of the huber objective (1e-3)")
-    add("--fixed", action="append", default=[], metavar="E=1.7", help="hold a parameter; may be repeated")
-    add("--bootstrap", type=int, default=0, metavar="DRAWS", help="bootstrap draws (default: none)")
-    add("--predict", action="append", default=[], metavar="N=175e9,D=300e9",
+@command(
+    "fit", "Fit a law to a CSV table (columns N, D or C, loss) or a folder of run records.",
+    option("source", type=Path, help="a .csv file, or a folder such as runs/demo"),
+    option("--law", default="auto", help="auto, power_n, power_d, chinchilla, ... (default: auto)"),
+    option("--approach", choices=("law", "isoflop"), default="law",
+        help="isoflop: a parabola for each budget, with the joint law's answer beside it (default: law)"),
+    option("--recipe", help="which runs of a folder to pool; needed where it holds several recipes"),
+    option("--objective", default=None, help="log_mse, huber or lad (default: the law's own)"),
+    option("--delta", type=positive(float), metavar="X", help="threshold of the huber objective (1e-3)"),
+    option("--fixed", action="append", default=[], metavar="E=1.7", help="hold a parameter; may be repeated"),
+    option("--bootstrap", type=int, default=0, metavar="DRAWS", help="bootstrap draws (default: none)"),
+    option("--predict", action="append", default=[], metavar="N=175e9,D=300e9",
         help="a target; of N, D, C two suffice, of a joint law C=1e22 means its best split; or a model by name, such "
-        "as GPT-3; may be repeated")  # fmt: skip
-    add("--level", **LEVEL)
-    add("--json", **JSON)
-    table_options(parser)
-
-
+        "as GPT-3; may be repeated"),
+    LEVEL,
+    JSON,
+    *TABLE,
+)  # fmt: skip
 def fit_command(args: argparse.Namespace) -> int:
     """``fit``: a law of a table or a folder; of a folder without wishes, the report of the whole sweep."""
     from scaling_lib.fit.check import check_level
@@ -65,9 +65,9 @@ def fit_command(args: argparse.Namespace) -> int:
     for text in args.predict:
         parse_target(text)
     if args.source.is_dir():
-        refuse(args, FOR_TABLES, "columns", "where", "rows")
+        no_table(args)
         asked = (args.recipe, args.json, args.predict, args.objective, args.bootstrap, args.delta, args.fixed)
-        everything = records(args.source)
+        everything = read_runs(args.source)
         wishes = any(asked) or (args.approach, args.law, args.level) != ("law", "auto", 0.9)
         if not wishes and any(r.finished for r in everything):
             print_report(everything)
@@ -121,7 +121,7 @@ def _folder_table(folder: Path, recipe: str | None, law: str) -> RunTable:
         say(f"the ladder in {variable}: {len(ladder.runs)} runs, {ladder.held}")
         runs = list(ladder.runs)
     own = runs[0].config.train.recipe
-    lost = [r.run_id for r in records(folder) if not r.finished and r.config.train.recipe == own]
+    lost = [r.run_id for r in read_runs(folder) if not r.finished and r.config.train.recipe == own]
     if lost:
         say(f"left out, not finished: {', '.join(lost)}")
     check_rates(runs)
@@ -159,17 +159,15 @@ def _fixed(given: Sequence[str]) -> dict[str, float]:
 # ---- backtest
 
 
-def backtest_options(parser: argparse.ArgumentParser) -> None:
-    """The options of ``backtest``."""
-    add = parser.add_argument
-    add("source", nargs="?", help="cerebras, pythia, epoch, a .csv file, or a folder such as results/laptop")
-    add("--all", action="store_true", help="score every table at hand, in Markdown (minutes)")
-    add("--law", help="of a .csv file or a folder: chinchilla, kaplan, power_mean, power_n, ...")
-    add("--hide", metavar="K",
-        help="of a .csv file: how many of the largest, or which, as in 'N>=1.5e9' (default: 1)")  # fmt: skip
-    table_options(parser)
-
-
+@command(
+    "backtest", "Hide the largest models of a table, predict them from the rest, and compare.",
+    option("source", nargs="?", help="cerebras, pythia, epoch, a .csv file, or a folder such as results/laptop"),
+    option("--all", action="store_true", help="score every table at hand, in Markdown (minutes)"),
+    option("--law", help="of a .csv file or a folder: chinchilla, kaplan, power_mean, power_n, ..."),
+    option("--hide", metavar="K",
+        help="of a .csv file: how many of the largest, or which, as in 'N>=1.5e9' (default: 1)"),
+    *TABLE,
+)  # fmt: skip
 def backtest_command(args: argparse.Namespace) -> int:
     """``backtest``: hide the largest models, predict them, and compare."""
     from scaling_lib.fit import backtests
@@ -183,7 +181,7 @@ def backtest_command(args: argparse.Namespace) -> int:
     if args.source is None:
         raise InputError("name what to back-test: cerebras, pythia, epoch, a .csv file or a folder; or --all")
     if args.source in PUBLISHED:
-        refuse(args, FOR_TABLES, "columns", "where", "rows")
+        no_table(args)
         refuse(
             args, f"is for your own runs; {args.source} has its models and its law fixed: leave it out", "hide", "law"
         )
@@ -198,9 +196,9 @@ def backtest_command(args: argparse.Namespace) -> int:
     elif Path(args.source).is_dir():
         from scaling_lib.show.grids import the_grid
 
-        refuse(args, FOR_TABLES, "columns", "where", "rows")
+        no_table(args)
         refuse(args, "is for .csv files: of a folder the largest size and the longest runs are hidden", "hide")
-        print(the_grid(records(Path(args.source))).hold_out(args.law or "auto").summary(20))
+        print(the_grid(read_runs(Path(args.source))).hold_out(args.law or "auto").summary(20))
     else:
         from scaling_lib.fit.report import about_reading
         from scaling_lib.fit.table import read_table
@@ -216,20 +214,18 @@ def backtest_command(args: argparse.Namespace) -> int:
 # ---- predict
 
 
-def predict_options(parser: argparse.ArgumentParser) -> None:
-    """The options of ``predict``."""
-    add = parser.add_argument
-    add("source", help="a folder such as results/laptop, a .csv file (columns N, D or C, loss), or a published law")
-    add("--target", action="append", metavar="WHERE",
+@command(
+    "predict", "Predict a loss at N, D or C, with intervals and a verdict.",
+    option("source", help="a folder such as results/laptop, a .csv file (columns N, D or C, loss), or a published law"),
+    option("--target", action="append", metavar="WHERE",
         help="N=1e9,D=2e10 (of N, D, C two suffice), N=1e9 or D=2e10 alone, C=1e21 (its best split), or a model by "
-        "name, such as GPT-3; may be repeated (default: GPT-3, GPT-4 as rumoured, Llama 3)")  # fmt: skip
-    add("--recipe", help="whose runs of a folder (default: the last on the way from V1 to V2, or wsd)")
-    add("--law", default="auto", help="of a .csv file: power_n, power_d, power_c, chinchilla, ... (default: auto)")
-    add("--level", **LEVEL)
-    add("--json", **JSON)
-    table_options(parser)
-
-
+        "name, such as GPT-3; may be repeated (default: GPT-3, GPT-4 as rumoured, Llama 3)"),
+    option("--recipe", help="whose runs of a folder (default: the last on the way from V1 to V2, or wsd)"),
+    option("--law", default="auto", help="of a .csv file: power_n, power_d, power_c, chinchilla, ... (default: auto)"),
+    LEVEL,
+    JSON,
+    *TABLE,
+)  # fmt: skip
 def predict_command(args: argparse.Namespace) -> int:
     """``predict``: answer every target. A refusal is an answer: it exits 0 and says why."""
     from scaling_lib.fit.check import check_level

@@ -18,20 +18,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scaling_lib.errors import InputError
+from scaling_lib.runs import Run, check_poolable, read_runs
+from scaling_lib.sweep.recipes import peak_lr
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from scaling_lib.runs import Run
 
 USUAL = warnings.formatwarning
-# Options of several commands: ``add("--json", **JSON)``.
-JSON: dict[str, Any] = {"action": "store_true", "help": "print JSON"}
-LEVEL: dict[str, Any] = {"type": float, "default": 0.9, "help": "confidence of the intervals (default: 0.9)"}
-FOR_TABLES = "is for .csv files; leave it out"
-FIGURES: dict[str, Any] = {
-    "type": Path, "default": Path("figures"), "metavar": "DIR", "help": "folder for the figure (default: figures)"
-}  # fmt: skip
+Call = Callable[[argparse.Namespace], int]
+COMMANDS: dict[str, tuple[Call, str, tuple[Any, ...]]] = {}  # what `command` was told
+
+
+def option(*names: str, **how: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """One option, as argparse's ``add_argument`` takes it."""
+    return names, how
+
+
+def command(name: str, text: str, *options: Any) -> Callable[[Call], Call]:
+    """Make a function a command, with its help and its options; a list among them holds some that exclude others."""
+
+    def known(call: Call) -> Call:
+        COMMANDS[name] = call, text, options
+        return call
+
+    return known
 
 
 def independent_of_its_start() -> None:
@@ -92,21 +103,29 @@ def positive(kind: type) -> Any:
     return convert
 
 
-def table_options(parser: argparse.ArgumentParser) -> None:
-    """How a .csv file is read: which columns, which rows."""
-    add = parser.add_argument
-    add("--columns", action="append", default=[], metavar="N=params,loss=final_loss",
-        help="headings of a .csv file by role: N, D, C, loss, unit, group, label; loss=ln(ppl) for "
-        "perplexities")  # fmt: skip
-    add("--where", action="append", default=[], metavar="experiment=c4",
-        help="only the rows of a .csv file that meet it (=, !=, <, >, <=, >=); may be repeated")  # fmt: skip
-    add("--rows", metavar="best|last|all",
-        help="of a .csv file with several rows per size and length or per run: the lowest loss, the last row, or "
-        "all")  # fmt: skip
+# Options of several commands.
+JSON = option("--json", action="store_true", help="print JSON")
+LEVEL = option("--level", type=float, default=0.9, help="confidence of the intervals (default: 0.9)")
+FIGURES = option("--out", type=Path, default=Path("figures"), metavar="DIR",
+    help="folder for the figure (default: figures)")  # fmt: skip
+# How a .csv file is read: which columns, which rows.
+TABLE = (
+    option("--columns", action="append", default=[], metavar="N=params,loss=final_loss",
+        help="headings of a .csv file by role: N, D, C, loss, unit, group, label; loss=ln(ppl) for perplexities"),
+    option("--where", action="append", default=[], metavar="experiment=c4",
+        help="only the rows of a .csv file that meet it (=, !=, <, >, <=, >=); may be repeated"),
+    option("--rows", metavar="best|last|all",
+        help="of a .csv file with several rows per size and length or per run: the lowest loss, the last row, or all"),
+)  # fmt: skip
+
+
+def no_table(args: argparse.Namespace) -> None:
+    """Refuse what only goes with a .csv file."""
+    refuse(args, "is for .csv files; leave it out", "columns", "where", "rows")
 
 
 def reading_of(args: argparse.Namespace) -> dict[str, Any]:
-    """What ``table_options`` were given, as ``read_table`` takes them."""
+    """What was given of `TABLE`, as ``read_table`` takes them."""
     columns: dict[str, str] = {}
     roles = "N|D|C|loss|unit|group|label"  # a comma elsewhere is part of a heading
     for part in (p for text in args.columns for p in re.split(rf",(?=\s*(?:{roles})\s*=)", text)):
@@ -125,18 +144,9 @@ def refuse(args: argparse.Namespace, why: str, *options: str) -> None:
             raise InputError(f"--{option.replace('_', '-')} {why}")
 
 
-def records(folder: Path) -> list[Run]:
-    """The run records of a folder."""
-    from scaling_lib.runs import read_runs
-
-    return read_runs(folder)
-
-
 def finished(folder: Path, recipe: str | None) -> list[Run]:
     """The finished runs of one recipe in a folder; ``recipe`` may be None where it holds one only."""
-    from scaling_lib.runs import check_poolable
-
-    runs = [r for r in records(folder) if r.finished]
+    runs = [r for r in read_runs(folder) if r.finished]
     if not runs:
         raise InputError(f"{folder}: no run in the folder has finished, so there is nothing to fit")
     known = sorted({r.config.train.recipe for r in runs})
@@ -153,7 +163,6 @@ def print_report(runs: Sequence[Run]) -> None:
     """Tables, laws and verdicts of a sweep; of a study of learning rates, its scans."""
     from scaling_lib.show.rates import is_rate_study, rate_report
     from scaling_lib.show.report import sweep_report
-    from scaling_lib.sweep.recipes import peak_lr
 
     print(rate_report(runs, peak_lr) if is_rate_study(runs) else sweep_report(runs))
 

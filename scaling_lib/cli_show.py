@@ -7,52 +7,47 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scaling_lib.cli_shared import FIGURES, JSON, print_json, print_report, records, save_figure
+from scaling_lib.cli_shared import FIGURES, JSON, command, option, print_json, print_report, save_figure
 from scaling_lib.errors import InputError
-from scaling_lib.runs import has_records
+from scaling_lib.runs import RESULTS, Run, has_records, read_runs
+from scaling_lib.sweep.recipes import peak_lr
 from scaling_lib.words import printable
 
 if TYPE_CHECKING:
-    from scaling_lib.runs import Run
     from scaling_lib.show.versus import Versus
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"  # the committed sweeps, where the repository is at hand
 QUICK_LOOKS = ("runs/demo", "v1-to-v2")  # without a slash: a committed sweep
 REAL_SWEEPS = ("runs/full", "runs/standard", "runs/quick", "runs/laptop", "laptop")
 
 
-def summary_options(parser: argparse.ArgumentParser) -> None:
-    """The options of ``summary``."""
-    parser.add_argument("folder", type=Path, help="such as runs/demo or results/v1-to-v2")
-    parser.add_argument("--json", **JSON)
-
-
+@command(
+    "summary", "Print tables, laws and verdicts from a folder of run records.",
+    option("folder", type=Path, help="such as runs/demo or results/v1-to-v2"),
+    JSON,
+)  # fmt: skip
 def summary_command(args: argparse.Namespace) -> int:
     """``summary``: the report of a folder of records."""
     if args.json:
         from scaling_lib.show.studies import sweep_numbers
-        from scaling_lib.sweep.recipes import peak_lr
 
-        print_json(sweep_numbers(records(args.folder), peak_lr))
+        print_json(sweep_numbers(read_runs(args.folder), peak_lr))
     else:
-        print_report(records(args.folder))
+        print_report(read_runs(args.folder))
     return 0
 
 
 # ---- figures
 
 
-def figures_options(parser: argparse.ArgumentParser) -> None:
-    """The options of ``figures``."""
-    add = parser.add_argument
-    add("folder", type=Path, nargs="+", help="such as results/v1-to-v2; one or more; or published: laws of others")
-    add("--out", type=Path, metavar="DIR", help="where to (default: figures/NAME of the folder)")
-    add("--target", default="blog",
+@command(
+    "figures", "Draw the figures of a folder of run records.",
+    option("folder", type=Path, nargs="+", help="such as results/v1-to-v2; one or more; or published: laws of others"),
+    option("--out", type=Path, metavar="DIR", help="where to (default: figures/NAME of the folder)"),
+    option("--target", default="blog",
         help="blog, slides (16:9, large letters), paper, pptx: an editable talk of all the folders, or html: a page "
-        "with sliders that needs no server (default: blog)")  # fmt: skip
-    add("--format", default="png", help="png, svg, pdf; several with commas (default: png)")
-
-
+        "with sliders that needs no server (default: blog)"),
+    option("--format", default="png", help="png, svg, pdf; several with commas (default: png)"),
+)  # fmt: skip
 def figures_command(args: argparse.Namespace) -> int:
     """``figures``: every figure of each folder, or one page or talk; prints the paths."""
     formats = args.format.split(",")
@@ -66,7 +61,7 @@ def figures_command(args: argparse.Namespace) -> int:
         if own.count(name) > 1 and args.target != "pptx":
             raise InputError(f"two folders are named {name}, and their figures would share one: draw each with --out")
     draw = {"html": _pages, "pptx": _talk}.get(args.target, _pictures)
-    for path in draw(args, own, [None if _is_published(folder) else records(folder) for folder in args.folder]):
+    for path in draw(args, own, [None if _is_published(folder) else read_runs(folder) for folder in args.folder]):
         print(path)
     return 0
 
@@ -86,7 +81,6 @@ def _pages(args: argparse.Namespace, names: list[str], sweeps: list[list[Run] | 
 def _talk(args: argparse.Namespace, names: list[str], sweeps: list[list[Run] | None]) -> Iterator[Path]:
     from scaling_lib.show.deck import save_slides
     from scaling_lib.show.slides import talk
-    from scaling_lib.sweep.recipes import peak_lr
 
     named = [printable(str(folder)) for folder in args.folder]
     told = [(name, runs) for name, runs in zip(named, sweeps, strict=True) if runs is not None]
@@ -98,7 +92,6 @@ def _pictures(args: argparse.Namespace, names: list[str], sweeps: list[list[Run]
     from scaling_lib.show.export import save_pictures
     from scaling_lib.show.figures import sweep_stories
     from scaling_lib.show.slides import back_tests, published_stories
-    from scaling_lib.sweep.recipes import peak_lr
 
     for name, runs in zip(names, sweeps, strict=True):
         out = args.out if args.out and len(names) == 1 else (args.out or Path("figures")) / name
@@ -109,19 +102,17 @@ def _pictures(args: argparse.Namespace, names: list[str], sweeps: list[list[Run]
 # ---- compare
 
 
-def compare_options(parser: argparse.ArgumentParser) -> None:
-    """The options of ``compare``."""
-    add = parser.add_argument
-    add("folders", nargs="*", type=Path, metavar="FOLDER",
+@command(
+    "compare", "Compare a quick look with a real sweep, or the recipes of one folder.",
+    option("folders", nargs="*", type=Path, metavar="FOLDER",
         help="a quick look and a real sweep, such as runs/demo runs/quick; or one folder, whose recipes are compared; "
-        "or none: the demo's and the largest sweep that there is, else the committed ones")  # fmt: skip
-    add("--recipe", action="append", default=[], metavar="NAME",
+        "or none: the demo's and the largest sweep that there is, else the committed ones"),
+    option("--recipe", action="append", default=[], metavar="NAME",
         help="of two folders the recipe to take (default: the last that both have); of one folder, which ones; "
-        "may be repeated")  # fmt: skip
-    add("--out", **FIGURES)
-    add("--json", **JSON)
-
-
+        "may be repeated"),
+    FIGURES,
+    JSON,
+)  # fmt: skip
 def compare_command(args: argparse.Namespace) -> int:
     """``compare``: print the tables, draw the figure and print its path, for every comparison asked for."""
     from scaling_lib.show import versus
@@ -143,7 +134,7 @@ def compare_command(args: argparse.Namespace) -> int:
 def _asked(args: argparse.Namespace) -> list[Versus]:
     from scaling_lib.show.versus import compare_recipes, compare_sweeps
 
-    runs = [records(folder) for folder in args.folders]
+    runs = [read_runs(folder) for folder in args.folders]
     if len(runs) == 1:
         return [compare_recipes(runs[0], str(args.folders[0]), args.recipe)]
     if len(args.recipe) > 1:
@@ -164,7 +155,7 @@ def _at_hand(args: argparse.Namespace) -> list[Versus]:
     found = [_first(QUICK_LOOKS), _first(REAL_SWEEPS)]
     if args.recipe:
         raise InputError("--recipe goes with folders: name one or two, such as runs/demo runs/quick")
-    runs = [records(folder) for folder in found]
+    runs = [read_runs(folder) for folder in found]
     made = [
         compare_recipes(own, str(folder))
         for folder, own in zip(found, runs, strict=True)

@@ -7,61 +7,58 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scaling_lib.cli_shared import positive, print_json, print_report, records, refuse, say
+from scaling_lib.cli_shared import command, option, positive, print_json, print_report, refuse, say
+from scaling_lib.config import ModelConfig, RunConfig, run_id
+from scaling_lib.counting import count_parameters, training_flops
 from scaling_lib.errors import InputError
+from scaling_lib.machine import cores, memory_bytes
 from scaling_lib.progress import Bar
-from scaling_lib.words import counted, duration
+from scaling_lib.runs import PACKED, Run, has_records, is_recorded, read_runs, set_aside_damaged
+from scaling_lib.sweep.engines import check_engine
+from scaling_lib.sweep.execute import Outcome, check_writable, run_sweep, run_together
+from scaling_lib.sweep.pack import pack
+from scaling_lib.sweep.plan import Options, Plan, make_plan
+from scaling_lib.sweep.recipes import cells as cells_of
+from scaling_lib.sweep.recipes import find_mode, peak_lr
+from scaling_lib.words import counted, duration, table
 
 if TYPE_CHECKING:
-    from scaling_lib.config import ModelConfig, RunConfig
     from scaling_lib.lm.corpus import Corpus
-    from scaling_lib.lm.runtime import Runtime
-    from scaling_lib.runs import Run
-    from scaling_lib.sweep.execute import Outcome
-    from scaling_lib.sweep.plan import Options, Plan
 
 
-def plan_options(parser: argparse.ArgumentParser) -> None:
-    """The options that ``plan`` and ``run`` share."""
-    add = parser.add_argument
-    add("--mode", default="demo",
+# Of plan and run.
+PLAN = (
+    option("--mode", default="demo",
         help="demo, laptop, quick, standard or full, or a study: lr-study, seed-noise, paired, "
-        "coverage, known-entropy, tokenizers (default: demo)")  # fmt: skip
-    add("--recipe", action="append", metavar="NAME", help="v1, v2, wsd, ...; may be repeated (default: the mode's)")
-    add("--max-steps", type=positive(int), metavar="N",
-        help="train for N steps instead of the mode's; a ladder in D spreads about it")  # fmt: skip
-    add("--corpus", metavar="SPEC",
+        "coverage, known-entropy, tokenizers (default: demo)"),
+    option("--recipe", action="append", metavar="NAME", help="v1, v2, wsd, ...; may be repeated (default: the mode's)"),
+    option("--max-steps", type=positive(int), metavar="N",
+        help="train for N steps instead of the mode's; a ladder in D spreads about it"),
+    option("--corpus", metavar="SPEC",
         help="python-stdlib, python-env, text:PATH (a file, or a folder of UTF-8 text alone: any other file in it is "
-        "refused), hub:ID, random-walk, hierarchy or uniform")  # fmt: skip
-    add("--vocab-size", type=positive(int), metavar="V", help="size of the vocabulary, 257 to 65535")
-    add("--seeds", type=positive(int), metavar="K",
-        help="repeat every run with K seeds (default: the mode's, mostly 1)")  # fmt: skip
-    add("--sizes", type=positive(int), metavar="K", help="only the K smallest sizes of the mode (default: all)")
-    add("--lr", type=positive(float), help="peak learning rate instead of the width rule's")
-    add("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
-    add("--dtype", default="auto", help="auto, float32 or bfloat16 (default: auto)")
-    add("--compile", action=argparse.BooleanOptionalAction, help="torch.compile (default: where it pays)")
-    add("--threads", type=positive(int), metavar="K", help="threads of each run (default: what suits its size)")
-    add("--workers", type=positive(int), metavar="K", help="runs side by side (default: what suits their size)")
-    add("--engine", default="local", help="local, dask or ray: this machine or an existing cluster (default: local)")
-    add("--address", help="of the cluster, such as tcp://HOST:8786 for dask; trusted networks only")
-    add("--max-flops", type=positive(float), metavar="X", help="leave out the largest runs until X FLOPs do")
-    add("--max-hours", type=positive(float), metavar="H", help="and until H hours on this machine do")
-    add("--out", type=Path, metavar="DIR", help="folder for the records (default: runs/MODE)")
-    add("--json", action="store_true", help="of a plan: print JSON, and the table on stderr")
-
-
-def run_options(parser: argparse.ArgumentParser) -> None:
-    """The options of ``run``."""
-    plan_options(parser)
-    add = parser.add_argument
-    add("--dry-run", action="store_true", help="show the plan and stop (the command plan)")
-    add("--force", action="store_true", help="forget this mode's records in the folder and start over")
-    add("--checkpoint-seconds", type=positive(float), default=60.0, metavar="S",
-        help="how often a run saves its state (default 60)")  # fmt: skip
+        "refused), hub:ID, random-walk, hierarchy or uniform"),
+    option("--vocab-size", type=positive(int), metavar="V", help="size of the vocabulary, 257 to 65535"),
+    option("--seeds", type=positive(int), metavar="K",
+        help="repeat every run with K seeds (default: the mode's, mostly 1)"),
+    option("--sizes", type=positive(int), metavar="K", help="only the K smallest sizes of the mode (default: all)"),
+    option("--lr", type=positive(float), help="peak learning rate instead of the width rule's"),
+    option("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)"),
+    option("--dtype", default="auto", help="auto, float32 or bfloat16 (default: auto)"),
+    option("--compile", action=argparse.BooleanOptionalAction, help="torch.compile (default: where it pays)"),
+    option("--threads", type=positive(int), metavar="K", help="threads of each run (default: what suits its size)"),
+    option("--workers", type=positive(int), metavar="K", help="runs side by side (default: what suits their size)"),
+    option("--engine", default="local",
+        help="local, dask or ray: this machine or an existing cluster (default: local)"),
+    option("--address", help="of the cluster, such as tcp://HOST:8786 for dask; trusted networks only"),
+    option("--max-flops", type=positive(float), metavar="X", help="leave out the largest runs until X FLOPs do"),
+    option("--max-hours", type=positive(float), metavar="H", help="and until H hours on this machine do"),
+    option("--out", type=Path, metavar="DIR", help="folder for the records (default: runs/MODE)"),
+    option("--json", action="store_true", help="of a plan: print JSON, and the table on stderr"),
+)  # fmt: skip
 
 
 # ---- what both need
@@ -69,9 +66,8 @@ def run_options(parser: argparse.ArgumentParser) -> None:
 
 def _cells(args: argparse.Namespace) -> list[RunConfig]:
     from scaling_lib.lm.corpus import check_spec
-    from scaling_lib.sweep.recipes import cells
 
-    found = cells(
+    found = cells_of(
         args.mode, recipes=args.recipe, max_steps=args.max_steps, corpus=args.corpus, vocab_size=args.vocab_size,
         seeds=None if args.seeds is None else range(args.seeds), lr=args.lr, sizes=args.sizes,
     )  # fmt: skip
@@ -81,24 +77,14 @@ def _cells(args: argparse.Namespace) -> list[RunConfig]:
 
 def _options(args: argparse.Namespace, cells: Sequence[RunConfig]) -> Options:
     """How to compute; what can be found wrong in it is said before anything is written."""
-    from scaling_lib.machine import cores
-    from scaling_lib.sweep.engines import check_engine
-    from scaling_lib.sweep.plan import Options
-
     options = Options(args.device, args.dtype, args.compile, args.workers, args.engine, args.address, args.threads)
     check_engine(options)
     cores()  # which a variable of the environment may make nonsense of
     if args.engine != "local":
         refuse(args, "is for this machine; on a cluster its scheduler decides: leave it out", "workers", "max_hours")
     if (args.device, args.dtype) != ("auto", "auto"):  # which takes torch to judge
-        _runtime(args, cells[-1])
+        options.runtime(cells[-1])
     return options
-
-
-def _runtime(args: argparse.Namespace, cell: RunConfig) -> Runtime:
-    from scaling_lib.lm.runtime import choose_runtime
-
-    return choose_runtime(cell, device=args.device, dtype=args.dtype)
 
 
 def _plan(
@@ -106,15 +92,13 @@ def _plan(
 ) -> tuple[Plan, dict[ModelConfig, float]]:
     """What fits the budget, and the seconds per token of its models, measured in about ``budget`` seconds."""
     from scaling_lib.sweep.cost import calibrate, within_budget
-    from scaling_lib.sweep.plan import make_plan
 
-    on_gpu = _runtime(args, cells[-1]).device != "cpu"
-    plan = make_plan(cells, options, on_gpu=on_gpu)
+    plan = make_plan(cells, replace(options, on_gpu=options.runtime(cells[-1]).device != "cpu"))
     seconds = calibrate(plan, budget)
     if args.max_flops is None and args.max_hours is None:
         return plan, seconds
     hours = None if args.max_hours is None else 3600 * args.max_hours
-    plan, cut = within_budget(plan, seconds, done, max_flops=args.max_flops, max_seconds=hours, on_gpu=on_gpu)
+    plan, cut = within_budget(plan, seconds, done, max_flops=args.max_flops, max_seconds=hours)
     if cut:
         names = [f"{c.train.recipe} {c.model.name} {c.train.max_steps:,} steps" for c in cut]
         more = f" and {len(names) - 6} more" if len(names) > 6 else ""
@@ -145,10 +129,9 @@ def _folder(args: argparse.Namespace) -> Path:
 # ---- plan
 
 
+@command("plan", "Show a mode's runs, their FLOPs, memory and expected time; train nothing.", *PLAN)
 def plan_command(args: argparse.Namespace) -> int:
     """``plan``: what would be trained, and what it would cost here."""
-    from scaling_lib.counting import count_parameters, training_flops
-    from scaling_lib.machine import cores, memory_bytes
     from scaling_lib.sweep.cost import expected_seconds
 
     cells = _cells(args)
@@ -169,23 +152,19 @@ def plan_command(args: argparse.Namespace) -> int:
         }
         for c in cells
     ]  # fmt: skip
-    lines = [
-        f"{'recipe':>10} {'model':>8} {'parameters':>12} {'in all':>12} {'rate':>8} {'steps':>7} {'tokens':>12} "
-        f"{'FLOPs':>9} {'by itself':>9}"
-    ]
-    lines += [
-        "{recipe:>10} {model:>8} {n_params_non_embedding:>12,} {n_params:>12,} {lr:>8.2g} {max_steps:>7,} "
-        "{n_tokens:>12,} {flops:>9.2g} ".format(**row)
-        + f"{duration(row['seconds']):>9}"
-        for row in rows
-    ]
+    columns = {
+        "recipe": "{recipe}", "model": "{model}", "parameters": "{n_params_non_embedding:,}", "in all": "{n_params:,}",
+        "rate": "{lr:.2g}", "steps": "{max_steps:,}", "tokens": "{n_tokens:,}", "FLOPs": "{flops:.2g}",
+        "by itself": "{time}",
+    }  # fmt: skip
+    lines = [table([{**row, "time": duration(row["seconds"])} for row in rows], columns, left=2)]
     lines += [phase.why for phase in plan.phases]
     if args.engine == "local":
         memory = f"{memory_bytes() / 1e9:.1f} GB of memory"
         lines.append(f"of {counted(cores(), 'core')} and {memory} that this process may use")
 
     def computed(cell: RunConfig) -> tuple[int, int]:
-        runtime = _runtime(args, cell)
+        runtime = options.runtime(cell)
         return runtime.micro_batch or cell.train.batch_size, 2 if runtime.dtype == "bfloat16" else 4
 
     where = "on this machine" if args.engine == "local" else "one after another on this machine; a cluster divides it"
@@ -207,15 +186,21 @@ def plan_command(args: argparse.Namespace) -> int:
 
 def _recorded(folder: Path, cells: Sequence[RunConfig]) -> list[RunConfig]:
     """The runs that have records, as far as can be told by their configuration without loading the corpus."""
-    from scaling_lib.runs import has_records
-
-    found = {r.config for r in records(folder)} if has_records(folder) else set()
+    found = {r.config for r in read_runs(folder)} if has_records(folder) else set()
     return [c for c in cells if c in found]
 
 
 # ---- run
 
 
+@command(
+    "run", "Train a mode's runs, then print tables, laws and verdicts, and draw a figure.",
+    *PLAN,
+    option("--dry-run", action="store_true", help="show the plan and stop (the command plan)"),
+    option("--force", action="store_true", help="forget this mode's records in the folder and start over"),
+    option("--checkpoint-seconds", type=positive(float), default=60.0, metavar="S",
+        help="how often a run saves its state (default 60)"),
+)  # fmt: skip
 def run_command(args: argparse.Namespace) -> int:
     """``run``: train what is not there yet, then print and draw what the records say."""
     if args.dry_run:
@@ -223,11 +208,7 @@ def run_command(args: argparse.Namespace) -> int:
     refuse(args, "is for a plan; add --dry-run", "json")
     if (size := _processes()) > 1:
         return _run_together(args, size)
-    from scaling_lib.config import run_id
-    from scaling_lib.runs import has_records, is_recorded, set_aside_damaged
     from scaling_lib.sweep.cost import expected_seconds, log_timing
-    from scaling_lib.sweep.execute import Outcome, check_writable, run_sweep
-    from scaling_lib.sweep.recipes import find_mode
 
     cells, out = _cells(args), _folder(args)
     options = _options(args, cells)
@@ -237,7 +218,7 @@ def run_command(args: argparse.Namespace) -> int:
     for aside in set_aside_damaged(out, names.values()):
         say(f"a damaged record is set aside as {aside}, and its run trained again")
     if has_records(out):
-        records(out)  # another that cannot be read is said now, not after hours of training
+        read_runs(out)  # another that cannot be read is said now, not after hours of training
     done = [c for c in cells if not args.force and is_recorded(out, names[c])]
     if len(done) == len(cells):  # without loading torch
         every = "the one run was" if len(cells) == 1 else f"all {len(cells)} runs were"
@@ -281,17 +262,15 @@ def _processes() -> int:
 def _run_together(args: argparse.Namespace, size: int) -> int:
     """``run`` under torchrun: every process trains its share of every batch, the first one writes and speaks."""
     from scaling_lib.lm.group import join_group, leave_group
-    from scaling_lib.sweep.execute import run_together
-    from scaling_lib.sweep.plan import make_plan
-    from scaling_lib.sweep.recipes import find_mode
 
     refuse(args, "is not for torchrun; leave it out", "force", "max_flops", "max_hours", "workers", "address")
     cells, out = _cells(args), _folder(args)
     batch_size = cells[0].train.batch_size
     if batch_size % size:
         raise InputError(f"a batch of {batch_size} sequences does not divide among {size} processes")
-    device = _runtime(args, cells[-1]).device
-    plan = make_plan(cells, _options(args, cells), on_gpu=device != "cpu")
+    options = _options(args, cells)
+    device = options.runtime(cells[-1]).device
+    plan = make_plan(cells, replace(options, on_gpu=device != "cpu"))
     group = join_group(device)
     try:
         if group.leads:
@@ -316,15 +295,12 @@ def _run_together(args: argparse.Namespace, size: int) -> int:
 
 def _conclude(outcomes: Sequence[Outcome], out: Path) -> int:
     """Say what failed, print the report, draw the figure; the exit status."""
-    from scaling_lib.runs import has_records
-
     failed = [o for o in outcomes if o.status == "failed"]
     for outcome in failed:
         say(f"{outcome.run_id} failed: {outcome.message}")
-    runs = _this_sweep(records(out), {o.run_id for o in outcomes}) if not failed or has_records(out) else []
+    runs = _this_sweep(read_runs(out), {o.run_id for o in outcomes}) if not failed or has_records(out) else []
     if runs:
         from scaling_lib.show import export
-        from scaling_lib.sweep.recipes import peak_lr
 
         print_report(runs)
         print(f"figure: {export.save_main(runs, out, ['png'], peak_lr)[0]}")
@@ -346,17 +322,12 @@ def _this_sweep(runs: list[Run], names: set[str]) -> list[Run]:
 # ---- pack
 
 
-def pack_options(parser: argparse.ArgumentParser) -> None:
-    """The options of ``pack``."""
-    add = parser.add_argument
-    add("folder", type=Path, nargs="+", help="such as results/laptop; a sweep may go on there later")
-
-
+@command(
+    "pack", "Put the records of a folder into one file, runs.jsonl, with one record a line.",
+    option("folder", type=Path, nargs="+", help="such as results/laptop; a sweep may go on there later"),
+)  # fmt: skip
 def pack_command(args: argparse.Namespace) -> int:
     """``pack``: the records of each folder into one file."""
-    from scaling_lib.runs import PACKED
-    from scaling_lib.sweep.pack import pack
-
     for folder in args.folder:
         print(f"{folder / PACKED}: {counted(pack(folder), 'record')}")
     return 0

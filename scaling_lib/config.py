@@ -1,7 +1,5 @@
 """What is trained: the frozen configuration of one run, checked once where it is made, and the run's name."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -16,19 +14,20 @@ SCHEDULES = ("constant", "cosine", "wsd")
 POSITIONS = ("rotary", "learned")
 
 
-def _require(ok: bool, message: str) -> None:
-    if not ok:
-        raise InputError(message)
+def _require(what: str, rules: dict[str, bool]) -> None:
+    """Raise InputError with the first message whose rule does not hold."""
+    for message, holds in rules.items():
+        if not holds:
+            raise InputError(f"{what}: {message}")
 
 
-def _check(owner: object, what: str, names: tuple[str, ...], *, whole: bool, zero: bool = False) -> None:
-    """Raise InputError unless every field named is a number above 0, or with ``zero`` at least 0."""
-    for name in names:
-        value = getattr(owner, name)
-        number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-        kind = ("whole" if whole else "finite") + (" number of at least 0" if zero else " number above 0")
-        good = number and math.isfinite(value) and (value > 0 or (zero and value == 0))
-        _require(good, f"{what}: {name} must be a {kind}, not {value!r}")
+def _number(owner: object, name: str, *, whole: bool, zero: bool = False) -> tuple[str, bool]:
+    """The rule that a field is a number above 0, or with ``zero`` at least 0."""
+    value = getattr(owner, name)
+    number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    kind = ("whole" if whole else "finite") + (" number of at least 0" if zero else " number above 0")
+    holds = number and math.isfinite(value) and (value > 0 or (zero and value == 0))
+    return f"{name} must be a {kind}, not {value!r}", holds
 
 
 @dataclass(frozen=True)
@@ -55,29 +54,22 @@ class ModelConfig:
     token_shift: bool = True
 
     def __post_init__(self) -> None:
-        _check(self, "model", ("n_layer", "n_head", "d_model", "vocab_size", "seq_len"), whole=True)
-        _require(
-            self.positions in POSITIONS,
-            f"model: unknown positions {self.positions!r}; choose from {', '.join(POSITIONS)}",
-        )
-        _require(
-            isinstance(self.token_shift, bool),
-            f"model: token_shift must be true or false, not {self.token_shift!r}",
-        )
-        _require(
-            self.d_model % self.n_head == 0,
-            f"model: n_head {self.n_head} does not divide d_model {self.d_model}; choose a divisor",
-        )
-        _require(
-            MIN_VOCAB <= self.vocab_size <= MAX_VOCAB,
-            f"model: vocab_size {self.vocab_size:,} is outside {MIN_VOCAB}..{MAX_VOCAB:,} "
-            "(256 bytes and one end-of-document token at least; ids must fit 16 bits)",
-        )
-        _require(
-            self.positions == "learned" or self.d_model // self.n_head % 2 == 0,
-            f"model: heads of width {self.d_model // self.n_head} cannot be rotated, since rotation pairs their "
-            "channels; choose an even d_model / n_head",
-        )
+        names = ("n_layer", "n_head", "d_model", "vocab_size", "seq_len")
+        _require("model", dict(_number(self, name, whole=True) for name in names))
+        rules = {
+            f"unknown positions {self.positions!r}; choose from {', '.join(POSITIONS)}": self.positions in POSITIONS,
+            f"token_shift must be true or false, not {self.token_shift!r}": isinstance(self.token_shift, bool),
+            f"n_head {self.n_head} does not divide d_model {self.d_model}; choose a divisor": (
+                self.d_model % self.n_head == 0
+            ),
+            f"vocab_size {self.vocab_size:,} is outside {MIN_VOCAB}..{MAX_VOCAB:,} "
+            "(256 bytes and one end-of-document token at least; ids must fit 16 bits)": (
+                MIN_VOCAB <= self.vocab_size <= MAX_VOCAB
+            ),
+            f"heads of width {self.d_model // self.n_head} cannot be rotated, since rotation pairs their channels; "
+            "choose an even d_model / n_head": self.positions == "learned" or self.d_model // self.n_head % 2 == 0,
+        }
+        _require("model", rules)
 
     @property
     def name(self) -> str:
@@ -109,25 +101,21 @@ class TrainConfig:
     eval_tokens: int = 65_536
 
     def __post_init__(self) -> None:
-        _require(
-            bool(self.recipe) and self.recipe.replace("-", "").replace("_", "").isalnum(),
-            f"training: recipe must be a word of letters, digits, - and _, not {self.recipe!r}",
-        )
-        _check(self, "training", ("max_steps", "batch_size", "eval_tokens"), whole=True)
-        _check(self, "training", ("warmup_steps", "decay_steps", "seed"), whole=True, zero=True)
-        _check(self, "training", ("lr", "grad_clip"), whole=False)
-        _check(self, "training", ("weight_decay", "beta1", "beta2"), whole=False, zero=True)
-        for name in ("beta1", "beta2"):
-            _require(getattr(self, name) < 1, f"training: {name} must be below 1, not {getattr(self, name)!r}")
-        _require(
-            self.schedule in SCHEDULES,
-            f"training: unknown schedule {self.schedule!r}; choose from {', '.join(SCHEDULES)}",
-        )
-        _require(
-            self.warmup_steps + self.decay_steps <= self.max_steps,
-            f"training: warmup_steps {self.warmup_steps} + decay_steps {self.decay_steps} exceed "
-            f"max_steps {self.max_steps}; train longer or shorten them",
-        )
+        word = str(self.recipe).replace("-", "").replace("_", "")
+        counts = [_number(self, name, whole=True) for name in ("max_steps", "batch_size", "eval_tokens")]
+        counts += [_number(self, name, whole=True, zero=True) for name in ("warmup_steps", "decay_steps", "seed")]
+        sizes = [_number(self, name, whole=False) for name in ("lr", "grad_clip")]
+        sizes += [_number(self, name, whole=False, zero=True) for name in ("weight_decay", "beta1", "beta2")]
+        named = (f"recipe must be a word of letters, digits, - and _, not {self.recipe!r}", word.isalnum())
+        _require("training", dict([named, *counts, *sizes]))
+        rules = {
+            f"beta1 must be below 1, not {self.beta1!r}": self.beta1 < 1,
+            f"beta2 must be below 1, not {self.beta2!r}": self.beta2 < 1,
+            f"unknown schedule {self.schedule!r}; choose from {', '.join(SCHEDULES)}": self.schedule in SCHEDULES,
+            f"warmup_steps {self.warmup_steps} + decay_steps {self.decay_steps} exceed max_steps {self.max_steps}; "
+            "train longer or shorten them": self.warmup_steps + self.decay_steps <= self.max_steps,
+        }
+        _require("training", rules)
 
     @property
     def decay_start(self) -> int:

@@ -16,27 +16,9 @@ Learned positions add T d to the first. Rotary ones have no parameters, so that 
 The choice alone moves a fitted exponent (Pearce & Song 2024: 0.78 against 0.51), so every record carries all.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import Protocol
 
-
-class Shape(Protocol):
-    """What a model must say of itself to be counted (``config.ModelConfig`` does)."""
-
-    @property
-    def n_layer(self) -> int: ...
-    @property
-    def d_model(self) -> int: ...
-    @property
-    def vocab_size(self) -> int: ...
-    @property
-    def seq_len(self) -> int: ...
-    @property
-    def positions(self) -> str: ...
-    @property
-    def token_shift(self) -> bool: ...
+from scaling_lib.config import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -66,7 +48,7 @@ class ParameterCounts:
         return self.non_embedding + self.token_embedding
 
 
-def count_parameters(shape: Shape) -> ParameterCounts:
+def count_parameters(shape: ModelConfig) -> ParameterCounts:
     """Count the parameters of a model from its shape, without building it."""
     d, layers = shape.d_model, shape.n_layer
     return ParameterCounts(
@@ -79,7 +61,7 @@ def count_parameters(shape: Shape) -> ParameterCounts:
     )
 
 
-def forward_flops_per_token(shape: Shape) -> int:
+def forward_flops_per_token(shape: ModelConfig) -> int:
     """FLOPs of one forward pass per token: matrix products only, a multiply-add as 2.
 
     ``2 (12 L d^2) + 2 V d + 4 L T d``: blocks, output head, and the two products of attention over all T
@@ -90,7 +72,7 @@ def forward_flops_per_token(shape: Shape) -> int:
     return 24 * layers * d * d + 2 * shape.vocab_size * d + 4 * layers * shape.seq_len * d
 
 
-def training_flops(shape: Shape, n_tokens: int) -> int:
+def training_flops(shape: ModelConfig, n_tokens: int) -> int:
     """FLOPs of training on ``n_tokens``: forward plus backward, which costs twice the forward pass.
 
     The usual ``6 N D`` (``flops_6nd``) is this without attention and, with non-embedding N, without the head.
@@ -104,7 +86,7 @@ def flops_6nd(n_params: float, n_tokens: float) -> float:
     return 6.0 * n_params * n_tokens
 
 
-def training_bytes(shape: Shape, batch_size: int, bytes_per_activation: int = 4) -> int:
+def training_bytes(shape: ModelConfig, batch_size: int, bytes_per_activation: int = 4) -> int:
     """A rough upper estimate of the memory of one training process above its imports, in bytes.
 
     Weights, gradients and the two moments of AdamW in float32 (16 bytes a parameter), the activations that

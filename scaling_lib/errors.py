@@ -3,8 +3,6 @@
 A subclass of ``ValueError``, so that library users can catch either. The command line prints it and exits 2.
 """
 
-from __future__ import annotations
-
 
 class InputError(ValueError):
     """Bad input: one line that says what was wrong, where, and how to mend it."""

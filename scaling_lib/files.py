@@ -1,6 +1,4 @@
-"""Writing files whole or not at all."""
-
-from __future__ import annotations
+"""Reading files, and writing them whole or not at all."""
 
 import contextlib
 import os
@@ -17,6 +15,25 @@ from scaling_lib.errors import InputError
 from scaling_lib.machine import here, is_dead
 
 DAY = 86_400.0  # seconds
+MAKE_ROOM = "; make room, or choose another folder (--out)"
+
+
+@contextlib.contextmanager
+def plainly(what: str, mend: str = "") -> Iterator[None]:
+    """Turn an error of the system into an InputError: what could not be done, why, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{what}: {error.strerror or error}{mend}") from error
+
+
+def content_of(path: Path) -> bytes | None:
+    """A file's content, or None where there is no such file. What is no file, as a device, might never end."""
+    with plainly(f"cannot read {path}"), contextlib.suppress(FileNotFoundError):
+        if path.exists() and not path.is_file():
+            raise InputError(f"cannot read {path}: not a regular file")
+        return path.read_bytes()
+    return None
 
 
 @contextlib.contextmanager
@@ -32,17 +49,14 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """
     temporary = temporary_beside(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(path.parent)
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror or error}; make room, or choose another folder (--out)"
-        ) from error
+        with plainly(f"cannot write {path}", MAKE_ROOM):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(path.parent)
+            with open(temporary, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

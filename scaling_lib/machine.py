@@ -1,7 +1,5 @@
 """What this process may use of its machine, a container's limits included, and which processes live on it."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import math

@@ -1,7 +1,5 @@
 """Run records: one JSON object per training run, in a file of its own or one a line. Write, read, validate."""
 
-from __future__ import annotations
-
 import functools
 import json
 import math
@@ -15,12 +13,13 @@ from typing import Any, NamedTuple
 from scaling_lib.config import RunConfig, TrainConfig, digest, model_fields, model_from_fields
 from scaling_lib.counting import count_parameters, flops_6nd, training_flops
 from scaling_lib.errors import InputError
-from scaling_lib.files import write_atomically
+from scaling_lib.files import content_of, write_atomically
 
 SCHEMA = 1
 STATUSES = ("finished", "diverged")
 PACKED = "runs.jsonl"
 NOT_RECORDS = ("sweep.json", "SUMMARY.json")
+RESULTS = Path(__file__).resolve().parents[1] / "results"  # the committed sweeps, where the repository is at hand
 
 
 @dataclass(frozen=True)
@@ -99,8 +98,12 @@ def counts_of(config: RunConfig) -> dict[str, float]:
     }
 
 
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+COLUMNS = ("step", "n_tokens", "lr", "train_loss", "val_loss")  # of a history
+MEASURED = ("val_loss", "val_loss_se", "bits_per_byte", "epochs", "environment", "seconds", "tokens_per_second")
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _to_json(run: Run) -> dict[str, Any]:
@@ -114,41 +117,18 @@ def _to_json(run: Run) -> dict[str, Any]:
         "corpus": run.corpus,
         "counts": run.counts,
         # Columns, not rows: a third of the size, and what a plot wants.
-        "history": {
-            "step": [p.step for p in run.history],
-            "n_tokens": [p.n_tokens for p in run.history],
-            "lr": [p.lr for p in run.history],
-            "train_loss": [_finite(p.train_loss) for p in run.history],
-            "val_loss": [_finite(p.val_loss) for p in run.history],
-        },
-        "val_loss": _finite(run.val_loss),
-        "val_loss_se": _finite(run.val_loss_se),
-        "bits_per_byte": _finite(run.bits_per_byte),
-        "epochs": run.epochs,
-        "environment": run.environment,
-        "seconds": run.seconds,
-        "tokens_per_second": run.tokens_per_second,
+        "history": {name: [_finite(getattr(p, name)) for p in run.history] for name in COLUMNS},
+        **{name: _finite(getattr(run, name)) for name in MEASURED},
         "notes": list(run.notes),
     }
     return {**data, "sha256": digest(data)}
 
 
 def _from_json(data: dict[str, Any]) -> Run:
-    columns = data["history"]
-    rows = zip(*(columns[k] for k in ("step", "n_tokens", "lr", "train_loss", "val_loss")), strict=True)
+    rows = zip(*(data["history"][name] for name in COLUMNS), strict=True)
     config = RunConfig(model_from_fields(data["model"]), TrainConfig(**data["train"]), data["corpus_spec"])
-    return Run(
-        config=config,
-        history=tuple(Point(*row) for row in rows),
-        notes=tuple(data["notes"]),
-        **{
-            key: data[key]
-            for key in (
-                "run_id", "status", "corpus", "val_loss", "val_loss_se", "bits_per_byte", "epochs",
-                "environment", "seconds", "tokens_per_second", "counts",
-            )
-        },
-    )  # fmt: skip
+    same = {name: data[name] for name in ("run_id", "status", "corpus", "counts", *MEASURED)}
+    return Run(config=config, history=tuple(Point(*row) for row in rows), notes=tuple(data["notes"]), **same)
 
 
 def write_run(run: Run, folder: Path) -> Path:
@@ -173,14 +153,19 @@ class Record(NamedTuple):
     where: str
 
 
-def _parse(text: bytes, where: str, unit: str) -> Record:
-    """Read and check the JSON text of one record; ``unit`` is what a person would delete: the file or the line."""
+def _parse(text: bytes, path: Path, line: int = 0) -> Record:
+    """Read and check the JSON text of one record: of a file, or of a line of a file of several."""
+    where, unit, mend = str(path), "file", "delete the file to run that cell again"
+    if line:
+        where, unit = f"{path}, line {line}", "line"
+        mend = (
+            "the other lines are not used without it, since no figure or number would show that a run is missing: "
+            "restore the line, or delete it to do without that run"
+        )
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, too long a number, too deep
-        raise DamagedRecord(
-            f"{where}: not a whole JSON {unit} ({error}); delete the {unit} and the sweep will run that cell again"
-        ) from error
+        raise DamagedRecord(f"{where}: not a whole JSON {unit} ({error}); {mend}") from error
     if not isinstance(data, dict) or not {"schema", "run_id", "sha256"} & data.keys():
         raise InputError(f"{where}: not a run record (no 'schema' and 'run_id'); move the {unit} out of the folder")
     try:
@@ -188,10 +173,7 @@ def _parse(text: bytes, where: str, unit: str) -> Record:
     except (TypeError, ValueError):
         fits = False
     if not fits:
-        raise DamagedRecord(
-            f"{where}: sha256 does not fit the content, so it was changed after it was written; "
-            f"restore the {unit} or delete it and run that cell again"
-        )
+        raise DamagedRecord(f"{where}: sha256 does not fit the content: it was changed after it was written; {mend}")
     if not isinstance(data.get("schema"), int) or data["schema"] > SCHEMA:
         raise InputError(
             f"{where}: schema {data.get('schema')} is newer than {SCHEMA}, the newest known; update scaling_lib"
@@ -199,21 +181,13 @@ def _parse(text: bytes, where: str, unit: str) -> Record:
     try:
         return Record(_from_json(data), data, where)
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{where}: not a valid run record ({error}); delete the {unit} and run that cell again"
-        ) from error
+        raise InputError(f"{where}: not a valid run record ({error}); {mend}") from error
 
 
-def _read(path: Path) -> bytes | None:
-    """A file's content, or None where there is no such file. What is no file, as a device, might never end."""
-    try:
-        if path.exists() and not path.is_file():
-            raise InputError(f"cannot read {path}: not a regular file")
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+def _record(path: Path) -> Record | None:
+    """The record that a file holds, or None where there is no such file."""
+    text = content_of(path)
+    return None if text is None else _parse(text, path)
 
 
 def read_run(path: Path) -> Run:
@@ -224,9 +198,9 @@ def read_run(path: Path) -> Run:
     InputError
         When the file is missing, truncated or not a record, of a newer schema, or its ``sha256`` does not fit.
     """
-    if (text := _read(path)) is None:
+    if (found := _record(path)) is None:
         raise InputError(f"cannot read {path}: no such file")
-    return _parse(text, str(path), "file").run
+    return found.run
 
 
 def set_aside_damaged(folder: Path, run_ids: Iterable[str]) -> list[Path]:
@@ -237,8 +211,7 @@ def set_aside_damaged(folder: Path, run_ids: Iterable[str]) -> list[Path]:
     moved = []
     for path in (folder / f"{name}.json" for name in run_ids):
         try:
-            if (text := _read(path)) is not None:
-                _parse(text, str(path), "file")
+            _record(path)
         except DamagedRecord:
             moved.append(path.replace(path.with_name(f"{path.name}.damaged")))
     return moved
@@ -252,8 +225,8 @@ def record_files(folder: Path) -> list[Path]:
 def packed_records(folder: Path) -> list[Record]:
     """The records of a folder's ``runs.jsonl``; none where there is no such file."""
     path = folder / PACKED
-    lines = (_read(path) or b"").split(b"\n")
-    return [_parse(line, f"{path}, line {i}", "line") for i, line in enumerate(lines, 1) if line.strip()]
+    lines = (content_of(path) or b"").split(b"\n")
+    return [_parse(line, path, i) for i, line in enumerate(lines, 1) if line.strip()]
 
 
 def has_records(folder: Path) -> bool:
@@ -271,8 +244,7 @@ def read_records(folder: Path) -> list[Record]:
         raise InputError(f"{folder}: no such folder of run records; a sweep writes one, for example runs/demo")
     found: dict[str, Record] = {}
     # Single files before the packed ones: a file that vanishes between listing and reading has been packed.
-    texts = [(path, _read(path)) for path in record_files(folder)]
-    single = [_parse(text, str(path), "file") for path, text in texts if text is not None]
+    single = [record for path in record_files(folder) if (record := _record(path))]
     for record in [*single, *packed_records(folder)]:
         first = found.setdefault(record.run.run_id, record)
         if first.data["sha256"] != record.data["sha256"]:
@@ -285,16 +257,12 @@ def read_records(folder: Path) -> list[Record]:
             warnings.warn(f"{copy} is a copy of another record of its run and not counted; delete it", stacklevel=2)
     if not found:
         raise InputError(f"{folder}: holds no run records (*.json or {PACKED}); run a sweep first")
-    return sorted(
-        found.values(),
-        key=lambda r: (
-            r.run.counts["n_params_non_embedding"],
-            r.run.counts["n_tokens"],
-            r.run.config.train.recipe,
-            r.run.config.train.seed,
-            r.run.run_id,
-        ),
-    )
+
+    def place(record: Record) -> tuple[float, float, str, int, str]:
+        run, train = record.run, record.run.config.train
+        return run.counts["n_params_non_embedding"], run.counts["n_tokens"], train.recipe, train.seed, run.run_id
+
+    return sorted(found.values(), key=place)
 
 
 def read_runs(folder: Path) -> list[Run]:
@@ -319,9 +287,8 @@ def _packed(folder: Path, stamp: tuple[int, ...]) -> dict[str, Run]:
 
 def find_run(folder: Path, run_id: str) -> Run | None:
     """The run of that name in a folder, or None while it has no record there. Raises as ``read_run`` does."""
-    path = folder / f"{run_id}.json"
-    if (text := _read(path)) is not None:  # its own file first: one that vanishes has been packed by then
-        return _parse(text, str(path), "file").run
+    if found := _record(folder / f"{run_id}.json"):  # its own file first: one that vanishes has been packed by then
+        return found.run
     try:
         state = (folder / PACKED).stat()
     except FileNotFoundError:
@@ -342,7 +309,7 @@ def shipped(sweep: str) -> list[Run]:
     InputError
         When there is no such sweep: the records come with the repository, not with the installed package alone.
     """
-    return read_runs(Path(__file__).resolve().parents[1] / "results" / sweep)
+    return read_runs(RESULTS / sweep)
 
 
 def check_poolable(runs: Iterable[Run]) -> None:
@@ -355,20 +322,19 @@ def check_poolable(runs: Iterable[Run]) -> None:
         of different kinds (positions, token shift).
     """
     rows = list(runs)
+
+    def kind(run: Run) -> str:
+        model = run.config.model
+        return model.positions + (" and token shift" if model.token_shift else "")
+
     nats = "nats per token compare only within one text and one tokenizer; fit them apart, or use bits per byte"
     other = "it changes the law itself; fit them apart"
     for what, why, key in (
         ("corpus fingerprint", nats, lambda r: str(r.corpus["fingerprint"])[:12]),
         ("vocabulary", nats, lambda r: r.config.model.vocab_size),
         ("window length (seq_len)", other, lambda r: r.config.model.seq_len),
-        ("kind of positions", other, lambda r: kind_of_model(r.config)),
+        ("kind of positions", other, kind),
     ):
         seen = sorted({key(r) for r in rows})
         if len(seen) > 1:
             raise InputError(f"runs of more than one {what} ({', '.join(map(str, seen))}) cannot be pooled: {why}")
-
-
-def kind_of_model(config: RunConfig) -> str:
-    """The positions of a run's model, in words: ``rotary``, ``learned``, perhaps with the token shift."""
-    model = config.model
-    return model.positions + (" and token shift" if model.token_shift else "")

@@ -1,7 +1,5 @@
 """Numbers as people say them, and names on one line."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

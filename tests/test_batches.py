@@ -1,7 +1,5 @@
 """Batches: positions serve as tokens, so that what a batch holds shows where it was taken from."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -29,7 +27,7 @@ SHAPES = {
 
 @settings(max_examples=100, deadline=None)
 @given(**SHAPES)
-def test_an_epoch_shows_no_target_twice(n_tokens: int, seq_len: int, batch_size: int, seed: int) -> None:
+def test_an_epoch_shows_no_target_twice(n_tokens, seq_len, batch_size, seed):
     tokens = np.arange(n_tokens)
     if n_tokens < seq_len + 1:
         with pytest.raises(InputError, match=r"\A[^\n]+\Z"):
@@ -53,9 +51,7 @@ def test_an_epoch_shows_no_target_twice(n_tokens: int, seq_len: int, batch_size:
 
 @settings(max_examples=30, deadline=None)
 @given(**SHAPES, step=st.integers(0, 10**6))
-def test_a_batch_is_a_function_of_seed_and_step(
-    n_tokens: int, seq_len: int, batch_size: int, seed: int, step: int
-) -> None:
+def test_a_batch_is_a_function_of_seed_and_step(n_tokens, seq_len, batch_size, seed, step):
     tokens = np.arange(n_tokens + seq_len)
     first = batches.batch(tokens, seed, step, batch_size, seq_len)
     for other in (step + 1, 0, step + 10**5):  # whatever was asked for in between, and kept
@@ -70,7 +66,7 @@ def test_a_batch_is_a_function_of_seed_and_step(
         assert x.flags.c_contiguous
 
 
-def test_steps_seeds_and_epochs_differ() -> None:
+def test_steps_seeds_and_epochs_differ():
     tokens = np.arange(20_000)
     x = batches.batch(tokens, 0, 0, 16, 32)[0]
     assert not np.array_equal(x, batches.batch(tokens, 0, 1, 16, 32)[0])
@@ -81,7 +77,7 @@ def test_steps_seeds_and_epochs_differ() -> None:
     assert len(phases) > 4  # of 12 epochs
 
 
-def test_tokens_of_a_memory_map_are_read_as_they_are(tmp_path: object) -> None:
+def test_tokens_of_a_memory_map_are_read_as_they_are(tmp_path):
     path = f"{tmp_path}/tokens"
     np.arange(60_000, 65_535, dtype=np.uint16).tofile(path)
     tokens = np.memmap(path, np.uint16, mode="r")
@@ -91,7 +87,7 @@ def test_tokens_of_a_memory_map_are_read_as_they_are(tmp_path: object) -> None:
     np.testing.assert_array_equal(y, x + 1)
 
 
-def test_epochs_seen_counts_what_batches_do() -> None:
+def test_epochs_seen_counts_what_batches_do():
     n_tokens, seq_len = 1001, 10
     n_windows = batches.windows_per_epoch(n_tokens, seq_len)
     assert batches.epochs_seen(n_tokens, n_windows * seq_len, seq_len) == 1.0
@@ -100,7 +96,7 @@ def test_epochs_seen_counts_what_batches_do() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=30), st.integers(1, 50))
-def test_validation_windows_against_a_plain_loop(lengths: list[int], seq_len: int) -> None:
+def test_validation_windows_against_a_plain_loop(lengths, seq_len):
     corpus = made_corpus(lengths)
     owner = np.repeat(np.arange(len(lengths)), lengths)
     starts = range(0, len(owner) - seq_len, seq_len)
@@ -115,7 +111,7 @@ def test_validation_windows_against_a_plain_loop(lengths: list[int], seq_len: in
     assert (x.dtype, y.dtype, document.dtype) == (np.int64, np.int64, np.int32)
 
 
-def test_fewer_validation_tokens_are_spread_over_all_of_them() -> None:
+def test_fewer_validation_tokens_are_spread_over_all_of_them():
     corpus = made_corpus([100] * 100)
     for max_tokens, n_windows in [(1, 1), (10, 1), (200, 20), (5555, 555), (9990, 999), (10**9, 999)]:
         x, _, _ = batches.val_windows(corpus, 10, max_tokens)
@@ -129,7 +125,7 @@ def test_fewer_validation_tokens_are_spread_over_all_of_them() -> None:
     assert len(np.unique(document)) == 100  # each of the 100 documents is heard
 
 
-def test_room_for_one_batch() -> None:
+def test_room_for_one_batch():
     batches.check_room(made_corpus([129], 129), 4, 32)
     with pytest.raises(InputError, match=r"\A[^\n]*validation[^\n]*too small for one batch of 4 x 32[^\n]*\Z"):
         batches.check_room(made_corpus([128], 129), 4, 32)
@@ -137,7 +133,7 @@ def test_room_for_one_batch() -> None:
         batches.check_room(made_corpus([129], 128), 4, 32)
 
 
-def test_windows_of_a_hierarchy_hold_whole_strings() -> None:
+def test_windows_of_a_hierarchy_hold_whole_strings():
     tokens = np.arange(10_000, dtype=np.int64)
     begins = np.concatenate([batches.batch(tokens, 1, s, 16, 32, 8)[0][:, 0] for s in range(60)])
     assert not (begins % 8).any()

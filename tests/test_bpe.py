@@ -1,13 +1,10 @@
 """The tokenizer: any text comes back as it was, and threads change nothing but the time."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,13 +18,13 @@ TOKENIZER = bpe.train_tokenizer(TEXTS, 300)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
-def test_any_text_comes_back(text: str) -> None:
+def test_any_text_comes_back(text):
     ids = TOKENIZER.encode(text, add_special_tokens=False).ids
     assert TOKENIZER.decode(ids, skip_special_tokens=False) == text
     assert 0 not in ids
 
 
-def test_a_text_cannot_spell_the_marker(tmp_path: Path) -> None:
+def test_a_text_cannot_spell_the_marker(tmp_path):
     text = f"before {bpe.END_OF_DOCUMENT} after"
     lengths = bpe.write_tokens(TOKENIZER, [text, "x"], tmp_path / "t", lambda n: None)
     tokens = np.fromfile(tmp_path / "t", np.uint16)
@@ -38,7 +35,7 @@ def test_a_text_cannot_spell_the_marker(tmp_path: Path) -> None:
     assert again.encode(text).ids == tokens[1 : lengths[0]].tolist()
 
 
-def test_the_first_merge_is_of_the_commonest_pair() -> None:
+def test_the_first_merge_is_of_the_commonest_pair():
     pairs = Counter(pair for text in TEXTS for word in text.encode().split() for pair in itertools.pairwise(word))
     tokenizer = bpe.train_tokenizer(TEXTS, 258)
     assert tokenizer.get_vocab_size() == 258
@@ -49,11 +46,11 @@ def test_the_first_merge_is_of_the_commonest_pair() -> None:
     assert most in (pairs.get(tuple(learnt.encode())), spaced.get(learnt))
 
 
-def test_a_text_with_few_pairs_gives_fewer_tokens_than_asked_for() -> None:
+def test_a_text_with_few_pairs_gives_fewer_tokens_than_asked_for():
     assert bpe.train_tokenizer(["ab ab", "cd"], 5000).get_vocab_size() < 265
 
 
-def test_tokens_are_written_after_their_marker_and_progress_is_in_bytes(tmp_path: Path) -> None:
+def test_tokens_are_written_after_their_marker_and_progress_is_in_bytes(tmp_path):
     done: list[int] = []
     lengths = bpe.write_tokens(TOKENIZER, iter(TEXTS), tmp_path / "t", done.append)
     tokens = np.fromfile(tmp_path / "t", np.uint16)
@@ -65,7 +62,7 @@ def test_tokens_are_written_after_their_marker_and_progress_is_in_bytes(tmp_path
         assert TOKENIZER.decode(tokens[begin + 1 : end].tolist()) == text
 
 
-def test_long_and_many_texts_are_encoded_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_and_many_texts_are_encoded_in_parts(tmp_path, monkeypatch):
     whole = bpe.write_tokens(TOKENIZER, TEXTS, tmp_path / "whole", lambda n: None)
     monkeypatch.setattr(bpe, "_BATCH", 100)
     parts = bpe.write_tokens(TOKENIZER, TEXTS, tmp_path / "parts", lambda n: None)
@@ -88,7 +85,7 @@ print(queue.get(timeout=60) == whole, hash(whole), os.environ["TOKENIZERS_PARALL
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork, so there is nothing to go wrong")
-def test_threads_change_nothing_and_a_fork_neither_hangs_nor_warns() -> None:
+def test_threads_change_nothing_and_a_fork_neither_hangs_nor_warns():
     """In processes of their own, with threads and, as a user may wish, without."""
     plain = {k: v for k, v in os.environ.items() if k != "TOKENIZERS_PARALLELISM"} | {"PYTHONHASHSEED": "0"}
     said = []

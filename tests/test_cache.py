@@ -1,7 +1,5 @@
 """The cache of folders: whole or not there, whoever else builds, whatever was damaged."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path
@@ -18,7 +16,7 @@ def make(folder: Path, text: str = "payload") -> dict[str, object]:
         return cache.publish(build, folder, {"said": text})
 
 
-def test_what_is_published_is_read_and_the_first_to_finish_stays(tmp_path: Path) -> None:
+def test_what_is_published_is_read_and_the_first_to_finish_stays(tmp_path):
     folder = tmp_path / "f"
     assert cache.read_folder(folder) is None
     assert make(folder, "first") == {"said": "first"}
@@ -38,7 +36,7 @@ DAMAGES = {  # the file, and what becomes of its content
 
 
 @pytest.mark.parametrize(("name", "change"), DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_folder_is_noticed_and_replaced(tmp_path: Path, name: str, change) -> None:  # type: ignore[no-untyped-def]
+def test_a_damaged_folder_is_noticed_and_replaced(tmp_path, name, change):
     make(tmp_path / "f", "first")
     path = tmp_path / "f" / name
     path.write_bytes(change(path.read_bytes())) if change else path.unlink()
@@ -47,7 +45,7 @@ def test_a_damaged_folder_is_noticed_and_replaced(tmp_path: Path, name: str, cha
     assert os.listdir(tmp_path) == ["f"]
 
 
-def test_no_flipped_bit_of_the_notes_is_believed(tmp_path: Path) -> None:
+def test_no_flipped_bit_of_the_notes_is_believed(tmp_path):
     make(tmp_path / "f")
     path = tmp_path / "f" / "meta.json"
     content = path.read_bytes()
@@ -60,7 +58,7 @@ def test_no_flipped_bit_of_the_notes_is_believed(tmp_path: Path) -> None:
     assert cache.read_folder(tmp_path / "f") == {"said": "payload"}
 
 
-def test_a_failure_while_building_leaves_nothing(tmp_path: Path) -> None:
+def test_a_failure_while_building_leaves_nothing(tmp_path):
     def interrupted() -> None:
         with cache.building(tmp_path / "f") as build:
             (build / "half").write_text("half")
@@ -71,7 +69,7 @@ def test_a_failure_while_building_leaves_nothing(tmp_path: Path) -> None:
     assert not os.listdir(tmp_path)
 
 
-def test_the_environment_chooses_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_environment_chooses_the_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("SCALING_LIB_CACHE", str(tmp_path))
     assert cache.cache_folder() == tmp_path
     monkeypatch.delenv("SCALING_LIB_CACHE")

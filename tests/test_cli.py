@@ -1,7 +1,5 @@
 """The command line as a person meets it: what it prints, what it refuses in one line, and how it is interrupted."""
 
-from __future__ import annotations
-
 import json
 import math
 import os
@@ -10,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -19,7 +16,7 @@ import pytest
 from scaling_lib import cli, cli_sweep
 from scaling_lib.cli import main
 from scaling_lib.lm.checkpoint import load_state, save_state
-from scaling_lib.runs import Run, read_run, read_runs, write_run
+from scaling_lib.runs import read_run, read_runs, write_run
 from scaling_lib.show import export
 from scaling_lib.sweep import cost as planning
 
@@ -53,7 +50,7 @@ def files(folder: Path) -> set[Path]:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(tmp_path, monkeypatch):
     """A working folder with texts of bad kinds, a table and an empty folder."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "late.txt").write_bytes(b"plain words, line after line\n" * 2000 + b"\xff\xfe\n")
@@ -126,9 +123,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("words", "says"), BAD, ids=lambda text: text[:60])
-def test_bad_input_is_one_line_exit_2_and_nothing_written(
-    words: str, says: str, place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_input_is_one_line_exit_2_and_nothing_written(words, says, place, capsys):
     before = files(place)
     assert call(*shlex.split(words)) == 2
     out, err = capsys.readouterr()
@@ -139,24 +134,7 @@ def test_bad_input_is_one_line_exit_2_and_nothing_written(
     assert files(place) == before
 
 
-@pytest.mark.parametrize("command", ["summary", "figures", "fit"])
-def test_a_damaged_record_is_named_in_one_line(
-    command: str, place: Path, make_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = write_run(make_run(), place / "folder")
-    content = path.read_bytes().replace(b'"seconds": 2.0', b'"seconds": 1.0')
-    path.write_bytes(content)
-    before = files(place)
-    assert call(command, "folder") == 2
-    out, err = capsys.readouterr()
-    assert (out, err.count("\n")) == ("", 1)
-    assert path.name in err
-    assert (files(place), path.read_bytes()) == (before, content)
-
-
-def test_folders_that_cannot_be_pooled_fitted_or_drawn_side_by_side(
-    place: Path, make_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_folders_that_cannot_be_pooled_fitted_or_drawn_side_by_side(place, make_run, capsys):
     for d in (16, 32, 48):
         write_run(make_run(d_model=d, loss=None), place / "lost")
         write_run(make_run(d_model=d, loss=law(d)), place / "a" / "demo")
@@ -177,7 +155,7 @@ def test_folders_that_cannot_be_pooled_fitted_or_drawn_side_by_side(
 
 
 @pytest.fixture
-def no_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_measuring(monkeypatch):
     """Spare the seconds in which a sweep measures how fast this machine is."""
     monkeypatch.setattr(planning, "calibrate", lambda plan, budget=0.0: {c.model: 1e-5 for c in plan.cells})
 
@@ -186,7 +164,7 @@ def no_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def demo(small_text: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def demo(small_text, tmp_path_factory):
     """A real process that trains the three smallest models of the demo for a few steps."""
     out = tmp_path_factory.mktemp("demo") / "runs"
     done = shell("run", "--mode", "demo", "--sizes", 3, "--max-steps", 8, "--corpus", f"text:{small_text}",
@@ -194,7 +172,7 @@ def demo(small_text: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     return out, done
 
 
-def test_run_prints_tables_laws_and_reasons_and_draws(demo: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_run_prints_tables_laws_and_reasons_and_draws(demo):
     out, done = demo
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
@@ -218,9 +196,7 @@ def test_run_prints_tables_laws_and_reasons_and_draws(demo: tuple[Path, subproce
     assert not list((out / ".locks").glob("*"))
 
 
-def test_run_again_and_summary_train_nothing_and_say_the_same(
-    demo: tuple[Path, subprocess.CompletedProcess[str]], small_text: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_run_again_and_summary_train_nothing_and_say_the_same(demo, small_text, capfd):
     out, done = demo
     before = {p: p.stat().st_mtime_ns for p in out.glob("*.json")}
     again = call("run", "--mode", "demo", "--sizes", 3, "--max-steps", 8, "--corpus", f"text:{small_text}",
@@ -234,9 +210,7 @@ def test_run_again_and_summary_train_nothing_and_say_the_same(
     assert done.stdout.startswith(capfd.readouterr().out.rstrip("\n"))
 
 
-def test_fit_gives_json_of_one_recipe(
-    demo: tuple[Path, subprocess.CompletedProcess[str]], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_fit_gives_json_of_one_recipe(demo, capsys):
     out, _ = demo
     assert call("fit", out, "--json", "--law", "power_d") == 2  # two recipes: which?
     assert "choose one with --recipe" in capsys.readouterr().err
@@ -250,9 +224,7 @@ def test_fit_gives_json_of_one_recipe(
     assert "needs three or more runs that differ in D alone" in capsys.readouterr().err
 
 
-def test_fit_of_a_folder_knows_which_runs_share_noise_and_pools_no_two_rates(
-    place: Path, make_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_fit_of_a_folder_knows_which_runs_share_noise_and_pools_no_two_rates(place, make_run, capsys):
     for d in (16, 32, 48, 64, 96):
         for steps in (100, 200, 400):
             loss = law(24 * d**2 + 6 * d) + 40 / steps
@@ -264,9 +236,7 @@ def test_fit_of_a_folder_knows_which_runs_share_noise_and_pools_no_two_rates(
     assert "differ in their peak rate" in capsys.readouterr().err
 
 
-def test_fit_of_a_folder_names_what_it_leaves_out_and_obeys_every_option(
-    place: Path, make_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_fit_of_a_folder_names_what_it_leaves_out_and_obeys_every_option(place, make_run, capsys):
     for recipe in ("v1", "v2"):
         for d in (16, 32, 48, 64, 96, 128):
             write_run(make_run(recipe, d_model=d, loss=law(24 * d**2 + 6 * d)), place / "folder")
@@ -292,7 +262,7 @@ def test_fit_of_a_folder_names_what_it_leaves_out_and_obeys_every_option(
     ]
 
 
-def test_fit_of_a_table_finds_its_law_and_predicts(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fit_of_a_table_finds_its_law_and_predicts(place, capsys):
     targets = ["--predict", "N=3e9", "--predict", "N=175e12", "--level", "0.8"]
     assert call("fit", "table.csv", "--json", *targets) == 0
     found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
@@ -314,7 +284,7 @@ def test_fit_of_a_table_finds_its_law_and_predicts(place: Path, capsys: pytest.C
     assert (found["fixed"], found["objective"]["delta"]) == ({"E": 1.4}, 0.01)
 
 
-def test_fit_by_isoflop_sets_the_joint_law_beside_it(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fit_by_isoflop_sets_the_joint_law_beside_it(place, capsys):
     rows = [
         (n, c, 1.7 + 400 / n**0.34 + 410 / (c / 6 / n) ** 0.28)
         for c in (1e18, 1e19, 1e20)
@@ -329,7 +299,7 @@ def test_fit_by_isoflop_sets_the_joint_law_beside_it(place: Path, capsys: pytest
     assert call("fit", "iso.csv", "--approach", "isoflop", "--predict", "N=1e9") == 2
 
 
-def test_backtest_hides_the_largest_and_compares(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_backtest_hides_the_largest_and_compares(place, capsys):
     assert call("backtest", "table.csv", "--hide", "2") == 0
     said = capsys.readouterr().out
     assert "fitted to 9 runs, 2 hidden" in said
@@ -343,7 +313,7 @@ def test_backtest_hides_the_largest_and_compares(place: Path, capsys: pytest.Cap
     assert "10 runs, 1 hidden" in capsys.readouterr().out
 
 
-def test_backtest_of_a_published_family(capsys: pytest.CaptureFixture[str]) -> None:
+def test_backtest_of_a_published_family(capsys):
     assert call("backtest", "cerebras") == 0
     parts = capsys.readouterr().out.strip().split("\n\n")
     # Dey et al. 2023: the largest, 13B, has a loss of 1.572 on the Pile; hidden every time.
@@ -352,7 +322,7 @@ def test_backtest_of_a_published_family(capsys: pytest.CaptureFixture[str]) -> N
     assert {rows[-1][2] for rows in hidden} == {"1.5720"}
 
 
-def test_records_of_each_text_have_a_folder_of_their_own_below_runs() -> None:
+def test_records_of_each_text_have_a_folder_of_their_own_below_runs():
     for words, folder in [
         ("", "demo"),
         ("--mode quick", "quick"),
@@ -365,9 +335,7 @@ def test_records_of_each_text_have_a_folder_of_their_own_below_runs() -> None:
         assert cli_sweep._folder(args) == Path("runs", folder)
 
 
-def test_runs_that_diverge_end_in_records_a_report_and_exit_0(
-    place: Path, no_measuring: None, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_runs_that_diverge_end_in_records_a_report_and_exit_0(place, no_measuring, capfd):
     argv = ["run", "--sizes", 2, "--max-steps", 4, "--workers", 1, "--recipe", "v2", "--corpus", UNIFORM, "--out", "o"]
     assert call(*argv, "--lr", "1e30") == 0
     said = " ".join(capfd.readouterr().out.split())
@@ -380,7 +348,7 @@ def test_runs_that_diverge_end_in_records_a_report_and_exit_0(
     assert (place / "o" / "overview.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_tables_and_figures_need_no_torch(demo: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+def test_tables_and_figures_need_no_torch(demo, tmp_path):
     out, _ = demo
     figures = ["figures", str(out), "--out", str(tmp_path), "--format", "svg"]
     code = f"""
@@ -395,7 +363,7 @@ assert "torch" not in sys.modules
     assert (tmp_path / "overview.svg").read_bytes().startswith(b"<?xml")
 
 
-def test_help_imports_neither_torch_nor_numpy() -> None:
+def test_help_imports_neither_torch_nor_numpy():
     code = """
 import sys
 from scaling_lib.cli import main
@@ -412,21 +380,18 @@ assert not found, found
         assert f"\n    {command} " in said
 
 
-def test_a_reader_that_leaves_early_is_no_error(demo: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_a_reader_that_leaves_early_is_no_error(demo):
     buffered = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
     process = subprocess.Popen(
         [sys.executable, "-m", "scaling_lib", "summary", str(demo[0])],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=buffered,
     )  # fmt: skip
-    assert process.stdout is not None
     process.stdout.close()
     assert process.communicate()[1] == b""
     assert process.returncode == 0
 
 
-def test_the_plan_lists_every_run_and_writes_nothing(
-    place: Path, no_measuring: None, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_plan_lists_every_run_and_writes_nothing(place, no_measuring, capsys):
     before = files(place)
     for argv in (["plan", "--mode", "demo"], ["run", "--dry-run"]):
         assert call(*argv, "--corpus", UNIFORM) == 0
@@ -437,14 +402,12 @@ def test_the_plan_lists_every_run_and_writes_nothing(
     assert files(place) == before
 
 
-def test_runs_that_fail_are_named_and_the_exit_is_1(
-    place: Path, no_measuring: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_runs_that_fail_are_named_and_the_exit_is_1(place, no_measuring, monkeypatch, capfd):
     from scaling_lib.lm import train as training
 
     real = training.train
 
-    def short_of_memory(config, *rest, **options):  # type: ignore[no-untyped-def]
+    def short_of_memory(config, *rest, **options):
         if config.model.d_model == 24:
             raise MemoryError
         return real(config, *rest, **options)
@@ -459,9 +422,7 @@ def test_runs_that_fail_are_named_and_the_exit_is_1(
     assert [r.config.model.d_model for r in read_runs(place / "o")] == [16]
 
 
-def test_a_damaged_record_of_the_sweep_itself_is_set_aside_and_made_anew(
-    place: Path, no_measuring: None, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_record_of_the_sweep_itself_is_set_aside_and_made_anew(place, no_measuring, capfd):
     argv = ["run", "--recipe", "v2", "--sizes", 2, "--max-steps", 2, "--corpus", UNIFORM, "--workers", 1, "--out", "o"]
     assert call(*argv) == 0
     first, second = sorted((place / "o").glob("*.json"))
@@ -483,13 +444,7 @@ def test_a_damaged_record_of_the_sweep_itself_is_set_aside_and_made_anew(
     assert not second.exists()
 
 
-def test_recipes_of_two_calls_are_shown_together_and_other_texts_left_out(
-    place: Path,
-    no_measuring: None,
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    make_run: Callable[..., Run],
-) -> None:
+def test_recipes_of_two_calls_are_shown_together_and_no_other_text(place, no_measuring, capfd, monkeypatch, make_run):
     monkeypatch.setattr(export, "save_main", lambda *_: [Path("drawn elsewhere")])
     common = ["run", "--sizes", 3, "--max-steps", 2, "--workers", 1, "--out", "o"]
     write_run(make_run("v1-long"), place / "o")  # of another text: says nothing of this one
@@ -506,7 +461,6 @@ def mark(folder: Path) -> Path:
     """Put a loss into the checkpoint that no training gives: it shows in the record of a run that went on from it."""
     path = next((folder / ".ckpt").glob("*.pt"))
     found = load_state(path)
-    assert found is not None
     found[0].losses[0] = 99.0
     save_state(path, *found)
     return folder / f"{path.stem}.json"
@@ -522,14 +476,12 @@ def command_to_go_on(err: str) -> list[str]:
     return words[3:]
 
 
-def test_an_interrupted_sweep_says_how_to_go_on_and_goes_on(
-    place: Path, no_measuring: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_an_interrupted_sweep_says_how_to_go_on_and_goes_on(place, no_measuring, monkeypatch, capfd):
     from scaling_lib.lm import train as training
 
     real = training.batch
 
-    def interrupted_at_30(tokens, seed, step, *shape):  # type: ignore[no-untyped-def]
+    def interrupted_at_30(tokens, seed, step, *shape):
         if step == 30:
             raise KeyboardInterrupt
         return real(tokens, seed, step, *shape)
@@ -564,10 +516,9 @@ with ended_like_ctrl_c():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them: they are not tried")
-def test_any_signal_is_like_ctrl_c_a_second_ends_at_once_and_nohup_is_obeyed() -> None:
+def test_any_signal_is_like_ctrl_c_a_second_ends_at_once_and_nohup_is_obeyed():
     for first in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         with subprocess.Popen([sys.executable, "-c", ENDING], stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
             process.send_signal(first)
             assert process.stdout.readline() == "first\n"
@@ -575,7 +526,6 @@ def test_any_signal_is_like_ctrl_c_a_second_ends_at_once_and_nohup_is_obeyed() -
             assert process.wait(timeout=10) == 130
     ignoring = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n{ENDING}"
     with subprocess.Popen([sys.executable, "-c", ignoring], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGHUP)
         process.send_signal(signal.SIGTERM)
@@ -585,7 +535,7 @@ def test_any_signal_is_like_ctrl_c_a_second_ends_at_once_and_nohup_is_obeyed() -
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them: Ctrl-C is not tried")
-def test_signals_end_every_process_and_the_sweep_goes_on_to_the_same_losses(tmp_path: Path, no_measuring: None) -> None:
+def test_signals_end_every_process_and_the_sweep_goes_on_to_the_same_losses(tmp_path, no_measuring):
     """Ctrl-C reaches the workers too, as from a terminal; a hang-up here the parent alone."""
     out, seen = tmp_path / "out", 0.0
     command = ["run", "--recipe", "v2", "--sizes", "2", "--max-steps", "300", "--corpus", UNIFORM, "--workers", "2",

@@ -1,7 +1,5 @@
 """Configurations are checked where they are made, and a run's name changes with what the run is."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import asdict, fields, replace
@@ -41,13 +39,13 @@ WHOLE = (0, -1, 1.5, 64.0, "64", None, True, float("nan"))
 
 
 @pytest.mark.parametrize("name", [f.name for f in fields(ModelConfig)][:5])
-def test_a_model_is_made_of_positive_whole_numbers(name: str) -> None:
+def test_a_model_is_made_of_positive_whole_numbers(name):
     for value in WHOLE:
         with pytest.raises(InputError, match=rf"\A[^\n]*{name}[^\n]*\Z"):
             replace(MODEL, **{name: value})
 
 
-def test_models_that_cannot_be_built_are_refused() -> None:
+def test_models_that_cannot_be_built_are_refused():
     odd_heads = {"d_model": 68}  # of width 17, which no rotation pairs up
     for changes in ({"positions": "sinusoid"}, {"positions": None}, {"token_shift": 1}, odd_heads, {"n_head": 5},
                     {"vocab_size": 256}, {"vocab_size": 65_536}):  # fmt: skip
@@ -57,7 +55,7 @@ def test_models_that_cannot_be_built_are_refused() -> None:
     assert [replace(MODEL, vocab_size=v).vocab_size for v in (257, 65_535)] == [257, 65_535]
 
 
-def test_a_model_without_the_new_switches_keeps_the_name_that_its_records_have() -> None:
+def test_a_model_without_the_new_switches_keeps_the_name_that_its_records_have():
     old = replace(RUN, model=replace(MODEL, positions="learned", token_shift=False))
     plain = {"n_layer": 2, "n_head": 4, "d_model": 64, "vocab_size": 512, "seq_len": 32}
     identity = {"model": plain, "train": asdict(TRAIN), "corpus": "0" * 64}
@@ -79,23 +77,19 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_training_values_are_refused_by_name(name: str) -> None:
+def test_bad_training_values_are_refused_by_name(name):
     for value in BAD[name]:
         with pytest.raises(InputError, match=rf"\A[^\n]*{name}[^\n]*\Z"):
             replace(TRAIN, **{name: value})
 
 
-def test_warm_up_and_decay_may_fill_a_run_but_not_exceed_it() -> None:
+def test_warm_up_and_decay_may_fill_a_run_but_not_exceed_it():
     assert replace(WSD, warmup_steps=80).decay_start == 80
     with pytest.raises(InputError, match=ONE_LINE):
         replace(WSD, warmup_steps=81)
 
 
-def test_tokens_are_steps_times_batch_times_length() -> None:
-    assert RUN.n_tokens == 100 * 8 * 32
-
-
-def test_digest_is_sha256_of_canonical_json_whatever_the_order_of_keys() -> None:
+def test_digest_is_sha256_of_canonical_json_whatever_the_order_of_keys():
     one, two = {"b": [1.5, None, "é"], "a": {"y": 1, "x": True}}, {"a": {"x": True, "y": 1}, "b": [1.5, None, "é"]}
     text = json.dumps(one, sort_keys=True, separators=(",", ":"))
     assert digest(one) == digest(two) == hashlib.sha256(text.encode()).hexdigest()
@@ -103,11 +97,11 @@ def test_digest_is_sha256_of_canonical_json_whatever_the_order_of_keys() -> None
 
 
 @given(st.dictionaries(st.text(), st.floats(allow_nan=False, allow_infinity=False) | st.text()))
-def test_digest_survives_json(data: dict[str, object]) -> None:
+def test_digest_survives_json(data):
     assert digest(json.loads(json.dumps(data))) == digest(data)
 
 
-def test_every_field_that_changes_the_experiment_changes_its_name() -> None:
+def test_every_field_that_changes_the_experiment_changes_its_name():
     assert set(OTHER_MODEL) == set(asdict(MODEL))
     assert set(OTHER_TRAIN) == set(asdict(TRAIN))
     variants = [
@@ -121,7 +115,7 @@ def test_every_field_that_changes_the_experiment_changes_its_name() -> None:
     assert names[0].startswith("v2-2x64-s100-r0-")
 
 
-def test_runs_of_one_trunk_differ_in_their_length_alone() -> None:
+def test_runs_of_one_trunk_differ_in_their_length_alone():
     def trunk(train: TrainConfig = WSD, model: ModelConfig = MODEL, text: str = "0" * 64) -> str:
         return trunk_id(RunConfig(model, train, "uniform"), text)
 

@@ -1,7 +1,5 @@
 """Corpora from text to tokens: the split, the fingerprint, the cache, and every kind of bad input."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json
@@ -86,7 +84,7 @@ def same(one: Corpus, two: Corpus) -> bool:
 # ---- text
 
 
-def test_a_folder_of_text_and_a_fingerprint_of_the_documents_alone(tmp_path: Path) -> None:
+def test_a_folder_of_text_and_a_fingerprint_of_the_documents_alone(tmp_path):
     contents = write_text(tmp_path / "text")
     cache, spec = tmp_path / "cache", f"text:{tmp_path / 'text'}"
     one = load_corpus(spec, 300, cache_dir=cache)
@@ -114,7 +112,7 @@ def test_a_folder_of_text_and_a_fingerprint_of_the_documents_alone(tmp_path: Pat
     assert (record["n_train_tokens"], record["n_val_tokens"]) == (len(one.train), len(one.val))
 
 
-def test_a_document_does_not_change_sides_when_others_come(tmp_path: Path) -> None:
+def test_a_document_does_not_change_sides_when_others_come(tmp_path):
     sides = []
     for n_files in (400, 500):
         write_text(tmp_path / str(n_files), n_files)
@@ -124,7 +122,7 @@ def test_a_document_does_not_change_sides_when_others_come(tmp_path: Path) -> No
     assert set(val) < set(more_val)
 
 
-def test_about_five_percent_are_for_validation_and_never_none() -> None:
+def test_about_five_percent_are_for_validation_and_never_none():
     def keys(n: int) -> list[str]:
         return sorted(hashlib.sha256(str(i).encode()).hexdigest() for i in range(n))
 
@@ -136,7 +134,7 @@ def test_about_five_percent_are_for_validation_and_never_none() -> None:
         assert n_val == n - 1 or sizes[:n_val].sum() >= 0.02 * sizes.sum()
 
 
-def test_a_vocabulary_larger_than_the_text_offers_keeps_its_size(tmp_path: Path) -> None:
+def test_a_vocabulary_larger_than_the_text_offers_keeps_its_size(tmp_path):
     write_text(tmp_path / "text", 5)
     corpus = load_corpus(f"text:{tmp_path / 'text'}", 65_535, cache_dir=tmp_path / "cache")
     check_text_corpus(corpus)
@@ -144,7 +142,7 @@ def test_a_vocabulary_larger_than_the_text_offers_keeps_its_size(tmp_path: Path)
     assert corpus.describe()["tokenizer_size"] == load_tokenizer(corpus).get_vocab_size() < 1000
 
 
-def test_a_large_text_is_learnt_from_a_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_text_is_learnt_from_a_sample(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "BPE_BYTES", 5000)
     contents = write_text(tmp_path / "text")
     corpus = load_corpus(f"text:{tmp_path / 'text'}", 300, cache_dir=tmp_path / "cache")
@@ -152,7 +150,7 @@ def test_a_large_text_is_learnt_from_a_sample(tmp_path: Path, monkeypatch: pytes
     assert 3000 < corpus.details["tokenizer_bytes"] <= 5000
 
 
-def test_a_single_file_is_cut_into_documents(tmp_path: Path) -> None:
+def test_a_single_file_is_cut_into_documents(tmp_path):
     paragraphs = [" ".join(WORDS[i % 7 :]) + f" {i}.\n\n" for i in range(1000)]
     (tmp_path / "book.txt").write_text("".join(paragraphs))
     corpus = load_corpus(f"text:{tmp_path / 'book.txt'}", 300, cache_dir=tmp_path / "cache")
@@ -166,7 +164,7 @@ def test_a_single_file_is_cut_into_documents(tmp_path: Path) -> None:
     reason="SCALING_LIB_DATA is not set: Shakespeare and WikiText-2 are not read, made-up text is",
 )
 @pytest.mark.parametrize(("name", "n_bytes"), [("tinyshakespeare.txt", 1_115_394), ("wikitext2", 2_378_130)])
-def test_real_text(name: str, n_bytes: int, tmp_path: Path) -> None:
+def test_real_text(name, n_bytes, tmp_path):
     path = Path(os.environ["SCALING_LIB_DATA"], name).resolve()
     corpus = load_corpus(f"text:{path}", 1024, cache_dir=tmp_path / "cache")
     check_text_corpus(corpus)
@@ -183,7 +181,7 @@ def by_content(files: list[Path]) -> dict[bytes, str]:
     return {file.read_bytes(): file.relative_to(root).as_posix() for file in reversed(files)}
 
 
-def test_part_of_the_standard_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_part_of_the_standard_library(tmp_path, monkeypatch):
     chosen = ("json", "email", "http", "asyncio")
     files = [file for file in documents.shared_files() if file.parent.name in chosen]
     monkeypatch.setattr(documents, "shared_files", lambda: files)
@@ -193,7 +191,7 @@ def test_part_of_the_standard_library(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("kind", ["random-walk", "uniform"])
-def test_a_synthetic_corpus_has_its_exact_entropy_on_record(kind: str, tmp_path: Path) -> None:
+def test_a_synthetic_corpus_has_its_exact_entropy_on_record(kind, tmp_path):
     spec = f"{kind}:train_tokens=20000,val_tokens=100500"
     corpus = load_corpus(spec, 400, seed=7, cache_dir=tmp_path)
     exact = synthetic.random_walk(400, seed=7).entropy_rate if kind == "random-walk" else np.log(400)
@@ -211,9 +209,7 @@ def test_a_synthetic_corpus_has_its_exact_entropy_on_record(kind: str, tmp_path:
 
 
 @pytest.mark.parametrize("kind", ["text", "random-walk"])
-def test_a_second_call_reads_no_document_and_a_damaged_cache_is_made_again(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_call_reads_no_document_and_a_damaged_cache_is_made_again(kind, tmp_path, monkeypatch):
     write_text(tmp_path / "text")
     cache = tmp_path / "cache"
     spec = f"text:{tmp_path / 'text'}" if kind == "text" else "random-walk:train_tokens=5000,val_tokens=3000"
@@ -240,7 +236,7 @@ def test_a_second_call_reads_no_document_and_a_damaged_cache_is_made_again(
     assert not list(cache.glob(".*.tmp"))
 
 
-def test_two_processes_at_once_end_with_the_same_corpus(tmp_path: Path) -> None:
+def test_two_processes_at_once_end_with_the_same_corpus(tmp_path):
     write_text(tmp_path / "text")
     code = (
         "import sys, hashlib, pathlib\n"
@@ -253,7 +249,6 @@ def test_two_processes_at_once_end_with_the_same_corpus(tmp_path: Path) -> None:
     pipe = subprocess.PIPE
     running = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(2)]
     for process in running:
-        assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
     results = [process.communicate(timeout=100) for process in running]
@@ -263,7 +258,7 @@ def test_two_processes_at_once_end_with_the_same_corpus(tmp_path: Path) -> None:
     assert not list((tmp_path / "cache").glob(".*.tmp"))
 
 
-def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path, monkeypatch):
     write_text(tmp_path / "text")
     spec = f"text:{tmp_path / 'text'}"
     first = load_corpus(spec, 300, cache_dir=tmp_path / "cache")
@@ -280,7 +275,7 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path: Path, monke
     load_corpus(spec, 320, cache_dir=tmp_path / "cache")
 
 
-def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("not a folder")
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         monkeypatch.setenv("SCALING_LIB_CACHE", str(folder))
@@ -301,7 +296,7 @@ def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch:
         ("text:/no/such/file", 512, "does not exist"),
     ],
 )
-def test_bad_input_is_one_line_before_and_at_the_start(spec: str, vocab_size: int, says: str, tmp_path: Path) -> None:
+def test_bad_input_is_one_line_before_and_at_the_start(spec, vocab_size, says, tmp_path):
     for check in (check_spec, partial(load_corpus, cache_dir=tmp_path)):
         with pytest.raises(InputError, match=says) as error:
             check(spec, vocab_size)
@@ -309,14 +304,14 @@ def test_bad_input_is_one_line_before_and_at_the_start(spec: str, vocab_size: in
 
 
 @pytest.mark.parametrize("content", ["short", "one paragraph. " * 300, " \n \n"])
-def test_a_text_too_small_to_split_is_one_line(content: str, tmp_path: Path) -> None:
+def test_a_text_too_small_to_split_is_one_line(content, tmp_path):
     (tmp_path / "t.txt").write_text(content)
     with pytest.raises(InputError, match=r"\A[^\n]*too small[^\n]*\Z"):
         load_corpus(f"text:{tmp_path / 't.txt'}", 300, cache_dir=tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("*"))
 
 
-def test_the_checks_cost_no_heavy_import() -> None:
+def test_the_checks_cost_no_heavy_import():
     code = (
         "import sys\n"
         "from scaling_lib.lm import batches\n"
@@ -328,7 +323,7 @@ def test_the_checks_cost_no_heavy_import() -> None:
     assert done.stdout == "set()\n"
 
 
-def test_progress_is_on_stderr_and_only_when_asked_for(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_on_stderr_and_only_when_asked_for(tmp_path, capfd):
     write_text(tmp_path / "text")
     load_corpus(f"text:{tmp_path / 'text'}", 300, cache_dir=tmp_path / "quiet")
     assert capfd.readouterr() == ("", "")

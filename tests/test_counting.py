@@ -1,7 +1,5 @@
 """Counts against what torch counts, and against GPT-2's published numbers."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -39,7 +37,7 @@ def group_of(name: str) -> str:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: s.name)
-def test_every_group_of_parameters_is_what_torch_holds(shape: ModelConfig) -> None:
+def test_every_group_of_parameters_is_what_torch_holds(shape):
     groups = ("token_embedding", "position_embedding", "attention", "feed_forward", "norm", "token_shift")
     sums = dict.fromkeys(groups, 0)
     model = GPT(shape)
@@ -53,7 +51,7 @@ def test_every_group_of_parameters_is_what_torch_holds(shape: ModelConfig) -> No
     assert counts.with_head == counts.total - positions
 
 
-def test_gpt2_small_has_its_published_size_less_its_biases_and_costs_what_others_count() -> None:
+def test_gpt2_small_has_its_published_size_less_its_biases_and_costs_what_others_count():
     # 124,439,808 parameters in the released checkpoint. Biases: of four linear maps (9 d) and two norms (2 d) a
     # layer, and of the last norm.
     d = 768
@@ -63,7 +61,7 @@ def test_gpt2_small_has_its_published_size_less_its_biases_and_costs_what_others
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: s.name)
-def test_flops_are_those_that_torch_counts(shape: ModelConfig) -> None:
+def test_flops_are_those_that_torch_counts(shape):
     model = GPT(shape)
     x = torch.randint(shape.vocab_size, (3, shape.seq_len))
     # Plain products instead of the fused kernel, whose inside the counter does not see on a processor.
@@ -76,7 +74,7 @@ def test_flops_are_those_that_torch_counts(shape: ModelConfig) -> None:
     assert both.get_total_flops() == training_flops(shape, x.numel())
 
 
-def test_6nd_leaves_out_attention_and_with_non_embedding_n_the_head() -> None:
+def test_6nd_leaves_out_attention_and_with_non_embedding_n_the_head():
     shape, tokens = ModelConfig(2, 2, 32, 512, 64), 1000
     counts = count_parameters(shape)
     matrices = counts.attention + counts.feed_forward
@@ -87,7 +85,7 @@ def test_6nd_leaves_out_attention_and_with_non_embedding_n_the_head() -> None:
 
 
 @pytest.mark.parametrize("shape", [ModelConfig(2, 4, 64, 512, 64), ModelConfig(4, 6, 96, 1024, 128)], ids=str)
-def test_memory_is_estimated_above_what_autograd_keeps_but_not_far(shape: ModelConfig) -> None:
+def test_memory_is_estimated_above_what_autograd_keeps_but_not_far(shape):
     batch = 8
     model = GPT(shape)
     x = torch.randint(shape.vocab_size, (batch, shape.seq_len))

@@ -1,20 +1,13 @@
 """The doctor: what it finds is there, what is missing is a problem with its remedy, and JSON says the same."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
-
-import pytest
 
 from scaling_lib import cli_doctor
 from scaling_lib.cli import main
 from scaling_lib.sweep import plan
 
 
-def test_words_and_json_say_what_was_measured_and_what_is_missing_with_its_remedy(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cache: Path
-) -> None:
+def test_words_and_json_say_what_was_measured_and_what_is_missing_with_its_remedy(monkeypatch, capsys, cache):
     rates = {"float32": 100, "bfloat16": 200}
     speed = {"device": "cpu", "device_name": "x", "gflops": rates, "compiles": True, "mode_seconds": {"demo": 60}}
     monkeypatch.setattr(cli_doctor, "_speed", lambda: speed)
@@ -34,7 +27,7 @@ def test_words_and_json_say_what_was_measured_and_what_is_missing_with_its_remed
     assert "./run_experiments.sh check" in problems[0]
 
 
-def test_the_whole_examination_measures_every_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_whole_examination_measures_every_mode(monkeypatch):
     monkeypatch.setattr(plan, "cores", lambda: 1)  # in this process: no pool
     monkeypatch.setattr(cli_doctor, "SECONDS_A_MODE", 0.3)
     found = cli_doctor.examine()

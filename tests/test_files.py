@@ -1,7 +1,5 @@
 """Files appear whole or not at all, whoever is killed and however full the disk."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
@@ -19,7 +17,7 @@ def names(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir())
 
 
-def test_what_is_written_is_there_and_folders_are_made(tmp_path: Path) -> None:
+def test_what_is_written_is_there_and_folders_are_made(tmp_path):
     path = tmp_path / "a" / "b" / "x.bin"
     for content in (b"one", b"", bytes(range(256)) * 1000):
         write_atomically(path, content)
@@ -27,7 +25,7 @@ def test_what_is_written_is_there_and_folders_are_made(tmp_path: Path) -> None:
         assert names(path.parent) == ["x.bin"]
 
 
-def test_only_old_leftovers_are_removed(tmp_path: Path) -> None:
+def test_only_old_leftovers_are_removed(tmp_path):
     for name in (".old.tmp", ".new.tmp", "other"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "x").write_text("x")
@@ -38,7 +36,7 @@ def test_only_old_leftovers_are_removed(tmp_path: Path) -> None:
     assert names(tmp_path) == [".new.tmp", "other"]
 
 
-def test_nothing_is_to_be_seen_before_all_is_written(tmp_path: Path) -> None:
+def test_nothing_is_to_be_seen_before_all_is_written(tmp_path):
     path = tmp_path / "x.bin"
     with atomic_file(path) as file:
         file.write(b"half")
@@ -53,9 +51,7 @@ def test_nothing_is_to_be_seen_before_all_is_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("call", ["write", "fsync", "replace"])
-def test_a_disk_that_fails_at_any_point_leaves_the_old_file(
-    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_fails_at_any_point_leaves_the_old_file(call, tmp_path, monkeypatch):
     path = tmp_path / "x.bin"
     write_atomically(path, b"old")
 
@@ -74,7 +70,7 @@ def test_a_disk_that_fails_at_any_point_leaves_the_old_file(
     assert names(tmp_path) == ["x.bin"]
 
 
-def test_a_folder_that_is_a_file_is_said_in_one_line(tmp_path: Path) -> None:
+def test_a_folder_that_is_a_file_is_said_in_one_line(tmp_path):
     (tmp_path / "file").write_bytes(b"in the way")
     with pytest.raises(InputError, match=r"\Acannot write [^\n]*--out\)\Z"):
         write_atomically(tmp_path / "file" / "x.bin", b"new")
@@ -94,7 +90,7 @@ write_atomically(Path(sys.argv[1]), b"new" * 100_000)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them: killing is not tried")
 @pytest.mark.parametrize("moment", ["fsync", "replace"])
-def test_a_process_killed_while_writing_leaves_the_old_file(moment: str, tmp_path: Path) -> None:
+def test_a_process_killed_while_writing_leaves_the_old_file(moment, tmp_path):
     path = tmp_path / "x.bin"
     path.write_bytes(b"old")
     done = subprocess.run([sys.executable, "-c", KILLED, str(path), moment], check=False)

@@ -1,7 +1,5 @@
 """One model trained by several processes: torchrun on two Gloo processes against one process."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import socket
@@ -57,7 +55,7 @@ def test_the_shares_are_the_batch():
 
 
 @pytest.mark.slow
-def test_two_processes_train_the_same_model_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_two_processes_train_the_same_model_as_one(tmp_path, monkeypatch):
     """The first 20 losses, at the same global batch, in float32; a run that is recorded is not trained again."""
     monkeypatch.setattr(cost, "calibrate", lambda plan, budget=0.0: {c.model: 1e-5 for c in plan.cells})
     alone, together = tmp_path / "alone", tmp_path / "together"

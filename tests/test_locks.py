@@ -10,7 +10,6 @@ import psutil
 import pytest
 
 from scaling_lib import machine
-from scaling_lib.errors import InputError
 from scaling_lib.sweep import locks
 
 HOLD = """
@@ -152,11 +151,4 @@ def test_the_holder_beats_and_tells_its_progress(tmp_path, monkeypatch):
             time.sleep(0.05)
         assert held["done"] == 0.5
         assert held["beat"] > 2
-    assert locks.holder(path) is None
-
-
-def test_a_folder_that_cannot_be_made_is_said_in_one_line(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot write") as error:
-        locks.try_lock(tmp_path / "file" / "run.lock")
-    assert "\n" not in str(error.value)
+    assert not locks.holder(path)

@@ -1,16 +1,12 @@
 """What a process may use: the limits of a made-up container."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import psutil
 import pytest
 
 from scaling_lib import machine
 
 
-def test_cores_are_what_joblib_grants(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cores_are_what_joblib_grants(monkeypatch):
     assert machine.cores() >= 1
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
     assert machine.cores() == 1
@@ -24,9 +20,7 @@ def test_cores_are_what_joblib_grants(monkeypatch: pytest.MonkeyPatch) -> None:
         ("3:cpu:/x\n5:memory:/docker/abc", "memory/docker/abc/memory.limit_in_bytes"),
     ],
 )
-def test_memory_is_the_least_that_a_control_group_allows(
-    group: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_is_the_least_that_a_control_group_allows(group, file, tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "CGROUPS", tmp_path)
     monkeypatch.setattr(machine, "OWN_GROUP", tmp_path / "own")
     assert machine.memory_bytes() == psutil.virtual_memory().total

@@ -1,13 +1,10 @@
 """A plan against brute force: what shares a trunk, what runs beside what, and how long it takes."""
 
-from __future__ import annotations
-
 import csv
 import heapq
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -35,11 +32,11 @@ def wsd(steps: int, model: ModelConfig = TINY, **changes: object) -> RunConfig:
 
 
 @pytest.fixture
-def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+def two_cores(monkeypatch):
     monkeypatch.setattr(module, "cores", lambda: 2)
 
 
-def test_every_run_is_planned_once_and_the_costliest_jobs_come_first() -> None:
+def test_every_run_is_planned_once_and_the_costliest_jobs_come_first():
     wanted = cells("laptop") + cells("demo")
     plan = make_plan(wanted, Options())
     assert sorted(map(repr, plan.cells)) == sorted(map(repr, wanted))
@@ -48,7 +45,7 @@ def test_every_run_is_planned_once_and_the_costliest_jobs_come_first() -> None:
         assert flops == sorted(flops, reverse=True)
 
 
-def test_only_wsd_runs_that_differ_in_length_alone_share_a_job() -> None:
+def test_only_wsd_runs_that_differ_in_length_alone_share_a_job():
     alike = [wsd(400), wsd(100), wsd(200)]
     others = [wsd(100, seed=1), wsd(100, lr=0.02), wsd(100, weight_decay=0.1), wsd(100, ModelConfig(1, 2, 32, 257, 16))]
     plan = make_plan([*alike, *others, run(steps=100), run(steps=200)], Options())
@@ -57,7 +54,7 @@ def test_only_wsd_runs_that_differ_in_length_alone_share_a_job() -> None:
     assert [c.train.max_steps for c in jobs[-1]] == [100, 200, 400]  # the shortest leaves a trunk for the next
 
 
-def test_progress_weighs_what_a_run_trains_itself() -> None:
+def test_progress_weighs_what_a_run_trains_itself():
     chain = [wsd(100), wsd(200), wsd(400)]
     plan = make_plan([*chain, run(steps=100)], Options())
     weights = execute._weights(plan, {c.model: 2.0 for c in plan.cells}, [])
@@ -70,7 +67,7 @@ def test_progress_weighs_what_a_run_trains_itself() -> None:
     assert sum(w for w, _ in execute._weights(plan, None, []).values()) == pytest.approx(plan.flops)
 
 
-def test_a_grid_on_shared_trunks_costs_what_the_closed_form_says() -> None:
+def test_a_grid_on_shared_trunks_costs_what_the_closed_form_says():
     job = Job((wsd(100), wsd(200), wsd(400)))
     steps = [100, 120, 240]  # 100; 200 less the trunk of 80; 400 less the trunk of 160
     assert [tokens for _, tokens in job.own_tokens()] == [n * 4 * 16 for n in steps]
@@ -87,7 +84,7 @@ def test_a_grid_on_shared_trunks_costs_what_the_closed_form_says() -> None:
     assert 0.6 < plan.flops / alone < 0.62  # 1.19 of 1.94 longest runs: what sharing saves
 
 
-def test_small_models_run_side_by_side_and_large_ones_alone(two_cores: None) -> None:
+def test_small_models_run_side_by_side_and_large_ones_alone(two_cores):
     plan = make_plan([run(seed=s) for s in range(5)] + [run(LARGE, seed=s) for s in range(3)], Options())
     small, large = plan.phases
     assert (len(small.jobs), small.workers, small.threads) == (5, 2, 1)
@@ -99,15 +96,13 @@ def test_small_models_run_side_by_side_and_large_ones_alone(two_cores: None) -> 
     (one,) = make_plan([run(LARGE)], Options(workers=8)).phases
     assert (one.workers, one.threads) == (1, 2)
     assert "8 at a time" not in one.why
-    (gpu,) = make_plan([run(), run(LARGE)], Options(), on_gpu=True).phases
+    (gpu,) = make_plan([run(), run(LARGE)], Options(on_gpu=True)).phases
     assert (gpu.workers, len(gpu.jobs)) == (1, 2)
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 64), st.integers(1, 40), st.none() | st.integers(1, 100))
-def test_no_more_threads_than_cores_unless_more_workers_are_asked_for(
-    n_cores: int, jobs: int, workers: int | None
-) -> None:
+def test_no_more_threads_than_cores_unless_more_workers_are_asked_for(n_cores, jobs, workers):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "cores", lambda: n_cores)
         plan = make_plan([run(seed=s) for s in range(jobs)] + [run(LARGE)], Options(workers=workers))
@@ -118,12 +113,12 @@ def test_no_more_threads_than_cores_unless_more_workers_are_asked_for(
     assert plan.phases[0].workers <= jobs
 
 
-def test_threads_that_are_asked_for_are_taken(two_cores: None) -> None:
+def test_threads_that_are_asked_for_are_taken(two_cores):
     plan = make_plan([run(), run(LARGE)], Options(threads=3))
     assert [phase.threads for phase in plan.phases] == [3, 3]
 
 
-def test_memory_is_that_of_the_worst_moment(two_cores: None) -> None:
+def test_memory_is_that_of_the_worst_moment(two_cores):
     plan = make_plan([run(seed=s) for s in range(4)] + [run(LARGE)], Options())
     small = 2 * (IMPORTS_BYTES + training_bytes(TINY, 4))
     large = IMPORTS_BYTES + training_bytes(LARGE, 4)
@@ -134,7 +129,7 @@ def test_memory_is_that_of_the_worst_moment(two_cores: None) -> None:
 
 @settings(deadline=None, max_examples=12)
 @given(st.lists(st.integers(1, 1000), min_size=1, max_size=12), st.integers(1, 5))
-def test_expected_time_is_that_of_a_queue(steps: list[int], workers: int) -> None:
+def test_expected_time_is_that_of_a_queue(steps, workers):
     jobs = [run(steps=n, seed=i, eval_tokens=1) for i, n in enumerate(steps)]
     plan = make_plan(jobs, Options(workers=workers))
     ends = [0.0] * min(workers, len(jobs))
@@ -145,7 +140,7 @@ def test_expected_time_is_that_of_a_queue(steps: list[int], workers: int) -> Non
     assert max(ends) <= expected + 1e-9 <= max(ends) + evaluation + 2e-9
 
 
-def test_what_is_done_costs_nothing(two_cores: None) -> None:
+def test_what_is_done_costs_nothing(two_cores):
     first, second = run(seed=0), run(seed=1, steps=300)
     plan = make_plan([first, second], Options(workers=1))
     seconds = {TINY: 1e-3}
@@ -169,7 +164,7 @@ def timed_by(law: Callable[[ModelConfig], float], patch: pytest.MonkeyPatch) -> 
     return measured
 
 
-def test_models_between_those_measured_are_interpolated_in_log_log(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_between_those_measured_are_interpolated_in_log_log(monkeypatch):
     measured = timed_by(lambda model: 1e-9 * training_flops(model, 1) ** 0.7, monkeypatch)
     found = calibrate(make_plan(cells("demo", recipes=["v2"]), Options(device="cpu", workers=1)), 1.0)
     assert [m.d_model for m in measured] == [16, 32, 64]  # the smallest, the middle and the largest of five
@@ -178,7 +173,7 @@ def test_models_between_those_measured_are_interpolated_in_log_log(monkeypatch: 
         assert seconds == pytest.approx(1e-9 * training_flops(model, 1) ** 0.7, rel=1e-6)
 
 
-def test_a_model_too_large_to_be_timed_is_reckoned_from_the_largest_that_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_too_large_to_be_timed_is_reckoned_from_the_largest_that_is(monkeypatch):
     """A laptop that asks what `full` would cost must neither wait for 490M parameters nor hold their batch."""
     measured = timed_by(lambda model: 1e-11 * training_flops(model, 1), monkeypatch)
     found = calibrate(make_plan(cells("full", recipes=["v2"]), Options(device="cpu", workers=1)), 10.0)
@@ -188,14 +183,14 @@ def test_a_model_too_large_to_be_timed_is_reckoned_from_the_largest_that_is(monk
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_the_machine_is_measured_by_real_steps() -> None:
+def test_the_machine_is_measured_by_real_steps():
     models = [TINY, ModelConfig(2, 2, 64, 257, 16)]
     found = calibrate(make_plan([run(m) for m in models], Options(device="cpu", workers=1)), 0.2)
     assert set(found) == set(models)
     assert all(0 < seconds < math.inf for seconds in found.values())
 
 
-def test_a_budget_leaves_out_the_most_expensive_runs_first() -> None:
+def test_a_budget_leaves_out_the_most_expensive_runs_first():
     chosen = cells("laptop")
     plan = make_plan(chosen, Options(device="cpu", compile=False))
     speed = {c.model: 1e-10 * training_flops(c.model, 1) for c in chosen}
@@ -221,7 +216,7 @@ def test_a_budget_leaves_out_the_most_expensive_runs_first() -> None:
     assert within_budget(plan, speed, fits.cells[:5], max_flops=plan.flops / 3)[1] == cut
 
 
-def test_a_budget_that_nothing_fits_is_refused() -> None:
+def test_a_budget_that_nothing_fits_is_refused():
     plan = make_plan(cells("demo"), Options(device="cpu"))
     speed = {c.model: 1e-6 for c in plan.cells}
     for limits in ({"max_flops": 1e6}, {"max_seconds": 1.0}):
@@ -229,7 +224,7 @@ def test_a_budget_that_nothing_fits_is_refused() -> None:
             within_budget(plan, speed, **limits)
 
 
-def test_what_was_expected_and_taken_is_kept_line_by_line(tmp_path: Path) -> None:
+def test_what_was_expected_and_taken_is_kept_line_by_line(tmp_path):
     plan = make_plan([run(seed=0), run(seed=1), run(LARGE)], Options())
     for seconds in (10.0, 20.0):
         log_timing(tmp_path, plan, [run(seed=0)], runs=2, expected=12.34, seconds=seconds)
@@ -241,14 +236,14 @@ def test_what_was_expected_and_taken_is_kept_line_by_line(tmp_path: Path) -> Non
     assert float(rows[0]["flops"]) == pytest.approx(flops, rel=1e-3)
 
 
-def test_on_a_cluster_the_scheduler_divides_the_jobs() -> None:
+def test_on_a_cluster_the_scheduler_divides_the_jobs():
     plan = make_plan([run(seed=0), run(LARGE)], Options(engine="dask", address="tcp://nowhere:1"))
     assert [(len(p.jobs), p.threads) for p in plan.phases] == [(1, 1), (1, 0)]
     assert all("dask" in p.why for p in plan.phases)
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_a_cut_batch_does_not_pay_for_the_whole_update(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cut_batch_does_not_pay_for_the_whole_update(monkeypatch):
     """Of a large model few sequences are timed; its update must be shared by all tokens of a real batch.
 
     By a clock that only the model and the optimizer move: a second for a sequence, 80 for an update.
@@ -265,11 +260,11 @@ def test_a_cut_batch_does_not_pay_for_the_whole_update(monkeypatch: pytest.Monke
     def slow_loss(self: object, x: torch.Tensor, y: torch.Tensor) -> object:
         rows.add(len(x))
         clock[0] += len(x)
-        return loss(self, x, y)  # type: ignore[arg-type]
+        return loss(self, x, y)
 
     def slow_update(self: object, *args: object) -> object:
         clock[0] += 80.0
-        return update(self, *args)  # type: ignore[arg-type]
+        return update(self, *args)
 
     monkeypatch.setattr(speed.GPT, "loss", slow_loss)
     monkeypatch.setattr(torch.optim.AdamW, "step", slow_update)

@@ -1,7 +1,5 @@
 """Progress on stderr: durations in words, and lines where there is no terminal."""
 
-from __future__ import annotations
-
 import pytest
 
 from scaling_lib import progress
@@ -10,7 +8,7 @@ from scaling_lib.sweep.execute import Snapshot
 from scaling_lib.words import counted, duration
 
 
-def test_numbers_as_people_say_them() -> None:
+def test_numbers_as_people_say_them():
     said = {0: "1 s", 45: "45 s", 89: "89 s", 90: "2 min", 600: "10 min", 5399: "90 min", 5400: "1.5 h",
             86_400: "24.0 h", 3 * 86_400: "3 days"}  # fmt: skip
     assert {seconds: duration(seconds) for seconds in said} == said
@@ -18,7 +16,7 @@ def test_numbers_as_people_say_them() -> None:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def clock(monkeypatch):
     """A clock that the test sets."""
     now = [1000.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
@@ -29,7 +27,7 @@ def snapshot(share: float, done: int = 1) -> Snapshot:
     return Snapshot(done, 4, share, (("v2-2x32-s300-r0-0123456789", 4.567, 12_345.0), ("v1-2x32-s9-r0-0", 5.0, 1.0)))
 
 
-def test_a_pipe_gets_a_line_now_and_then_and_the_last(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pipe_gets_a_line_now_and_then_and_the_last(clock, capsys):
     with Bar() as bar:
         bar.show(snapshot(0.01))
         assert capsys.readouterr().err == ""  # too soon for a line
@@ -52,9 +50,7 @@ def test_a_pipe_gets_a_line_now_and_then_and_the_last(clock: list[float], capsys
     ]
 
 
-def test_what_was_finished_before_makes_nothing_look_faster(
-    clock: list[float], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_was_finished_before_makes_nothing_look_faster(clock, capsys):
     with Bar() as bar:
         bar.show(snapshot(0.6, 3))
         clock[0] += 60
@@ -63,9 +59,7 @@ def test_what_was_finished_before_makes_nothing_look_faster(
 
 
 @pytest.mark.parametrize("term", ["dumb", "xterm"])
-def test_a_terminal_gets_a_bar_unless_it_is_dumb(
-    term: str, clock: list[float], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_terminal_gets_a_bar_unless_it_is_dumb(term, clock, capsys, monkeypatch):
     monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", term)
     with Bar() as bar:

@@ -1,7 +1,5 @@
 """Recipes against the table that defines them, and modes against the sizes and lengths they promise."""
 
-from __future__ import annotations
-
 import itertools
 from collections import Counter
 
@@ -32,16 +30,14 @@ M = 1_000_000
     ("name", "schedule", "warmup", "decay", "weight_decay"),
     [("v1", "constant", 0, 0, 0.0), ("v2", "cosine", 300, 0, 0.01), ("wsd", "wsd", 300, 600, 0.01)],
 )
-def test_recipes_are_what_their_names_mean(
-    name: str, schedule: str, warmup: int, decay: int, weight_decay: float
-) -> None:
+def test_recipes_are_what_their_names_mean(name, schedule, warmup, decay, weight_decay):
     train = make_train_config(name, 64, 3000, 16)
     assert (train.schedule, train.warmup_steps, train.decay_steps) == (schedule, warmup, decay)
     assert train.weight_decay == weight_decay
     assert (train.beta1, train.beta2, train.grad_clip) == (0.9, 0.95, 1.0)
 
 
-def test_the_way_from_v1_to_v2_changes_one_thing_at_a_time() -> None:
+def test_the_way_from_v1_to_v2_changes_one_thing_at_a_time():
     assert (STEPS_OF_THE_WAY[0], STEPS_OF_THE_WAY[-1]) == ("v1", "v2")
     way = [RECIPES[name] for name in STEPS_OF_THE_WAY]
     changed = [
@@ -55,7 +51,7 @@ def test_the_way_from_v1_to_v2_changes_one_thing_at_a_time() -> None:
     assert changed == [["long"], ["warmup_share"], ["schedule"], ["weight_decay"]]
 
 
-def test_the_peak_rate_falls_as_one_over_the_width() -> None:
+def test_the_peak_rate_falls_as_one_over_the_width():
     assert peak_lr(64) == 7.5e-3
     for width in (32, 128, 1408):
         assert peak_lr(width) * width == pytest.approx(7.5e-3 * 64, rel=5e-3)  # to three figures
@@ -64,7 +60,7 @@ def test_the_peak_rate_falls_as_one_over_the_width() -> None:
 
 
 @given(st.sampled_from(sorted(RECIPES)), st.integers(1, 20_000))
-def test_any_number_of_steps_makes_a_valid_training(name: str, steps: int) -> None:
+def test_any_number_of_steps_makes_a_valid_training(name, steps):
     train = make_train_config(name, 64, steps, 1)
     assert train.max_steps == steps
     assert abs(train.warmup_steps - RECIPES[name].warmup_share * steps) <= 0.5
@@ -87,7 +83,7 @@ LENGTHS = {  # vocabulary, window, batch, steps of V1 and of V2, corpus
 
 
 @pytest.mark.parametrize("mode", SIZES)
-def test_modes_have_the_sizes_that_they_promise(mode: str) -> None:
+def test_modes_have_the_sizes_that_they_promise(mode):
     counted, sizes, tolerance = SIZES[mode]
     actual = [getattr(count_parameters(MODES[mode].model(i)), counted) for i in range(len(MODES[mode].shapes))]
     assert actual == sorted(actual)
@@ -96,7 +92,7 @@ def test_modes_have_the_sizes_that_they_promise(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", LENGTHS)
-def test_modes_have_the_lengths_that_they_promise(mode: str) -> None:
+def test_modes_have_the_lengths_that_they_promise(mode):
     vocabulary, length, batch, v1, v2, corpus = LENGTHS[mode]
     found = cells(mode)
     shape = {(c.model.vocab_size, c.model.seq_len, c.train.batch_size, c.corpus) for c in found}
@@ -107,7 +103,7 @@ def test_modes_have_the_lengths_that_they_promise(mode: str) -> None:
     assert len(found) == 2 * n + 4  # and the rungs in D of the middle size, less the one that is a size's too
 
 
-def test_heads_are_16_to_64_wide_and_every_ladder_has_the_rungs_that_a_law_needs() -> None:
+def test_heads_are_16_to_64_wide_and_every_ladder_has_the_rungs_that_a_law_needs():
     for mode, m in MODES.items():
         for _, n_head, d_model in m.shapes:
             assert d_model % n_head == 0
@@ -121,7 +117,7 @@ def test_heads_are_16_to_64_wide_and_every_ladder_has_the_rungs_that_a_law_needs
             assert len(set(m.data_steps)) >= 5, mode
 
 
-def test_the_ladder_in_tokens_doubles_about_the_length_of_the_sizes() -> None:
+def test_the_ladder_in_tokens_doubles_about_the_length_of_the_sizes():
     for mode in ("demo", "quick", "standard", "full"):
         m = MODES[mode]
         steps = [c.train.max_steps for c in cells(mode, recipes=["v2"]) if c.model == m.model(m.middle)]
@@ -131,7 +127,7 @@ def test_the_ladder_in_tokens_doubles_about_the_length_of_the_sizes() -> None:
         assert [n / 800 for n in cut] == [n / m.steps_v2 for n in steps]
 
 
-def test_laptop_is_a_grid_of_8_sizes_and_5_lengths_each_on_one_trunk() -> None:
+def test_laptop_is_a_grid_of_8_sizes_and_5_lengths_each_on_one_trunk():
     found = cells("laptop")
     assert len(found) == len(set(found)) == 40
     assert {c.train.recipe for c in found} == {"wsd"}
@@ -143,7 +139,7 @@ def test_laptop_is_a_grid_of_8_sizes_and_5_lengths_each_on_one_trunk() -> None:
     assert [len(job.cells) for job in jobs] == [5] * 8
 
 
-def test_every_mode_can_be_cut_short() -> None:
+def test_every_mode_can_be_cut_short():
     for (mode, m), recipe in itertools.product(MODES.items(), ("v2", "wsd")):
         for steps in (1, 7):
             found = cells(mode, recipes=[recipe], max_steps=steps, seeds=[0])
@@ -153,7 +149,7 @@ def test_every_mode_can_be_cut_short() -> None:
             assert not m.grid or max(lengths) == steps, (mode, recipe)
 
 
-def test_seeds_repeat_every_run_and_sizes_keep_the_smallest() -> None:
+def test_seeds_repeat_every_run_and_sizes_keep_the_smallest():
     once, thrice = cells("demo"), cells("demo", seeds=range(3))
     assert Counter(c.train.seed for c in thrice) == dict.fromkeys(range(3), len(once))
     assert [c for c in thrice if c.train.seed == 0] == once
@@ -163,7 +159,7 @@ def test_seeds_repeat_every_run_and_sizes_keep_the_smallest() -> None:
     assert len(cells("demo", sizes=3)) == 2 * 3 + 4
 
 
-def test_the_cheapest_run_comes_first_and_options_reach_every_run() -> None:
+def test_the_cheapest_run_comes_first_and_options_reach_every_run():
     found = cells("demo", corpus="uniform", vocab_size=300, lr=0.1)
     work = [count_parameters(c.model).total * c.n_tokens for c in found]
     assert work == sorted(work)
@@ -183,22 +179,22 @@ def test_the_cheapest_run_comes_first_and_options_reach_every_run() -> None:
     ],
     ids=str,
 )
-def test_wrong_wishes_are_refused_in_one_line(wrong: dict[str, object]) -> None:
+def test_wrong_wishes_are_refused_in_one_line(wrong):
     with pytest.raises(InputError, match=ONE_LINE):
-        cells(**{"mode": "demo", **wrong})  # type: ignore[arg-type]
+        cells(**{"mode": "demo", **wrong})
 
 
-def test_unknown_names_are_answered_with_the_known_ones_and_steps_are_whole() -> None:
+def test_unknown_names_are_answered_with_the_known_ones_and_steps_are_whole():
     with pytest.raises(InputError, match="v1, v1-long"):
         find_recipe("v3")
     with pytest.raises(InputError, match="demo, laptop"):
         find_mode("huge")
     for steps in (0, 2.5, True, "9"):
         with pytest.raises(InputError, match=r"\A[^\n]*max_steps[^\n]*\Z"):
-            make_train_config("v2", 64, steps, 1)  # type: ignore[arg-type]
+            make_train_config("v2", 64, steps, 1)
 
 
-def test_the_study_of_rates_takes_multiples_of_the_rule_on_trunks_of_their_own() -> None:
+def test_the_study_of_rates_takes_multiples_of_the_rule_on_trunks_of_their_own():
     found = cells("lr-study")
     assert len(found) == len(set(found)) == 3 * 5 * 2
     for model in {c.model for c in found}:
@@ -209,23 +205,17 @@ def test_the_study_of_rates_takes_multiples_of_the_rule_on_trunks_of_their_own()
     assert len(trunks) == 15  # one for each size and rate, shared by both lengths
 
 
-def test_the_study_of_noise_has_five_seeds_and_pairs_both_schedules() -> None:
-    found = cells("seed-noise")
-    names, lengths = ("2x32", "3x80"), (976, 1953)
-    expected = {(recipe, n, steps): 5 for recipe in ("wsd", "v2") for n in names for steps in lengths}
-    assert Counter((c.train.recipe, c.model.name, c.train.max_steps) for c in found) == expected
-    assert {c.train.seed for c in cells("seed-noise", seeds=[7])} == {7}
-
-
-def test_the_paired_study_trains_every_cell_by_four_recipes_with_the_same_seeds() -> None:
-    found = cells("paired")
-    assert Counter(c.train.recipe for c in found) == dict.fromkeys(("v1-long", "v1-warmup", "v1-cosine", "v2"), 48)
-    by_cell = Counter((c.model, c.train.max_steps, c.train.seed) for c in found)
-    assert len(by_cell) == 4 * 4 * 3
-    assert set(by_cell.values()) == {4}
-
-
-def test_the_study_of_coverage_is_one_ladder_forty_times() -> None:
-    found = cells("coverage")
-    assert Counter(c.train.seed for c in found) == dict.fromkeys(range(40), 8)
-    assert len({(c.train.max_steps, c.train.recipe) for c in found}) == 1
+@pytest.mark.parametrize(
+    ("mode", "recipes", "models", "lengths", "seeds"),
+    [
+        ("seed-noise", ("wsd", "v2"), 2, {976, 1953}, 5),
+        ("paired", ("v1-long", "v1-warmup", "v1-cosine", "v2"), 4, {244, 488, 976, 1953}, 3),
+        ("coverage", ("v2",), 8, {300}, 40),
+    ],
+)
+def test_studies_train_every_cell_by_every_recipe_with_the_same_seeds(mode, recipes, models, lengths, seeds):
+    found = {(c.train.recipe, c.model, c.train.max_steps, c.train.seed) for c in cells(mode)}
+    sizes = {c.model for c in cells(mode)}
+    assert found == set(itertools.product(recipes, sizes, lengths, range(seeds)))
+    assert len(cells(mode)) == len(found) == len(recipes) * models * len(lengths) * seeds
+    assert {c.train.seed for c in cells(mode, seeds=[7])} == {7}

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,6 @@ from hypothesis import strategies as st
 from scaling_lib.cli import main
 from scaling_lib.config import ModelConfig, RunConfig, TrainConfig, digest
 from scaling_lib.errors import InputError
-from scaling_lib.files import write_atomically
 from scaling_lib.runs import (
     Point,
     Run,
@@ -122,29 +120,6 @@ def test_folders_without_records_are_refused(tmp_path):
         read_runs(tmp_path)
 
 
-def test_a_reader_never_sees_half_a_file(tmp_path):
-    path = tmp_path / "x.json"
-    versions = [json.dumps([i] * 20_000).encode() for i in (1, 2)]
-    write_atomically(path, versions[0])
-    stop = threading.Event()
-
-    def write():
-        for i in range(60):
-            write_atomically(path, versions[i % 2])
-        stop.set()
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    seen = set()
-    while not stop.is_set():
-        content = path.read_bytes()
-        assert content in versions
-        seen.add(content)
-    writer.join()
-    assert len(seen) == 2
-    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]  # no temporary file is left
-
-
 # ---- many records in one file ----------------------------------------------------
 
 
@@ -156,7 +131,7 @@ def contents(folder: Path) -> list[dict]:
 
 
 @pytest.fixture
-def three(tmp_path) -> list[Run]:
+def three(tmp_path):
     runs = [make(run_id=f"v1-2x32-s10-r{i}-abc", val_loss=5.0 + i, notes=("line\nbreak\u2028 é",)) for i in range(3)]
     for run in runs:
         write_run(run, tmp_path)

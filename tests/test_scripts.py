@@ -1,7 +1,5 @@
 """The scripts that people know: the commands of the old notes, unchanged, in a cheap form."""
 
-from __future__ import annotations
-
 import os
 import runpy
 import subprocess
@@ -33,7 +31,7 @@ def run(name: str, *argv: str, monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[Namespace]:
+def asked(monkeypatch):
     """What the command line understood, in place of doing it."""
     seen: list[Namespace] = []
 
@@ -58,16 +56,14 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Namespace]:
         (DEMO, "", ("demo", None, None)),
     ],
 )
-def test_the_old_commands_mean_what_they_meant(
-    name: str, argv: str, meant: tuple[object, ...], asked: list[Namespace], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_old_commands_mean_what_they_meant(name, argv, meant, asked, monkeypatch):
     assert run(name, *argv.split(), monkeypatch=monkeypatch) == 0
     (args,) = asked
     assert (args.mode, args.recipe, args.max_steps) == meant
 
 
 @pytest.mark.parametrize("name", [V2, V1, DEMO, COMPARE])
-def test_help_is_quick_and_true(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_is_quick_and_true(name, monkeypatch, capsys):
     for option in ("--help", "-h"):
         assert run(name, option, monkeypatch=monkeypatch) == 0
         out, err = capsys.readouterr()
@@ -80,9 +76,7 @@ def test_help_is_quick_and_true(name: str, monkeypatch: pytest.MonkeyPatch, caps
     assert os.access(ROOT / name, os.X_OK)
 
 
-def test_v1_and_v2_stand_side_by_side_and_compare(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_v1_and_v2_stand_side_by_side_and_compare(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(planning, "calibrate", lambda plan, budget=0.0: {c.model: 1e-5 for c in plan.cells})
     for name in (V1, V2):
@@ -96,16 +90,6 @@ def test_v1_and_v2_stand_side_by_side_and_compare(
     v1, v2, change = map(float, row[1:4])
     assert change == pytest.approx(v2 - v1, abs=1.1e-3)
     assert (tmp_path / "figures" / "compare-runs-quick.png").exists()
-
-
-def test_dry_runs_show_the_cost_and_train_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(planning, "calibrate", lambda plan, budget=0.0: {c.model: 1e-5 for c in plan.cells})
-    assert run(V2, "--mode", "standard", "--max-steps", "5000", "--dry-run", monkeypatch=monkeypatch) == 0
-    assert "FLOPs, trunks shared" in capsys.readouterr().out
-    assert not list(tmp_path.iterdir())
 
 
 # A Python that sees the repository but has none of its packages, as before the set-up.
@@ -123,7 +107,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def test_a_python_without_the_packages_is_told_what_to_do() -> None:
+def test_a_python_without_the_packages_is_told_what_to_do():
     command = [sys.executable, "-c", BARE, str(ROOT), str(ROOT / DEMO)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stdout) == (2, "")

@@ -1,7 +1,5 @@
 """The synthetic languages against an eigenvector, chi-squared tests and learners that only count."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np
@@ -26,7 +24,7 @@ def surprise(walk: synthetic.RandomWalk, tokens: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("degree", "spread"), [(2, 0.0), (6, 0.0), (6, 1.0), (30, 3.0)])
-def test_entropy_rate_equals_that_of_the_leading_eigenvector(degree: int, spread: float) -> None:
+def test_entropy_rate_equals_that_of_the_leading_eigenvector(degree, spread):
     walk = synthetic.random_walk(61, degree, spread, seed=5)
     matrix = dense(walk)
     np.testing.assert_allclose(matrix.sum(axis=1), 1, atol=1e-12)
@@ -38,14 +36,14 @@ def test_entropy_rate_equals_that_of_the_leading_eigenvector(degree: int, spread
     assert walk.entropy_rate == pytest.approx(rate, abs=1e-10)
 
 
-def test_equal_weights_have_the_entropy_of_the_degrees() -> None:
+def test_equal_weights_have_the_entropy_of_the_degrees():
     walk = synthetic.random_walk(400, 8, 0.0)
     degree = np.diff(walk.first)
     assert walk.entropy_rate == pytest.approx(np.sum(degree * np.log(degree)) / np.sum(degree), abs=1e-12)
 
 
 @pytest.mark.parametrize("vocab_size", [5, 60, 1000])
-def test_the_graph_is_sparse_simple_and_in_one_piece(vocab_size: int) -> None:
+def test_the_graph_is_sparse_simple_and_in_one_piece(vocab_size):
     degree = 2 if vocab_size == 5 else 8
     walk = synthetic.random_walk(vocab_size, degree, 1.0, seed=1)
     matrix = dense(walk)
@@ -55,22 +53,13 @@ def test_the_graph_is_sparse_simple_and_in_one_piece(vocab_size: int) -> None:
     assert np.count_nonzero(matrix) == vocab_size * degree
 
 
-def test_every_pair_of_tokens_is_equally_likely_to_be_joined() -> None:
+def test_every_pair_of_tokens_is_equally_likely_to_be_joined():
     # Were the random edges cut off in sorted order, low tokens would have more neighbours than high ones.
     degrees = np.mean([np.diff(synthetic.random_walk(50, 10, seed=s).first) for s in range(200)], axis=0)
     assert degrees[:25].mean() == pytest.approx(degrees[25:].mean(), abs=0.2)
 
 
-def test_cross_entropy_of_a_sample_is_the_entropy_rate_within_its_standard_error() -> None:
-    walk = synthetic.random_walk(300, 8, 1.0, seed=3)
-    nats = surprise(walk, walk.sample(400_001, seed=9))
-    blocks = nats.reshape(400, 1000).mean(axis=1)  # neighbours are dependent, blocks this long hardly
-    error = blocks.std(ddof=1) / np.sqrt(len(blocks))
-    assert error < 0.002
-    assert abs(nats.mean() - walk.entropy_rate) < 4 * error
-
-
-def test_steps_of_a_walk_have_the_probabilities_of_the_matrix() -> None:
+def test_steps_of_a_walk_have_the_probabilities_of_the_matrix():
     walk = synthetic.random_walk(20, 5, 1.5, seed=2)
     tokens = walk.sample(100_000, seed=0).astype(int)
     assert tokens.min() >= 0
@@ -84,7 +73,7 @@ def test_steps_of_a_walk_have_the_probabilities_of_the_matrix() -> None:
     assert stats.chi2.sf(statistic, np.count_nonzero(matrix) - 20) > 1e-4
 
 
-def test_walks_start_from_the_stationary_distribution() -> None:
+def test_walks_start_from_the_stationary_distribution():
     walk = synthetic.random_walk(10, 4, 1.5, seed=2)
     starts = [int(walk.sample(1, seed=s)[0]) for s in range(3000)]
     counts = np.bincount(starts, minlength=10)
@@ -99,7 +88,7 @@ def loss_of_counted_pairs(train: np.ndarray, val: np.ndarray, vocab_size: int) -
     return float(-np.log(probability[val[:-1].astype(int), val[1:].astype(int)]).mean())
 
 
-def test_uniform_text_cannot_be_learnt_below_the_log_of_the_vocabulary() -> None:
+def test_uniform_text_cannot_be_learnt_below_the_log_of_the_vocabulary():
     options = {"train_tokens": 200_000, "val_tokens": 50_000}
     train, val, entropy, _ = synthetic.generate("uniform", 300, options, seed=0)
     assert entropy == pytest.approx(np.log(300), abs=1e-12)
@@ -108,7 +97,7 @@ def test_uniform_text_cannot_be_learnt_below_the_log_of_the_vocabulary() -> None
     assert loss_of_counted_pairs(train, train, 300) < entropy  # by heart, it can: the check above has teeth
 
 
-def test_a_walk_is_learnt_down_to_its_entropy_rate_and_no_further() -> None:
+def test_a_walk_is_learnt_down_to_its_entropy_rate_and_no_further():
     options = {"train_tokens": 400_000, "val_tokens": 50_000, "degree": 8, "spread": 1.0}
     train, val, entropy, _ = synthetic.generate("random-walk", 300, options, seed=4)
     walk = synthetic.random_walk(300, 8, 1.0, seed=4)
@@ -118,7 +107,7 @@ def test_a_walk_is_learnt_down_to_its_entropy_rate_and_no_further() -> None:
 
 
 @pytest.mark.parametrize("kind", ["random-walk", "uniform"])
-def test_a_seed_decides_the_samples(kind: str) -> None:
+def test_a_seed_decides_the_samples(kind):
     options = synthetic.parse_options(kind, "train_tokens=500,val_tokens=400", 300)
     one, same, other = (synthetic.generate(kind, 300, options, seed) for seed in (0, 0, 1))
     for a, b, c in zip(one[:2], same[:2], other[:2], strict=True):
@@ -126,12 +115,6 @@ def test_a_seed_decides_the_samples(kind: str) -> None:
         assert not np.array_equal(a, c)
     assert not np.array_equal(one[0][:400], one[1])  # training and validation differ
     assert (len(one[0]), len(one[1]), one[0].dtype) == (500, 400, np.uint16)
-
-
-def test_options() -> None:
-    assert synthetic.parse_options("uniform", "", 300) == synthetic.SIZES
-    options = synthetic.parse_options("random-walk", "degree=5,spread=0.25,val_tokens=77", 300)
-    assert (options["degree"], options["spread"], options["val_tokens"]) == (5, 0.25, 77)
 
 
 @pytest.mark.parametrize(
@@ -142,16 +125,16 @@ def test_options() -> None:
      "hierarchy:rules=100000", "hierarchy:children=5", "hierarchy:skew=-1", "hierarchy:depth=x", "hierarchy:floor=2",
      "hierarchy:depth=1000000000000"],
 )  # fmt: skip
-def test_a_language_that_cannot_be_is_one_line(spec: str) -> None:
+def test_a_language_that_cannot_be_is_one_line(spec):
     kind, _, options = spec.partition(":")
     with pytest.raises(InputError, match=rf"\A{kind}: [^\n]+\Z"):
         synthetic.parse_options(kind, options, 512)
 
 
-def test_a_graph_that_cannot_be_is_refused_where_it_is_drawn() -> None:
+def test_a_graph_that_cannot_be_is_refused_where_it_is_drawn():
     for bad in ({"degree": 1}, {"degree": 31}, {"spread": 11}):
         with pytest.raises(InputError, match=r"\A[^\n]+\Z"):
-            synthetic.random_walk(60, **bad)  # type: ignore[arg-type]
+            synthetic.random_walk(60, **bad)
 
 
 # ---- hierarchy
@@ -169,7 +152,7 @@ def written_out(language: synthetic.Hierarchy) -> list[tuple[tuple[int, ...], fl
     return found
 
 
-def test_the_entropy_of_a_small_hierarchy_is_that_of_all_its_strings() -> None:
+def test_the_entropy_of_a_small_hierarchy_is_that_of_all_its_strings():
     language = synthetic.hierarchy(6, depth=2, rules=3, children=2, skew=1.0, seed=4)
     chances = dict(written_out(language))
     assert len(chances) == 6 * 3**3, "two trees give one string"
@@ -178,7 +161,7 @@ def test_the_entropy_of_a_small_hierarchy_is_that_of_all_its_strings() -> None:
     assert language.entropy_rate == pytest.approx(stats.entropy(list(chances.values())) / 4, abs=1e-12)
 
 
-def test_strings_are_drawn_with_the_probabilities_of_their_trees() -> None:
+def test_strings_are_drawn_with_the_probabilities_of_their_trees():
     language = synthetic.hierarchy(5, depth=2, rules=2, children=2, skew=0.5, seed=1)
     tokens = language.sample(400_000, seed=3).reshape(-1, 4)
     strings, counts = np.unique(tokens, axis=0, return_counts=True)
@@ -191,7 +174,7 @@ def test_strings_are_drawn_with_the_probabilities_of_their_trees() -> None:
 @pytest.mark.parametrize(
     ("vocab", "depth", "rules", "children"), [(512, 3, 8, 2), (300, 1, 40, 2), (16, 2, 16, 2), (20, 2, 9, 4)]
 )
-def test_no_tuple_belongs_to_two_rules(vocab: int, depth: int, rules: int, children: int) -> None:
+def test_no_tuple_belongs_to_two_rules(vocab, depth, rules, children):
     language = synthetic.hierarchy(vocab, depth, rules, children)
     for level in language.rules.reshape(depth, vocab * rules, children):
         assert len(np.unique(level, axis=0)) == vocab * rules

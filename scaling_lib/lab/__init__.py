@@ -1,7 +1,5 @@
 """The budget game: buy runs from a shop, seal a prediction of a large one, find out. Works without torch in replay."""
 
-from __future__ import annotations
-
 from scaling_lib._lazy import lazy_exports
 
 __getattr__, __dir__, __all__ = lazy_exports(

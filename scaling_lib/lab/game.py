@@ -62,9 +62,11 @@ def open_lab(
         }  # fmt: skip
         there = add_entries(path, lambda entries: [] if entries else [first])
     start = there[0]
-    if (start["shop"], start["shop_sha256"]) != (found.name, found.fingerprint):
+    if start["shop"] != found.name:
+        raise InputError(f"{path} is a lab of the shop {start['shop']}, not {found.name}; open a new one elsewhere")
+    if start["shop_sha256"] != found.fingerprint:
         raise InputError(
-            f"{path} is a lab of the shop {start['shop']!r} as it was then: shop, runs or corpus are not the same now; "
+            f"{path}: the shop {found.name} has changed since the lab was opened: runs or corpus are not the same now; "
             "open a new lab in another folder"
         )
     if budget is not None and budget != start["budget"]:

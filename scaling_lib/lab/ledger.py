@@ -6,8 +6,6 @@ one, and of two processes the second sees what the first has spent. A hash is no
 and a person who recomputes every hash is caught only by comparing the seal's hash with the one that was told before.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable
@@ -16,7 +14,7 @@ from typing import Any, TypeAlias
 
 from scaling_lib.config import digest
 from scaling_lib.errors import InputError
-from scaling_lib.files import write_atomically
+from scaling_lib.files import content_of, write_atomically
 from scaling_lib.sweep.locks import locked
 
 Entry: TypeAlias = dict[str, Any]
@@ -32,7 +30,7 @@ def read_ledger(path: Path) -> list[Entry]:
     InputError
         When the file cannot be read, is no ledger, or was changed by hand.
     """
-    return _parse(path, _content(path))
+    return _parse(path, content_of(path))
 
 
 def add_entries(path: Path, make: Callable[[list[Entry]], list[Entry]]) -> list[Entry]:
@@ -49,14 +47,14 @@ def add_entries(path: Path, make: Callable[[list[Entry]], list[Entry]]) -> list[
     while True:
         with locked(lock_path) as lock:
             if lock is not None:
-                before = _content(path)
+                before = content_of(path)
                 entries = _parse(path, before)
                 for new in make(entries):
                     chained = {"entry": len(entries), **new, "before": entries[-1]["sha256"] if entries else ""}
                     entries.append({**chained, "sha256": digest(chained)})
                 text = _written(entries)
                 # A process that was stopped for longer than a lock lives may find the ledger gone on: it starts again.
-                if _content(path) == before:
+                if content_of(path) == before:
                     if text != before:
                         write_atomically(path, text)
                     return entries
@@ -72,16 +70,7 @@ def _written(entries: list[Entry]) -> bytes:
     return f'{{"schema": {SCHEMA},\n "entries": [\n  {lines}\n ],\n "head": "{head}"}}\n'.encode()
 
 
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return b""
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-def _parse(path: Path, content: bytes) -> list[Entry]:
+def _parse(path: Path, content: bytes | None) -> list[Entry]:
     if not content:
         return []
     mend = "restore the file from a copy, or open a new lab in another folder"

@@ -4,8 +4,6 @@ The interval score [Gneiting and Raftery 2007] of a 90% interval is its width pl
 the loss: a narrow interval that is wrong scores badly, and so does one that is wide for nothing.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +15,7 @@ from scaling_lib.fit.estimate import fit_joint
 from scaling_lib.fit.result import FitResult
 from scaling_lib.fit.table import RunTable
 from scaling_lib.lab.shop import Item, Shop, columns
+from scaling_lib.words import aligned
 
 LEVEL = 0.9
 
@@ -49,20 +48,16 @@ class Score:
 
     def summary(self) -> str:
         """A table, and how far the hero lies from the best that its budget buys. Plain text."""
-        lines = [
-            f"the hero {self.config} has a loss of {self.loss:.4f}",
-            f"{'who':>28} {'predicts':>9} {'90% interval':>20} {'error':>8} {'held':>5} {'interval score':>15}",
-        ]
+        rows = [("who", "predicts", "90% interval", "error", "held", "interval score")]
         for r in self.rows:
-            lines.append(
-                f"{r.who:>28} {r.loss:>9.4f} {f'[{r.low:.4f}, {r.high:.4f}]':>20} {100 * r.error:>+7.2f}% "
-                f"{'yes' if r.held else 'no':>5} {100 * r.score:>14.2f}%"
-            )
+            numbers = f"{r.loss:.4f}", f"[{r.low:.4f}, {r.high:.4f}]", f"{100 * r.error:+.2f}%"
+            rows.append((r.who, *numbers, "yes" if r.held else "no", f"{100 * r.score:.2f}%"))
+        lines = [f"the hero {self.config} has a loss of {self.loss:.4f}", aligned(rows)]
         if self.best is not None:
-            lines.append(
-                f"of the targets within the hero's budget {self.best[0]} is best, with {self.best[1]:.4f}: "
-                f"{100 * (self.loss / self.best[1] - 1):.2f}% lies between"
-            )
+            name, loss = self.best
+            more = f"with {loss:.4f}; the loss of {self.config} is {100 * (self.loss / loss - 1):.2f}% higher"
+            told = "the one that was sealed" if name == self.config else more
+            lines.append(f"the best of the targets within the hero's budget is {name}, {told}")
         return "\n".join(lines)
 
 
@@ -109,7 +104,7 @@ def adviser(shop: Shop, budget: float, target: Item, observed: float) -> list[Ro
         fit = _fit(shop, [*opening, *(rest[i] for i in advice.chosen)])
     except InputError:
         return []
-    return [_of_fit("pooled fit, adviser's runs", fit, target, observed)]
+    return [_of_fit("fit: 9 cheapest, then adviser's", fit, target, observed)]
 
 
 def cheapest_square(shop: Shop) -> list[Item]:

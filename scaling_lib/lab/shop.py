@@ -16,15 +16,19 @@ from pathlib import Path
 
 import numpy as np
 
-from scaling_lib.config import RunConfig, digest, run_id
+from scaling_lib.config import ModelConfig, RunConfig, digest, run_id
 from scaling_lib.counting import count_parameters, training_flops
 from scaling_lib.errors import InputError
 from scaling_lib.fit.forms import Array
 from scaling_lib.fit.table import read_table
+from scaling_lib.machine import cores
 from scaling_lib.progress import Bar
-from scaling_lib.runs import Run, check_poolable, find_run, read_runs
+from scaling_lib.runs import RESULTS, Run, check_poolable, find_run, read_runs
+from scaling_lib.sweep.cost import calibrate
+from scaling_lib.sweep.execute import load_once, run_sweep
+from scaling_lib.sweep.plan import Options, make_plan
+from scaling_lib.sweep.recipes import make_train_config
 
-RESULTS = Path(__file__).resolve().parents[2] / "results"
 GEMSTONES = Path(__file__).resolve().parents[1] / "fit" / "tables" / "runs" / "gemstones.csv"
 RATIO = 10.0  # the hero's budget over the dearest run for sale
 LEAST_FOR_SALE, LEAST_HEROES = 9, 2
@@ -156,17 +160,13 @@ def _gemstones() -> Shop:
 
 
 def _live() -> Shop:
-    from scaling_lib.config import ModelConfig
-    from scaling_lib.sweep.execute import corpus_of
-    from scaling_lib.sweep.recipes import make_train_config
-
     cells = {}
     for shape in LIVE_SHAPES:
         for steps in LIVE_STEPS:
             model = ModelConfig(*shape, LIVE_VOCAB, LIVE_WINDOW)
             cell = RunConfig(model, make_train_config("v2", model.d_model, steps, LIVE_BATCH), LIVE_CORPUS)
             cells[_name(model.name, cell.n_tokens)] = cell
-    fingerprint = corpus_of(next(iter(cells.values()))).fingerprint
+    fingerprint = load_once(LIVE_CORPUS, LIVE_VOCAB).fingerprint
     return _shop(LIVE, map(_item, cells.values()), LIVE_HERO_FLOPS, corpus=fingerprint, cells=cells)
 
 
@@ -202,11 +202,8 @@ def _name(model: str, tokens: float) -> str:
 
 def _train(cells: Mapping[str, RunConfig], folder: Path, fingerprint: str) -> dict[str, float | None]:
     """Train what has no record in the folder yet, side by side; a killed call goes on where it was."""
-    from scaling_lib.sweep.execute import corpus_of, run_sweep
-    from scaling_lib.sweep.plan import Options, make_plan
-
     if cells:
-        corpus = corpus_of(next(iter(cells.values())))
+        corpus = load_once(LIVE_CORPUS, LIVE_VOCAB)
         with Bar() as bar:
             told = run_sweep(make_plan(list(cells.values()), Options()), folder, corpus, on_snapshot=bar.show)
         failed = [o for o in told if o.status == "failed"]
@@ -226,9 +223,6 @@ def minutes(shop: Shop) -> dict[str, float]:
     InputError
         Of a replay shop: nothing is trained there.
     """
-    from scaling_lib.sweep.cost import calibrate
-    from scaling_lib.sweep.plan import Options, cores, make_plan
-
     if not shop.cells:
         raise InputError(f"the shop {shop.name} replays records: its budget is in FLOPs; minutes go with the shop live")
     seconds = calibrate(make_plan(list(shop.cells.values()), Options()))

@@ -4,11 +4,5 @@ from scaling_lib._lazy import lazy_exports
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
-    {
-        "GPT": "model",
-        "generate": "model",
-        "learning_rate": "schedule",
-        "load_corpus": "corpus",
-        "batch": "batches",
-    },
+    {"GPT": "model", "generate": "model", "learning_rate": "schedule", "load_corpus": "corpus", "batch": "batches"},
 )

@@ -1,7 +1,5 @@
 """Which tokens a training step sees: a pure function of (seed, step), without repeats inside an epoch."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import numpy as np

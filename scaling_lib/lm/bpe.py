@@ -58,14 +58,9 @@ def token_bytes(tokenizer: Tokenizer) -> np.ndarray:
 def write_tokens(
     tokenizer: Tokenizer, documents: Iterable[str], path: Path, progress: Callable[[int], object]
 ) -> np.ndarray:
-    """Write documents as 16-bit tokens, each after its marker.
+    """Write documents as 16-bit tokens, each after its marker. Returns the tokens of each, int64 (n_documents,).
 
     ``progress`` is called with the number of bytes of UTF-8 done since the last call.
-
-    Returns
-    -------
-    lengths : int64 (n_documents,)
-        Tokens of each, with its marker.
     """
     _use_threads()
     lengths = []

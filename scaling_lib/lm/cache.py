@@ -4,8 +4,6 @@ A folder is built beside its future place under a temporary name and then rename
 build the same one at once: the first to finish gives it its name, and all of them use that one.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -34,19 +32,8 @@ def read_folder(folder: Path) -> dict[str, Any] | None:
 def publish(build: Path, folder: Path, content: dict[str, Any]) -> dict[str, Any]:
     """Give a finished folder its name, in one step; return the content of the folder that then bears it.
 
-    Where another process was faster, its folder stays; a damaged one is replaced.
-
-    Parameters
-    ----------
-    build : Path
-        A folder of files, without folders in it.
-    content : dict
-        Plain JSON data to keep with the files.
-
-    Raises
-    ------
-    OSError
-        The folder cannot be put in place.
+    Where another process was faster, its folder stays; a damaged one is replaced. ``build`` holds files alone, and
+    ``content`` is plain JSON data to keep with them. Raises OSError where the folder cannot be put in place.
     """
     checksums = {path.name: _checksum(path) for path in sorted(build.iterdir())}
     meta = {"checksums": checksums, "content": content}

@@ -1,7 +1,5 @@
 """The state of a training run on disk: written whole or not at all, read without unpickling objects."""
 
-from __future__ import annotations
-
 import io
 import warnings
 import zipfile
@@ -42,12 +40,9 @@ def save_state(path: Path, state: TrainState, runtime: Runtime) -> None:
         When the disk is full or the folder cannot be written; an older checkpoint at ``path`` survives.
     """
     content = {
-        "step": state.step,
-        "model": state.model,
-        "optimizer": state.optimizer,
+        **vars(state),
         "losses": state.losses.cpu(),
         "val": [list(point) for point in state.val],
-        "seconds": state.seconds,
         "runtime": runtime.as_dict(),
     }
     # Through memory: torch turns a failed write into an error of its own that hides the cause (a full disk).

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scaling_lib.config import MAX_VOCAB, MIN_VOCAB
 from scaling_lib.errors import InputError
-from scaling_lib.files import remove_leftovers, write_atomically
+from scaling_lib.files import plainly, remove_leftovers, write_atomically
 from scaling_lib.lm import synthetic
 from scaling_lib.lm.bpe import open_tokenizer, train_tokenizer, write_tokens
 from scaling_lib.lm.cache import building, cache_folder, publish, read_folder
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 KINDS = ("python-stdlib", "python-env", "random-walk", "hierarchy", "uniform", "text:PATH", "hub:ID")
-SMALLEST_VOCABULARY = 257  # 256 bytes and the token that starts a document
-LARGEST_VOCABULARY = 65_535  # tokens are stored in 16 bits
 VAL_FRACTION = 0.05  # of the documents
 SMALLEST_VAL_SHARE = 0.02  # of the bytes: with few documents, 5% of them may be none
 BPE_BYTES = 2**25  # the tokenizer learns from this much of the training text; more changes it little
@@ -117,7 +116,8 @@ def load_corpus(
     """
     found = _find(spec, vocab_size)
     root = Path(cache_dir) if cache_dir is not None else cache_folder()
-    try:
+    mend = "; free some space there or set SCALING_LIB_CACHE to another folder"
+    with plainly(f"the corpus cache {root} cannot be used", mend):
         root.mkdir(parents=True, exist_ok=True)
         remove_leftovers(root)
         if isinstance(found, Source):
@@ -132,11 +132,6 @@ def load_corpus(
             folder=folder,
             **{**content, "details": {"label": label, **content["details"]}},
         )
-    except OSError as error:
-        raise InputError(
-            f"the corpus cache {root} cannot be used: {error.strerror or error}; "
-            "free some space there or set SCALING_LIB_CACHE to another folder"
-        ) from error
 
 
 def load_tokenizer(corpus: Corpus) -> Tokenizer:
@@ -147,10 +142,10 @@ def load_tokenizer(corpus: Corpus) -> Tokenizer:
 
 
 def _find(spec: str, vocab_size: int) -> Source | tuple[str, dict[str, Any]]:
-    if not SMALLEST_VOCABULARY <= vocab_size <= LARGEST_VOCABULARY:
+    if not MIN_VOCAB <= vocab_size <= MAX_VOCAB:
         raise InputError(
-            f"vocabulary {vocab_size} must lie between {SMALLEST_VOCABULARY} (every byte, and the start of a "
-            f"document) and {LARGEST_VOCABULARY} (16 bits a token)"
+            f"vocabulary {vocab_size} must lie between {MIN_VOCAB} (every byte, and the start of a document) and "
+            f"{MAX_VOCAB} (16 bits a token)"
         )
     kind, _, argument = spec.partition(":")
     if kind not in [name.partition(":")[0] for name in KINDS]:
@@ -224,12 +219,7 @@ def n_validation(keys: list[str], sizes: np.ndarray) -> int:
     others come or go. Where these hold less than `SMALLEST_VAL_SHARE` of the bytes, which happens when
     documents are few, the next ones too. At least one is left for training.
 
-    Parameters
-    ----------
-    keys : list of str
-        SHA-256s in hex, sorted; at least two.
-    sizes : integers (n_documents,)
-        Bytes of each.
+    ``keys`` are SHA-256s in hex, sorted, two or more; ``sizes``, integers (n_documents,), the bytes of each.
     """
     by_hash = sum(int(key[:12], 16) < VAL_FRACTION * 16**12 for key in keys)
     share = np.cumsum(sizes) / np.sum(sizes)

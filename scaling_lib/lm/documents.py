@@ -4,8 +4,6 @@
 `read_documents` then yields the documents, each as valid UTF-8 bytes, with the key that decides its place.
 """
 
-from __future__ import annotations
-
 import codecs
 import contextlib
 import functools
@@ -24,7 +22,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from scaling_lib.errors import InputError
-from scaling_lib.files import with_home
+from scaling_lib.files import plainly, with_home
 from scaling_lib.machine import memory_bytes
 
 # A file of text longer than two of these (in characters) is cut at blank lines into documents of at least
@@ -97,10 +95,8 @@ def read_documents(source: Source) -> Iterator[tuple[str, bytes]]:
         yield from ((sha256(document).hexdigest(), document) for document in _read_hub(source))
         return
     for path in source.files:
-        try:
+        with plainly(f"corpus {source.label}: cannot read {path}"):
             content = path.read_bytes()
-        except OSError as error:
-            raise InputError(f"corpus {source.label}: cannot read {path}: {error.strerror}") from None
         if source.kind == "text":
             documents = [piece.encode() for piece in cut(_decode(content, path)) if piece.strip()]
             yield from ((sha256(document).hexdigest(), document) for document in documents)
@@ -228,11 +224,8 @@ def _text_source(argument: str) -> Source:
             "which its documents are held several times; give a part of it"
         )
     for file in files[:100]:  # a look at the beginnings finds most mistakes before anything is planned
-        try:
-            with file.open("rb") as handle:
-                beginning = handle.read(2**16)
-        except OSError as error:
-            raise InputError(f"corpus text: cannot read {file}: {error.strerror}") from None
+        with plainly(f"corpus text: cannot read {file}"), file.open("rb") as handle:
+            beginning = handle.read(2**16)
         _decode(beginning, file, whole=len(beginning) < 2**16)
     return Source("text", f"text:{path.resolve().name}", tuple(files))
 

@@ -1,7 +1,5 @@
 """The validation loss of a model, with a standard error clustered by document."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

@@ -1,7 +1,5 @@
 """Several processes that train one model together, each on its share of every batch, as torchrun starts them."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Cross-entropy over a vocabulary in chunks of tokens, so that the logits never stand in memory whole."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -6,8 +6,6 @@ ones. The token shift is a simple form of that of RWKV (Peng et al. 2023): it le
 followed a token the last time. One file, to be read from top to bottom.
 """
 
-from __future__ import annotations
-
 import math
 from typing import cast
 

@@ -1,12 +1,10 @@
 """What a run writes down: the loss of every update, a validation curve, and its record."""
 
-from __future__ import annotations
-
 import math
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,16 +28,6 @@ PROGRESS_SECONDS = 0.5
 GROUP_CHECK_STEPS = 20
 
 
-@dataclass(frozen=True)
-class Progress:
-    """What a running training says of itself: the mean loss since it last spoke, and its speed."""
-
-    step: int
-    max_steps: int
-    loss: float
-    tokens_per_second: float
-
-
 class Log:
     """The losses of a run so far.
 
@@ -54,7 +42,7 @@ class Log:
         runtime: Runtime,
         group: Group,
         state: TrainState | None,
-        on_progress: Callable[[Progress], None] | None,
+        on_progress: Callable[..., object] | None,
     ) -> None:
         self.config, self.corpus, self.runtime = config, corpus, runtime
         self.group, self.on_progress = group, on_progress
@@ -91,7 +79,8 @@ class Log:
         self.diverged = not math.isfinite(recent)
         self.tokens_per_second = self._speed(step + 1 - self.start_step, self.began)
         if self.on_progress and self.group.leads and not self.diverged:
-            self.on_progress(Progress(step + 1, max_steps, recent, self._speed(step + 1 - self._told, self._told_at)))
+            speed = self._speed(step + 1 - self._told, self._told_at)
+            self.on_progress(done=(step + 1) / max_steps, loss=recent, tokens_per_second=speed)
         self._told, self._told_at = step + 1, now
 
     def _speed(self, steps: int, since: float) -> float:

@@ -1,7 +1,5 @@
 """How a run computes: device, number format, compilation and threads, decided once at its start."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import functools
@@ -78,10 +76,14 @@ def choose_runtime(
     if compile is None:
         flops = training_flops(config.model, config.n_tokens)
         long = flops / ROUGH_FLOPS_PER_SECOND[device] > COMPILE_PAYS_FROM_SECONDS
-        compile = long and device != "mps" and _has_compiler(device)
+        compilers = (os.environ.get("CXX") or "g++", "g++", "clang++")
+        compile = long and (device == "cuda" or (device == "cpu" and any(map(shutil.which, compilers))))
     if threads is not None and threads < 1:
         raise InputError(f"threads must be at least 1, not {threads}")
-    micro_batch = _micro_batch(config, _memory_bytes(device), 2 if dtype == "bfloat16" else 4, processes)
+    memory = memory_bytes()
+    if device == "cuda":
+        memory = float(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
+    micro_batch = _micro_batch(config, memory, 2 if dtype == "bfloat16" else 4, processes)
     return Runtime(device, dtype, bool(compile), threads or min(torch.get_num_threads(), cores()), micro_batch)
 
 
@@ -113,12 +115,6 @@ def _micro_batch(config: RunConfig, memory: float, bytes_per_activation: int, pr
     fits = (s for s in sizes if training_bytes(config.model, s, bytes_per_activation) <= USABLE_MEMORY * memory)
     micro_batch = next(fits, 1)
     return 0 if micro_batch == own else micro_batch
-
-
-def _memory_bytes(device: str) -> float:
-    if device == "cuda":
-        return float(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
-    return memory_bytes()
 
 
 def keep_freed_memory() -> None:
@@ -158,9 +154,3 @@ def _has_bf16(device: str) -> bool:
         torch.cpu, "get_capabilities", dict
     )()  # new in torch 2.9; older: ask with --dtype
     return any(bool(found) for name, found in capabilities.items() if name.endswith("bf16"))
-
-
-def _has_compiler(device: str) -> bool:
-    if device == "cuda":
-        return True
-    return any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "g++", "clang++"))

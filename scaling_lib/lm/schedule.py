@@ -1,7 +1,5 @@
 """The learning rate at a step: three closed forms, as a pure function."""
 
-from __future__ import annotations
-
 import math
 
 from scaling_lib.config import TrainConfig

@@ -1,7 +1,5 @@
 """How fast this machine trains a model: a few real steps on random tokens."""
 
-from __future__ import annotations
-
 import platform
 import time
 from collections.abc import Callable

@@ -7,8 +7,6 @@ strings that grow from one symbol by rules, level by level (the random hierarchy
 loss is a string's entropy over its length.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Any
@@ -92,8 +90,6 @@ def random_walk(vocab_size: int, degree: int = 8, spread: float = 1.0, seed: int
         Mean number of neighbours, from 2 to V // 2.
     spread : float
         Standard deviation of the log weights, 0 to 10; 0 makes all neighbours of a token equally likely.
-    seed : int
-        The same seed gives the same language.
 
     Raises
     ------
@@ -198,8 +194,6 @@ def hierarchy(
         s, 2 or 4.
     skew : float
         Rule k has a probability in proportion to ``k ** -skew``; 0 makes all equally likely, 5 is the most.
-    seed : int
-        The same seed gives the same language.
 
     Raises
     ------

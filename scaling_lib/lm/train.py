@@ -1,7 +1,5 @@
 """The training loop: one run from its configuration to its record."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +14,7 @@ from scaling_lib.lm.checkpoint import TrainState, own_path, save_state, starting
 from scaling_lib.lm.corpus import Corpus
 from scaling_lib.lm.group import ALONE, Group
 from scaling_lib.lm.model import GPT
-from scaling_lib.lm.record import Log, Progress
+from scaling_lib.lm.record import Log
 from scaling_lib.lm.runtime import Runtime, keep_freed_memory
 from scaling_lib.lm.schedule import learning_rate
 from scaling_lib.runs import Run
@@ -30,7 +28,7 @@ def train(
     checkpoint_dir: Path | None = None,
     checkpoint_seconds: float = 60.0,
     history_points: int = 60,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[..., object] | None = None,
     group: Group = ALONE,
 ) -> Run:
     """Train one model and return its record.
@@ -51,7 +49,8 @@ def train(
     history_points
         How many rows of the training curve the record keeps.
     on_progress
-        Called about twice a second.
+        Called about twice a second with ``done`` (a share), ``loss`` (the mean since it was last called) and
+        ``tokens_per_second``.
     group
         The processes that share every batch of this run; all call ``train`` alike, the leader writes files.
 
@@ -123,17 +122,8 @@ def update(
     """One update on one batch: forward, backward, clip, step. Returns the mean loss, still on the device.
 
     A batch larger than ``runtime.micro_batch`` is taken in parts whose gradients add up to those of the whole.
-
-    Parameters
-    ----------
-    loss_of
-        Inputs and targets, int64 (B, T), to the mean loss in nats per token.
-    x, y
-        The batch; ``y`` is ``x`` one token later.
-    rate
-        Learning rate of this update.
-    clip
-        Largest norm of the gradient; a longer one is shortened to it.
+    ``loss_of`` takes inputs and targets, int64 (B, T), to the mean loss in nats per token; ``y`` is ``x`` one token
+    later; ``rate`` is the learning rate, and ``clip`` the norm to which a longer gradient is shortened.
     """
     parts = list(zip(x.split(runtime.micro_batch or len(x)), y.split(runtime.micro_batch or len(y)), strict=True))
     total = torch.zeros((), device=x.device)

@@ -1,7 +1,5 @@
 """What a plan will cost on this machine: measured speed, expected time, and what a budget leaves of it."""
 
-from __future__ import annotations
-
 import datetime
 import math
 from collections.abc import Collection, Sequence
@@ -12,6 +10,7 @@ import numpy as np
 from scaling_lib.config import ModelConfig, RunConfig
 from scaling_lib.counting import count_parameters, training_flops
 from scaling_lib.errors import InputError
+from scaling_lib.files import plainly
 from scaling_lib.sweep.engines import start_tracker
 from scaling_lib.sweep.plan import Phase, Plan, make_plan
 
@@ -60,13 +59,9 @@ def _measure(phase: Phase, plan: Plan, cells: Sequence[RunConfig], budget: float
 
 def time_models(cells: Sequence[RunConfig], plan: Plan, threads: int, budget: float) -> np.ndarray:
     """The measurement in one process; see ``_measure``."""
-    from scaling_lib.lm.runtime import choose_runtime
     from scaling_lib.lm.speed import can_be_timed, seconds_per_token
 
-    o = plan.options
-    runtimes = {
-        c: choose_runtime(c, device=o.device, dtype=o.dtype, compile=False, threads=threads or None) for c in cells
-    }
+    runtimes = {c: plan.options.runtime(c, compile=False, threads=threads or None) for c in cells}
     timed = [c for c in cells if can_be_timed(c, runtimes[c], budget / 3)] or list(cells[:1])
     chosen = [timed[index] for index in sorted({0, len(timed) // 2, len(timed) - 1})]
     return np.log([(training_flops(c.model, 1), seconds_per_token(c, runtimes[c], budget / 3)) for c in chosen])
@@ -76,16 +71,14 @@ def expected_seconds(
     plan: Plan, seconds_per_token: dict[ModelConfig, float], done: Collection[RunConfig] = ()
 ) -> float:
     """Wall time of the plan without the runs that are done: each free worker takes the next, largest job."""
-    from scaling_lib.lm.runtime import choose_runtime
-
-    o, total = plan.options, 0.0
+    total = 0.0
     for phase in plan.phases:
         free_at = [0.0] * phase.workers
         for job in phase.jobs:
             todo = job.own_tokens(done)
             if not todo:
                 continue
-            compiled = choose_runtime(job.cells[-1], device=o.device, dtype=o.dtype, compile=o.compile).compile
+            compiled = plan.options.runtime(job.cells[-1]).compile
             speed, cost = (COMPILED_SPEED, COMPILING_SECONDS * len(todo)) if compiled else (1.0, 0.0)
             for cell, tokens in todo:
                 eager = seconds_per_token[cell.model]
@@ -108,16 +101,12 @@ def within_budget(
     *,
     max_flops: float | None = None,
     max_seconds: float | None = None,
-    on_gpu: bool = False,
 ) -> tuple[Plan, list[RunConfig]]:
     """Leave out the most expensive runs until the rest fits the budget.
 
     ``max_flops`` is for all runs, those that are done too, so that a command repeats itself; ``max_seconds`` for
-    what is still to be trained.
-
-    Returns
-    -------
-    The plan that fits, and the runs left out, most expensive first. Runs that are done stay.
+    what is still to be trained. Returns the plan that fits, and the runs left out, most expensive first; runs that
+    are done stay.
 
     Raises
     ------
@@ -125,24 +114,20 @@ def within_budget(
         When not even the cheapest run fits.
     """
     done = set(done)
-    kept = sorted(plan.cells, key=lambda c: (c in done, -training_flops(c.model, c.n_tokens)))
-    cut: list[RunConfig] = []
-    while True:
-        found = make_plan(kept[len(cut) :], plan.options, on_gpu=on_gpu) if cut else plan
+    dearest = sorted(plan.cells, key=lambda c: (c in done, -training_flops(c.model, c.n_tokens)))
+    for n_cut, next_one in enumerate(dearest):
+        found = make_plan(dearest[n_cut:], plan.options) if n_cut else plan
         over_flops = max_flops is not None and found.flops > max_flops
-        if not over_flops and (max_seconds is None or expected_seconds(found, seconds_per_token, done) <= max_seconds):
-            return found, cut
-        if kept[len(cut)] in done:  # nothing is left that could be left out
-            return found, cut
-        if len(cut) + 1 >= len(kept):
-            budget = f"{max_flops:.2g} FLOPs" if over_flops else f"{(max_seconds or 0) / 3600:.2g} hours"
-            cheapest = min(plan.cells, key=lambda c: training_flops(c.model, c.n_tokens))
-            raise InputError(
-                f"not even the cheapest run ({cheapest.train.recipe} {cheapest.model.name}, "
-                f"{training_flops(cheapest.model, cheapest.n_tokens):.2g} FLOPs) fits a budget of {budget}; "
-                "raise it, or use --max-steps for shorter runs"
-            )
-        cut.append(kept[len(cut)])
+        fits = max_seconds is None or expected_seconds(found, seconds_per_token, done) <= max_seconds
+        if (fits and not over_flops) or next_one in done:  # or nothing is left that could be left out
+            return found, dearest[:n_cut]
+    budget = f"{max_flops:.2g} FLOPs" if over_flops else f"{(max_seconds or 0) / 3600:.2g} hours"
+    cheapest = min(plan.cells, key=lambda c: training_flops(c.model, c.n_tokens))
+    raise InputError(
+        f"not even the cheapest run ({cheapest.train.recipe} {cheapest.model.name}, "
+        f"{training_flops(cheapest.model, cheapest.n_tokens):.2g} FLOPs) fits a budget of {budget}; "
+        "raise it, or use --max-steps for shorter runs"
+    )
 
 
 def log_timing(
@@ -160,8 +145,5 @@ def log_timing(
     flops = sum(training_flops(c.model, tokens) for job in plan.jobs for c, tokens in job.own_tokens(done))
     line = f"{datetime.date.today()},{runs},{largest},{flops:.4g},{expected:.1f},{seconds:.1f}\n"
     header = "" if path.exists() else "date,runs,largest_model,flops,expected_seconds,seconds\n"
-    try:
-        with path.open("a", encoding="utf-8") as file:  # in one piece, so that two launchers may do it
-            file.write(header + line)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    with plainly(f"cannot write {path}"), path.open("a", encoding="utf-8") as file:
+        file.write(header + line)  # in one piece, so that two launchers may do it

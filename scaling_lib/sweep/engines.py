@@ -5,8 +5,6 @@ networks that you trust. Every machine must see the folder of the records under 
 corpus in a cache of its own.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import logging
@@ -68,8 +66,7 @@ def start_tracker() -> None:
         signal.signal(signal.SIGHUP, before or signal.SIG_DFL)
 
 
-@contextlib.contextmanager
-def engine(options: Options) -> Iterator[Engine]:
+def engine(options: Options) -> contextlib.AbstractContextManager[Engine]:
     """Connect to the engine of ``options`` and make it joblib's backend inside the block.
 
     A Ray worker has one processor and no GPU, as joblib asks Ray for them: small models suit it.
@@ -80,17 +77,12 @@ def engine(options: Options) -> Iterator[Engine]:
         As ``check_engine``; or when no cluster answers at the address (Dask: within fifteen seconds).
     """
     check_engine(options)
-    if options.engine == "dask":
-        with _dask(str(options.address)) as found:
-            yield found
-    elif options.engine == "ray":
-        with _ray(str(options.address)) as found:
-            yield found
-    else:
-        from joblib.externals.loky.process_executor import TerminatedWorkerError
+    if options.engine != "local":
+        return {"dask": _dask, "ray": _ray}[options.engine](str(options.address))
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-        start_tracker()
-        yield Engine(killed=(TerminatedWorkerError,))
+    start_tracker()
+    return contextlib.nullcontext(Engine(killed=(TerminatedWorkerError,)))
 
 
 @contextlib.contextmanager

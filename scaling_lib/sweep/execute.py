@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
+import signal
 import socket
 import tempfile
 import threading
@@ -16,8 +18,8 @@ from typing import TYPE_CHECKING
 
 from scaling_lib.config import ModelConfig, RunConfig, run_id, trunk_id
 from scaling_lib.counting import training_flops
-from scaling_lib.errors import InputError
-from scaling_lib.files import remove_leftovers
+from scaling_lib.files import plainly, remove_leftovers
+from scaling_lib.machine import is_dead
 from scaling_lib.runs import find_run, is_recorded, write_run
 from scaling_lib.sweep import engines
 from scaling_lib.sweep.locks import Lock, holder, locked, try_lock
@@ -27,7 +29,6 @@ from scaling_lib.sweep.plan import Job, Options, Phase, Plan, cores
 if TYPE_CHECKING:
     from scaling_lib.lm.corpus import Corpus
     from scaling_lib.lm.group import Group
-    from scaling_lib.lm.record import Progress
     from scaling_lib.lm.runtime import Runtime
 
 WAIT_SECONDS = 1.0
@@ -62,6 +63,7 @@ class Order:
     options: Options
     checkpoint_seconds: float
     history_points: int
+    launcher: int = 0  # the process that workers of this machine end with; 0: a cluster's decides
 
 
 def run_sweep(
@@ -110,25 +112,21 @@ def run_sweep(
     # Read, not only looked for: a damaged record is said before hours of training, not after.
     found_done = {name for name in names.values() if find_run(out, name)}
     weights = _weights(plan, seconds_per_token, [cell for cell, name in names.items() if name in found_done])
-    order = Order(out.resolve(), corpus.fingerprint, plan.options, checkpoint_seconds, history_points)
+    launcher = os.getpid() if plan.options.engine == "local" else 0
+    order = Order(out.resolve(), corpus.fingerprint, plan.options, checkpoint_seconds, history_points, launcher)
     told: dict[str, Outcome] = {}
-    with (
-        engines.engine(plan.options) as engine,
-        _reporting(lambda: _snapshot(names, weights, out), on_snapshot),
-    ):
+    with engines.engine(plan.options) as engine, _reporting(lambda: _snapshot(names, weights, out), on_snapshot):
         for phase in plan.phases:
             told |= {o.run_id: o for o in _run_phase(phase, engine, names, order)}
     outcomes = []
     for name in names.values():
-        said = told.get(name)
+        vanished = Outcome(name, "failed", "its record has vanished")
+        said = told.get(name, vanished)
         if run := find_run(out, name):
-            # Or skipped by its job, since another launcher had trained it.
-            others = name in found_done or (said is not None and said.status == "skipped")
+            others = name in found_done or said.status == "skipped"  # by its job: another launcher had trained it
             outcomes.append(Outcome(name, "skipped" if others else run.status))
-        elif said is not None and said.status == "failed":
-            outcomes.append(said)
         else:
-            outcomes.append(Outcome(name, "failed", "its record has vanished"))
+            outcomes.append(said if said.status == "failed" else vanished)
     for job in plan.jobs:  # of jobs whose worker was killed when all was recorded
         if all(is_recorded(out, names[cell]) for cell in job.cells):
             _remove_trunk(out, trunk_id(job.cells[0], corpus.fingerprint))
@@ -194,16 +192,17 @@ def run_job(job: Job, order: Order, threads: int, group: Group | None = None) ->
     In a ``group`` every process calls this alike, and the leader takes the locks and writes.
     """
     from scaling_lib.lm.group import ALONE
-    from scaling_lib.lm.runtime import choose_runtime
 
-    group, out, o = group or ALONE, order.out, order.options
-    corpus = corpus_of(job.cells[0])
+    group, out = group or ALONE, order.out
+    if order.launcher not in (0, os.getpid()):
+        _end_with(order.launcher)
+    corpus = load_once(job.cells[0].corpus, job.cells[0].model.vocab_size)
     names = {cell: run_id(cell, order.fingerprint) for cell in job.cells}
     if corpus.fingerprint != order.fingerprint:  # python-env on a machine with other packages
         why = f"{corpus.name} is another text on {socket.gethostname()}: same packages everywhere, or text:PATH"
         return [Outcome(name, "failed", why) for name in names.values()]
     # One runtime for all runs of a trunk, chosen for the longest: a trunk is shared only if computed alike.
-    runtime = choose_runtime(job.cells[-1], device=o.device, dtype=o.dtype, compile=o.compile, threads=threads or None)
+    runtime = order.options.runtime(job.cells[-1], threads=threads or None)
     trunk = trunk_id(job.cells[0], corpus.fingerprint)
     mark = out / ".locks" / f"{trunk}@{uuid.uuid4().hex}.lock"  # of one who needs the trunk
     with locked(mark) if group.leads and len(job.cells) > 1 else contextlib.nullcontext():
@@ -211,6 +210,20 @@ def run_job(job: Job, order: Order, threads: int, group: Group | None = None) ->
     if group.leads and all(o.status != "failed" for o in outcomes):
         _remove_trunk(out, trunk)
     return outcomes
+
+
+@functools.cache  # one thread a process
+def _end_with(launcher: int) -> None:
+    """End this worker soon after its launcher, which was killed without a chance to say so: else it trains on alone."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches it too: the launcher ends it
+
+    def watch() -> None:
+        while not is_dead(launcher):
+            time.sleep(WAIT_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _run_cell(cell: RunConfig, name: str, corpus: Corpus, order: Order, runtime: Runtime, group: Group) -> Outcome:
@@ -230,7 +243,7 @@ def _run_cell(cell: RunConfig, name: str, corpus: Corpus, order: Order, runtime:
             checkpoint_dir=out / ".ckpt",
             checkpoint_seconds=order.checkpoint_seconds,
             history_points=order.history_points,
-            on_progress=functools.partial(_tell, lock),
+            on_progress=lock.tell if lock else None,
             group=group,
         )
         if group.leads:
@@ -264,11 +277,6 @@ def _wait_for(out: Path, name: str) -> Lock | None:
     return lock
 
 
-def _tell(lock: Lock | None, p: Progress) -> None:
-    if lock is not None:  # the leader's, and only the leader is asked to tell
-        lock.tell(done=p.step / p.max_steps, loss=p.loss, tokens_per_second=p.tokens_per_second)
-
-
 def remove_checkpoints(out: Path, *patterns: str) -> None:
     """Delete the checkpoints of a sweep's folder whose names without ``.pt`` fit one of the patterns."""
     for path in [path for pattern in patterns for path in (out / ".ckpt").glob(f"{pattern}.pt")]:
@@ -276,27 +284,19 @@ def remove_checkpoints(out: Path, *patterns: str) -> None:
 
 
 @functools.lru_cache(maxsize=2)
-def _load(spec: str, vocab_size: int) -> Corpus:
+def load_once(spec: str, vocab_size: int) -> Corpus:
+    """A corpus, loaded once in a process."""
     from scaling_lib.lm.corpus import load_corpus
 
     return load_corpus(spec, vocab_size)
 
 
-def corpus_of(cell: RunConfig) -> Corpus:
-    """The corpus a run is trained on, loaded once in a process."""
-    return _load(cell.corpus, cell.model.vocab_size)
-
-
 def check_writable(out: Path) -> None:
     """Make the folder and try it, so that a sweep fails before its first run; raises InputError."""
-    try:
+    with plainly(f"cannot write to {out}", "; choose another folder with --out"):
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out) as probe:  # of a name of its own: two launchers may start at once
             probe.write(b"x" * 4096)
-    except OSError as error:
-        raise InputError(
-            f"cannot write to {out}: {error.strerror or error}; choose another folder with --out"
-        ) from error
 
 
 def _weights(

@@ -5,8 +5,6 @@ its progress. A lock is stale when its owner is a dead process of this machine, 
 moved for ``STALE_SECONDS`` of the waiting process's own steady clock, so a wrong date disturbs nothing.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -18,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling_lib.errors import InputError
-from scaling_lib.files import temporary_beside, write_atomically
+from scaling_lib.files import MAKE_ROOM, plainly, temporary_beside, write_atomically
 from scaling_lib.machine import here, is_dead
 
 BEAT_SECONDS = 2.0
@@ -47,13 +45,13 @@ class Lock:
             content = {**self._content, "beat": self._content["beat"] + 1}
             self._content = content
             with contextlib.suppress(InputError):  # a full disk must not end a training
-                if _read(self._path).get("token") == content["token"]:
+                if holder(self._path).get("token") == content["token"]:
                     write_atomically(self._path, json.dumps(content).encode())
 
     def release(self) -> None:
         self._stop.set()
         self._thread.join()
-        if _read(self._path).get("token") == self._content["token"]:
+        if holder(self._path).get("token") == self._content["token"]:
             self._path.unlink(missing_ok=True)
 
 
@@ -66,17 +64,10 @@ def try_lock(path: Path) -> Lock | None:
         When the folder cannot be written.
     """
     content = {"token": uuid.uuid4().hex, "host": here(), "pid": os.getpid(), "beat": 0}
-    try:
+    with plainly(f"cannot write {path}", MAKE_ROOM):
         path.parent.mkdir(parents=True, exist_ok=True)
-        for _ in range(2):  # once more after a stale lock has been cleared away
-            if _create(path, content):
-                return Lock(path, content)
-            if not _clear_if_stale(path):
-                return None
-    except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror or error}; make room, or choose another folder (--out)"
-        ) from error
+        if _create(path, content) or (_clear_if_stale(path) and _create(path, content)):
+            return Lock(path, content)
     return None
 
 
@@ -89,11 +80,6 @@ def locked(path: Path) -> Iterator[Lock | None]:
     finally:
         if lock:
             lock.release()
-
-
-def holder(path: Path) -> dict[str, Any] | None:
-    """Who holds the lock at ``path`` and how far they have come, or None when it is free."""
-    return _read(path) or None
 
 
 def _create(path: Path, content: dict[str, Any]) -> bool:
@@ -111,7 +97,8 @@ def _create(path: Path, content: dict[str, Any]) -> bool:
     return True
 
 
-def _read(path: Path) -> dict[str, Any]:
+def holder(path: Path) -> dict[str, Any]:
+    """Who holds the lock at ``path`` and how far they have come; empty when it is free."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -121,7 +108,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _clear_if_stale(path: Path) -> bool:
     """Move a stale lock aside. True when the caller should try to take the lock again."""
-    content = _read(path)
+    content = holder(path)
     if not path.exists():
         return True
     token, beat = str(content.get("token")), int(content.get("beat", 0))
@@ -136,7 +123,7 @@ def _clear_if_stale(path: Path) -> bool:
     except FileNotFoundError:
         return True
     # Between reading and renaming another process may have taken the lock over: then give it back.
-    taken = _read(aside)
+    taken = holder(aside)
     ours = str(taken.get("token")) == token
     if not ours:
         _create(path, taken)

@@ -1,7 +1,5 @@
 """The records of a finished sweep in one file: ``runs.jsonl``, a record a line, in place of a file for each run."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 from collections.abc import Collection, Iterable, Iterator
@@ -18,11 +16,7 @@ def pack(folder: Path) -> int:
 
     Records that were there stay. The new file is whole before the first old one goes, so that a process killed at any
     moment leaves each record in at least one place, and packing again finishes. A sweep may go on in the folder.
-
-    Returns
-    -------
-    int
-        How many records the file holds.
+    Returns how many records the file holds.
 
     Raises
     ------

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from scaling_lib.config import RunConfig
 from scaling_lib.counting import count_parameters, training_bytes, training_flops
 from scaling_lib.machine import cores
 from scaling_lib.words import counted
+
+if TYPE_CHECKING:
+    from scaling_lib.lm.runtime import Runtime
 
 # One thread per process beats two threads in one process for models up to a few million parameters: their matrix
 # products are too small to be worth dividing.
@@ -27,6 +31,14 @@ class Options:
     engine: str = "local"  # or dask, ray: an existing cluster (see sweep.engines)
     address: str | None = None  # of the cluster
     threads: int | None = None  # of each run
+    on_gpu: bool = False  # then one run at a time
+
+    def runtime(self, cell: RunConfig, **changes: Any) -> Runtime:
+        """How a run is computed by these options. Loads torch; raises as ``choose_runtime`` does."""
+        from scaling_lib.lm.runtime import choose_runtime
+
+        own = {"device": self.device, "dtype": self.dtype, "compile": self.compile}
+        return choose_runtime(cell, **{**own, **changes})
 
 
 @dataclass(frozen=True)
@@ -104,7 +116,7 @@ class Plan:
         )
 
 
-def make_plan(cells: Sequence[RunConfig], options: Options, *, on_gpu: bool = False) -> Plan:
+def make_plan(cells: Sequence[RunConfig], options: Options) -> Plan:
     """Group runs into jobs and phases: small models side by side, largest first; large ones one at a time."""
     chains: dict[object, list[RunConfig]] = {}
     for cell in cells:
@@ -115,14 +127,14 @@ def make_plan(cells: Sequence[RunConfig], options: Options, *, on_gpu: bool = Fa
     jobs.sort(key=lambda job: -job.flops)  # largest first, so that no core idles at the end
     parts: dict[bool, list[Job]] = {True: [], False: []}
     for job in jobs:
-        small = not on_gpu and count_parameters(job.cells[0].model).total < ONE_CORE_BELOW_PARAMS
+        small = not options.on_gpu and count_parameters(job.cells[0].model).total < ONE_CORE_BELOW_PARAMS
         parts[small].append(job)
-    return Plan(tuple(_phase(part, small, options, on_gpu) for small, part in parts.items() if part), options)
+    return Plan(tuple(_phase(part, small, options) for small, part in parts.items() if part), options)
 
 
-def _phase(jobs: list[Job], small: bool, options: Options, on_gpu: bool) -> Phase:
+def _phase(jobs: list[Job], small: bool, options: Options) -> Phase:
     n, n_cores = len(jobs), cores()
-    what = f"{counted(n, 'job')} of {'any size' if on_gpu else 'small models' if small else 'large models'}"
+    what = f"{counted(n, 'job')} of {'any size' if options.on_gpu else 'small models' if small else 'large models'}"
     if options.engine != "local":
         # Its scheduler hands the jobs out. A small model takes one thread, a large one what its worker has.
         where = f"on the {options.engine} cluster, as many at a time as it has workers"
@@ -131,5 +143,5 @@ def _phase(jobs: list[Job], small: bool, options: Options, on_gpu: bool) -> Phas
     alone = not small or (n < n_cores and options.workers is None)  # no other job wants the cores that are left
     threads = options.threads or (max(1, n_cores // workers) if alone else 1)
     each = " each" if small or workers > 1 else ""
-    why = "the device to itself" if on_gpu else counted(threads, "thread") + each
+    why = "the device to itself" if options.on_gpu else counted(threads, "thread") + each
     return Phase(tuple(jobs), workers, threads, f"{what}: {workers} at a time, {why}")

@@ -1,7 +1,5 @@
 """What V1, V2 and their relatives mean, and which runs each mode consists of."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
