@@ -136,7 +136,8 @@ def test_a_study_of_rates_is_one_figure(make_run: Make) -> None:
 def test_the_published_have_figures_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["figures", "published"]) == 0
-    assert {p.stem for p in Path("figures/published").iterdir()} == {"law", "back-tests", "published-laws"}
+    stems = {p.stem for p in Path("figures/published").iterdir()}
+    assert stems == {"law", "back-tests", "published-laws", "records"}
 
 
 def test_an_unknown_target_is_one_line(stories: list[Story], tmp_path: Path) -> None:

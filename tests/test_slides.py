@@ -239,3 +239,18 @@ def test_the_command_writes_the_deck_and_leaves_the_backend_alone(
     for argv, says in ((["--format", "svg"], "leave --format out"), (["none"], "no such folder")):
         assert main(["figures", "runs/small", *argv, "--target", "pptx"]) == 2
         assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("target", ["blog", "html", "pptx"])
+def test_the_figures_of_one_folder_do_not_replace_those_of_another_of_its_name(
+    target: str, tmp_path: Path, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for there in ("runs", "others"):
+        for d in (32, 48, 64):
+            write_run(make_run(d_model=d, loss=4.0 - d / 100), tmp_path / there / "small")
+    assert main(["figures", "runs/small", "--target", target]) == 0
+    assert main(["figures", str(tmp_path / "runs" / "small"), "--target", target]) == 0, "the same ones again"
+    assert main(["figures", "others/small", "--target", target]) == 2
+    assert "figures/small holds the" in capsys.readouterr().err
+    assert main(["figures", "others/small", "--target", target, "--out", "o"]) == 0

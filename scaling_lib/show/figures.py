@@ -26,7 +26,7 @@ from scaling_lib.show.grids import (
     plot_isoflop,
 )
 from scaling_lib.show.ladders import Ladder, at_shared_length, find_ladders, recipe_name, short, text_of
-from scaling_lib.show.law_stories import law_stories
+from scaling_lib.show.law_stories import draw_truth, law_stories
 from scaling_lib.show.panels import plot_overview, plot_recipes
 from scaling_lib.show.rates import is_rate_study, plot_rates, rate_report, rate_scans
 from scaling_lib.show.story import THING, Story, doubt, law_of, one_panel
@@ -77,7 +77,7 @@ def _laws(runs: Sequence[Run]) -> Iterator[Story]:
         if own:
             yield from law_stories(own, truth)
     grids = find_grids(runs)
-    yield from chain.from_iterable(_grid(grid, f"-{grid.recipe}" if len(grids) > 1 else "") for grid in grids)
+    yield from chain.from_iterable(_grid(grid, f"-{grid.recipe}" if len(grids) > 1 else "", truth) for grid in grids)
     if len(grids) == 1 and truth is not None:
         yield _floors(runs)
 
@@ -150,7 +150,7 @@ def _draw_changes(rows: list[plot.Row], axes: Axes) -> None:
 # ---- a grid ----------------------------------------------------------------------
 
 
-def _grid(grid: Grid, end: str) -> Iterator[Story]:
+def _grid(grid: Grid, end: str, truth: float | None) -> Iterator[Story]:
     fit, verdict, b = grid.fit, grid.fit.verdict(), grid.held_out
     letters = {"alpha": "α", "beta": "β", "E": "floor E"}
     values = ", ".join(f"{v} = {plot.bracket(fit.params[k], *fit.parameter_interval(k))}" for k, v in letters.items())
@@ -159,6 +159,7 @@ def _grid(grid: Grid, end: str) -> Iterator[Story]:
     def both(figure: Figure) -> None:
         for axes, variable in zip(figure.subplots(1, 2), "DN", strict=True):
             plot_grid(grid, variable, axes).set_title("")
+            draw_truth(truth, grid.table.loss, axes)
             axes.legend(title=THING["N" if variable == "D" else "D"], loc="center left", bbox_to_anchor=(1, 0.5))
 
     yield Story(
@@ -168,7 +169,8 @@ def _grid(grid: Grid, end: str) -> Iterator[Story]:
         both,
         f"{recipe_name(grid.recipe)}. Chinchilla's form: {values}; {verdict.level}. Lines are one law for all "
         f"runs{pooled}: where points leave theirs, it is wrong.",
-        "Loss against tokens with a line for each size, and against size with a line for each length.",
+        "Loss against tokens with a line for each size, and against size with a line for each length."
+        + (f" The known entropy, {truth:.3f}, is a dotted line." if truth else ""),
         f"The verdict in full: {verdict}.",
     )  # fmt: skip
     line, nearest = (f"{100 * np.abs(error).mean():.1f}%" for error in (b.line_error, b.nearest_error))
@@ -236,13 +238,16 @@ def _floors(runs: Sequence[Run]) -> Story:
 def _rates(runs: Sequence[Run], rule: Rule) -> Iterator[Story]:
     scans = rate_scans(runs, rule)
     outside, loses = sum(not s.interior for s in scans), 100 * max(s.rule_excess for s in scans)
-    rule_loses = f"; the width rule loses at most {loses:.1f}%" if np.isfinite(loses) else ""
+    # The rule was made for rotary models: to learned positions it is only compared.
+    learned = runs[0].config.model.positions == "learned"
+    other = " It was made for rotary positions; these runs have learned ones." if learned else ""
+    rule_loses = f"; the width rule loses at most {loses:.1f}%" if np.isfinite(loses) and not other else ""
     yield Story(
         "rates",
         f"In {outside} of {len(scans)} scans the best learning rate lies at the edge of those tried" if outside else
         f"The best learning rate lies inside those tried in all {len(scans)} scans{rule_loses}",
         lambda figure: plot_rates(runs, rule, figure),
-        "A panel for each number of tokens, a curve for each width; dotted: the width rule's rate.",
+        f"A panel for each number of tokens, a curve for each width; dotted: the width rule's rate.{other}",
         "Loss against peak learning rate, a panel for each number of tokens and a curve for each width, with the "
         "rate of the width rule dotted.",
         "A law is only as good as the tuning behind each of its points: an untuned rate at the large sizes bends it."

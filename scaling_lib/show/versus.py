@@ -6,6 +6,7 @@ text the bits per byte. The sweep that cost fewer FLOPs is the quick look, and t
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -342,7 +343,6 @@ def plot_versus(versus: Versus, figure: Figure | None = None) -> Figure:
                 say_instead(panel, f"no ladder in {variable}")
             elif versus.of_recipes:
                 legend_above(panel)
-            panel.set_title(
-                title if versus.of_recipes else f"{own[0].label}\n{own[0].about['text']}", fontsize="medium"
-            )
+            text = "\n".join([own[0].label, *textwrap.wrap(own[0].about["text"], 28)])  # no wider than the panel
+            panel.set_title(title if versus.of_recipes else text, fontsize="medium")
     return figure
