@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from scaling_lib.runs import Run
-from scaling_lib.show.extrapolation import mark_models, plot_at_models
-from scaling_lib.show.published import known_models
+from scaling_lib.show.extrapolation import known_models, mark_models, plot_at_models
 from scaling_lib.show.sliders.sources import our_source, published_source
 
 

@@ -217,7 +217,7 @@ def test_every_slider_has_its_unit_a_tooltip_and_a_reading_and_no_running_kernel
 @pytest.mark.parametrize(("base", "kind"), [(10.0, LogSlider), (1.0, Slider)])
 def test_a_value_that_a_browser_only_rounded_is_kept(base, kind):
     moves = []
-    made = slider(kind, "x", "a tip", moves.append, min=0.0, max=12.0, step=0.02, value=1.0)
+    made = slider(kind, "x", "a tip", moves.append, str, min=0.0, max=12.0, step=0.02, value=1.0)
     made.value = exact = 1.746 if kind is Slider else 10**1.746
     moves.clear()
     for near in (1.74, 1.746, 1.7555):  # the steps next to it: what a browser reports when it is given the value

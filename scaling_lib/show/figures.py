@@ -158,7 +158,7 @@ def _grid(grid: Grid, end: str, truth: float | None) -> Iterator[Story]:
 
     def both(figure: Figure) -> None:
         for axes, variable in zip(figure.subplots(1, 2), "DN", strict=True):
-            plot_grid(grid, variable, axes).set_title("")
+            plot_grid(grid, variable, axes)
             draw_truth(truth, grid.table.loss, axes)
             axes.legend(title=THING["N" if variable == "D" else "D"], loc="center left", bbox_to_anchor=(1, 0.5))
 
@@ -179,7 +179,7 @@ def _grid(grid: Grid, end: str, truth: float | None) -> Iterator[Story]:
         f"held-out{end}",
         f"The largest runs, hidden: {plot.NO_PREDICTION}; the law would have erred by {errs}" if b.verdict.refused else
         f"The largest runs, hidden and predicted: the law errs by {errs}",
-        one_panel(lambda axes: plot_held_out(grid, axes).set_title("")),
+        one_panel(lambda axes: plot_held_out(grid, axes)),
         f"The largest size and the longest runs, predicted from the rest: {int(b.covered.sum())} of {b.covered.size} "
         "lie inside the 90% interval of a new run (whiskers). Errors are means; the line is in the logarithms; the "
         f"nearest trained run errs by {nearest}. Verdict there: {b.verdict.level}.",

@@ -30,11 +30,10 @@ from scaling_lib.fit.pool import HEAVY
 from scaling_lib.fit.published import PublishedLaw
 from scaling_lib.fit.result import FitResult
 from scaling_lib.runs import Run
-from scaling_lib.show.extrapolation import plot_at_models
+from scaling_lib.show.extrapolation import known_models, plot_at_models
 from scaling_lib.show.grids import Grid, find_grids, plot_grid
 from scaling_lib.show.ladders import find_ladders
 from scaling_lib.show.panels import plot_fit
-from scaling_lib.show.published import known_models
 from scaling_lib.show.sliders.sources import published_source
 
 if TYPE_CHECKING:
@@ -127,7 +126,7 @@ def runs_page(runs: Sequence[Run], title: str) -> str:
 def _still_of_grid(grid: Grid) -> Still:
     return Still(
         lambda axes: plot_grid(grid, "N", axes),
-        f"{len(grid.runs)} runs and their joint law.",
+        f"{len(grid.runs)} runs and their joint law: {grid.fit.verdict().level}.",
         "Loss against parameters, a line of the joint law for each number of tokens, over the runs.",
     )
 
