@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from scipy import optimize, special, stats
 
+from scaling_lib.config import ModelConfig
 from scaling_lib.errors import InputError
 from scaling_lib.fit.estimate import fit_joint
 from scaling_lib.fit.result import FitResult
@@ -26,6 +27,7 @@ LEAST_SEEDS = 3
 LEAST_CELLS = 8  # of two recipes, to ask which part of the law they differ in
 K = TypeVar("K", bound=Hashable)
 Values = dict[str, float]
+Losses = dict[tuple[ModelConfig, int], dict[int, float]]  # by model and tokens, then by seed
 Move = Callable[[Values, np.ndarray], Values]
 
 
@@ -102,9 +104,9 @@ def recipe_effect(runs: Sequence[Run], reference: str, other: str) -> dict[str, 
             f"{len(cells)} cells have both {reference!r} and {other!r} with three shared seeds; "
             f"{LEAST_CELLS} are needed: python -m scaling_lib run --mode paired"
         )
-    a, b = (by_seed(of_recipe(runs, x), lambda r: (r.counts["n_params_non_embedding"], r.counts["n_tokens"]))
-            for x in (reference, other))  # fmt: skip
-    rows = [(*at, math.log(x), math.log(y / x)) for at, losses in pairs(a, b).items() for x, y in losses]
+    a, b = (by_seed(of_recipe(runs, x), lambda r: (r.config.model, r.config.n_tokens)) for x in (reference, other))
+    sizes = {r.config.model: r.counts["n_params_non_embedding"] for r in runs}
+    rows = [(sizes[m], d, math.log(x), math.log(y / x)) for (m, d), losses in pairs(a, b).items() for x, y in losses]
     n, d, log_loss, change = np.array(sorted(rows)).T
     fit = fit_joint(n, d, np.exp(log_loss))
     cell = np.unique(np.stack([n, d]), axis=1, return_inverse=True)[1].ravel()
@@ -116,7 +118,7 @@ def recipe_effect(runs: Sequence[Run], reference: str, other: str) -> dict[str, 
         "noise": math.sqrt(pure / dof),
         "cells": [
             {"model": c.cell[0].name, "n_tokens": c.cell[1], "mean": c.change, "low": c.low, "high": c.high, **times}
-            for c, times in zip(cells, _multiples(runs, cells, reference, other), strict=True)
+            for c, times in zip(cells, _multiples([c.cell for c in cells], a, b), strict=True)
         ],
         "shifts": [
             {"what": what, **_shift(k, move, fit, (n, d, log_loss, change), pure, dof)}
@@ -178,12 +180,10 @@ def _shift(
             "left_over": scatter, "p": p}  # fmt: skip
 
 
-def _multiples(runs: Sequence[Run], cells: Sequence[Change], reference: str, other: str) -> list[Values]:
-    ladders, goals = (
-        by_seed(of_recipe(runs, x), lambda r: (r.config.model, r.config.n_tokens)) for x in (reference, other)
-    )
+def _multiples(cells: Sequence[Any], ladders: Losses, goals: Losses) -> list[Values]:
+    """At each model and length: how many times the tokens the ladders need for the goals' loss, in the mean."""
     rows = []
-    for model, tokens in (c.cell for c in cells):
+    for model, tokens in cells:
         logs = []
         for seed, goal in goals[model, tokens].items():
             ladder = sorted((d, own[seed]) for (m, d), own in ladders.items() if m == model and seed in own)
