@@ -58,7 +58,7 @@ def recipe_runs(make_run: Make) -> list[Run]:
 
 @pytest.fixture(scope="module")
 def stories(grid_runs: list[Run]) -> list[Story]:
-    return sweep_stories(grid_runs)
+    return list(sweep_stories(grid_runs))
 
 
 def test_a_grid_and_a_way_have_their_figures(stories: list[Story], recipe_runs: list[Run]) -> None:

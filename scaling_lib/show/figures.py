@@ -44,28 +44,19 @@ STEPS = {"v1-long": "V2's number of steps", "v1-warmup": "then warm-up", "v1-cos
 Rule = Callable[[int], float]
 
 
-def main_story(runs: Sequence[Run], rule: Rule | None = None) -> Story:
-    """The figure to look at first: the overview, or the scans of a study of rates. ``rule`` as in `sweep_stories`."""
-    return next(_tell(runs, rule))
-
-
-def sweep_stories(runs: Sequence[Run], rule: Rule | None = None) -> list[Story]:
+def sweep_stories(runs: Sequence[Run], rule: Rule | None = None) -> Iterator[Story]:
     """Everything that the records bear, the main figure first; a study of rates has that one alone.
 
     rule : d_model -> the peak rate by the width rule, which a study of rates is drawn beside.
     """
-    return list(_tell(runs, rule))
+    found = _rates(runs, rule) if rule is not None and is_rate_study(runs) else _laws(runs)
+    for story in found:
+        yield story._replace(caption=f"{about(runs)}. {story.caption}")
 
 
 def about(runs: Sequence[Run]) -> str:
     """What was trained, in words."""
     return f"{len(runs)} runs on {text_of(runs[0])}, vocabulary {runs[0].config.model.vocab_size:,}"
-
-
-def _tell(runs: Sequence[Run], rule: Rule | None) -> Iterator[Story]:
-    found = _rates(runs, rule) if rule is not None and is_rate_study(runs) else _laws(runs)
-    for story in found:
-        yield story._replace(caption=f"{about(runs)}. {story.caption}")
 
 
 def _laws(runs: Sequence[Run]) -> Iterator[Story]:

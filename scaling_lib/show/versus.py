@@ -6,12 +6,13 @@ text the bits per byte. The sweep that cost fewer FLOPs is the quick look, and t
 
 from __future__ import annotations
 
+import contextlib
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -79,60 +80,30 @@ class Side:
                 "seconds": seconds, **largest}  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Versus:
-    """A comparison. ``sides`` : the quick look and the real sweep, or (``of_recipes``) the recipes of one folder."""
+class Versus(NamedTuple):
+    """A comparison. ``sides`` : the quick look and the real sweep, or (``of_recipes``) the recipes of one folder.
+
+    why_not_losses : why the losses may not be compared, or "" where they may.
+    tokenizers : the two in bits per byte, where they read one text under two vocabularies and share shapes.
+    changes : from the first recipe to the last, at every model that both have; smallest first.
+    way : from each recipe to the next, at the largest model that all have.
+    findings : what the quick look got right (True) and wrong (False), or what the two do not settle (None), in words.
+    """
 
     name: str
     sides: tuple[Side, ...]
     of_recipes: bool
-
-    @property
-    def why_not_losses(self) -> str:
-        """Why the losses may not be compared, or "" where they may."""
-        first, last = self.sides[0].runs[0], self.sides[-1].runs[0]
-        if first.corpus["fingerprint"] != last.corpus["fingerprint"]:
-            names = (f"{text_of(r)} {str(r.corpus['fingerprint'])[:8]}" for r in (first, last))
-            return f"the texts differ ({', '.join(names)})"
-        sizes = [r.config.model.vocab_size for r in (first, last)]
-        return "" if sizes[0] == sizes[1] else f"the vocabularies differ ({sizes[0]:,} and {sizes[1]:,})"
+    why_not_losses: str
+    tokenizers: Tokenizers | None = None
+    changes: Sequence[Change] = ()
+    way: Sequence[tuple[Side, Side, Change]] = ()
+    findings: Sequence[Finding] = ()
 
     @property
     def exponents(self) -> list[tuple[str, Side, Row]]:
         """Every exponent of every side, by its name."""
         names = dict.fromkeys(name for s in self.sides for name in s.exponents)
         return [(name, s, s.exponents[name]) for name in names for s in self.sides if name in s.exponents]
-
-    @cached_property
-    def tokenizers(self) -> Tokenizers | None:
-        """The two in bits per byte, where they read one text under two vocabularies and trained shapes in common."""
-        try:
-            several = self.why_not_losses.startswith("the vocabularies") and not self.of_recipes
-            return compare_tokenizers(self.sides[0].runs, self.sides[-1].runs) if several else None
-        except InputError:
-            return None  # nothing in common: the exponents stand alone
-
-    @cached_property
-    def changes(self) -> list[Change]:
-        """From the first recipe to the last, at every model that both have; smallest first."""
-        return _changes(self.sides[0], self.sides[-1]) if self.of_recipes else []
-
-    @cached_property
-    def way(self) -> list[tuple[Side, Side, Change]]:
-        """From each recipe to the next, at the largest model that all have."""
-        steps = [(a, b, {c.cell: c for c in _changes(a, b)}) for a, b in pairwise(self.sides)]
-        common = set.intersection(*(set(found) for *_, found in steps)) if self.of_recipes else set()
-        largest = next((c.cell for c in reversed(self.changes) if c.cell in common), None)
-        return [(a, b, found[largest]) for a, b, found in steps if largest is not None]
-
-    @cached_property
-    def findings(self) -> list[Finding]:
-        """What the quick look got right (True) and wrong (False), or what the two do not settle (None), in words."""
-        if self.of_recipes:
-            return []
-        quick, real = self.sides
-        found = [_judge(n, row, real.exponents[n]) for n, row in quick.exponents.items() if n in real.exponents]
-        return found if self.why_not_losses else [*found, *_beyond(quick, real)]
 
 
 # ---- what is compared ------------------------------------------------------------
@@ -149,7 +120,12 @@ def compare_recipes(runs: Sequence[Run], name: str, recipes: Sequence[str] = ())
         raise InputError(f"{name} holds one recipe ({', '.join(there)}): name a second folder to compare it with")
     if len(chosen) < 2:
         raise InputError(f"{name}: one recipe has nothing beside it; name two of {', '.join(there)}")
-    return Versus(name, tuple(chosen), True)
+    every = _changes(chosen[0], chosen[-1])
+    steps = [(a, b, {c.cell: c for c in _changes(a, b)}) for a, b in pairwise(chosen)]
+    common = set.intersection(*(set(found) for *_, found in steps))
+    largest = next((c.cell for c in reversed(every) if c.cell in common), None)
+    way = [(a, b, found[largest]) for a, b, found in steps if largest is not None]
+    return Versus(name, tuple(chosen), True, _why_not(chosen[0], chosen[-1]), None, every, way)
 
 
 def compare_sweeps(first: Sequence[Run], second: Sequence[Run], names: tuple[str, str], recipe: str = "") -> Versus:
@@ -161,8 +137,14 @@ def compare_sweeps(first: Sequence[Run], second: Sequence[Run], names: tuple[str
     a, b = (_sides(runs, name, name, wanted) for runs, name in zip((first, second), names, strict=True))
     common = wanted or [x for x in a if x in b]
     pair = [there[common[-1] if common else [*there][-1]] for there in (a, b)]
-    ordered = sorted(pair, key=lambda s: sum(r.counts["flops"] for r in s.runs))
-    return Versus(f"{names[0]} against {names[1]}", tuple(ordered), False)
+    quick, real = sorted(pair, key=lambda s: sum(r.counts["flops"] for r in s.runs))
+    why_not, both = _why_not(quick, real), None
+    if why_not.startswith("the vocabularies"):
+        with contextlib.suppress(InputError):  # nothing in common: the exponents stand alone
+            both = compare_tokenizers(quick.runs, real.runs)
+    found = [_judge(n, row, real.exponents[n]) for n, row in quick.exponents.items() if n in real.exponents]
+    found += [] if why_not else _beyond(quick, real)
+    return Versus(f"{names[0]} against {names[1]}", (quick, real), False, why_not, both, findings=found)
 
 
 def sides(runs: Sequence[Run], label: str = "") -> list[Side]:
@@ -178,6 +160,16 @@ def _sides(runs: Sequence[Run], label: str, folder: str, wanted: Sequence[str]) 
         if recipe not in there:
             raise InputError(f"{folder}: no runs of recipe {recipe!r}; it holds {', '.join(there)}")
     return there
+
+
+def _why_not(a: Side, b: Side) -> str:
+    """Why losses of the two may not be compared, or "" where they may."""
+    first, last = a.runs[0], b.runs[0]
+    if first.corpus["fingerprint"] != last.corpus["fingerprint"]:
+        names = (f"{text_of(r)} {str(r.corpus['fingerprint'])[:8]}" for r in (first, last))
+        return f"the texts differ ({', '.join(names)})"
+    sizes = [r.config.model.vocab_size for r in (first, last)]
+    return "" if sizes[0] == sizes[1] else f"the vocabularies differ ({sizes[0]:,} and {sizes[1]:,})"
 
 
 def _changes(a: Side, b: Side) -> list[Change]:
