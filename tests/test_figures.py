@@ -18,7 +18,6 @@ from scaling_lib.show.export import TARGETS, save_pictures
 from scaling_lib.show.figures import sweep_stories
 from scaling_lib.show.grids import grid_isoflop, isoflop_points, plot_isoflop, the_grid
 from scaling_lib.show.story import Story
-from scaling_lib.sweep.recipes import peak_lr
 
 Make = Callable[..., Run]
 WIDTHS = (16, 32, 48, 64, 96, 128)
@@ -122,15 +121,6 @@ def test_the_same_records_give_the_same_bytes_and_letters_stay_letters(recipe_ru
     for path in sorted((tmp_path / "a").iterdir()):
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
     assert "non-embedding parameters N</text>" in (tmp_path / "a" / "parameter-scaling.svg").read_text()
-
-
-def test_a_study_of_rates_is_one_figure(make_run: Make) -> None:
-    runs = [
-        make_run("wsd", d_model=d, lr=rate, loss=3 + abs(np.log(rate / 0.01)))
-        for d in (32, 64)
-        for rate in (0.005, 0.01, 0.02)
-    ]
-    assert [s.name for s in sweep_stories(runs, peak_lr)] == ["rates"]
 
 
 def test_the_published_have_figures_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -254,14 +254,6 @@ def test_a_band_that_opens_wide_does_not_widen_the_frame(make_run: Make) -> None
     assert high - low < 4 * np.ptp(ladder.loss)
 
 
-def test_the_points_set_the_limits_and_not_a_band_without_end(runs: list[Run]) -> None:
-    for axes in plot_overview(runs).axes[:2]:
-        losses = np.concatenate([np.asarray(line.get_ydata(), float) for line in points_of(axes)])
-        low, high = axes.get_ylim()
-        assert 0 <= low < losses.min() < losses.max() < high
-        assert high - low < 3 * np.ptp(losses)
-
-
 def test_training_curves_show_what_the_records_hold(make_run: Make) -> None:
     history = (
         Point(0, 0, 0.1, 6.2),
