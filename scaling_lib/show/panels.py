@@ -83,6 +83,7 @@ def plot_overview(runs: Sequence[Run], figure: Figure | None = None) -> Figure:
         plot_ladders(own, variable, above, plot.BEYOND if len(own) == 1 else 3.0)
         above.set_title("Parameter scaling" if variable == "N" else "Data scaling")
         if own:
+            plot.legend_above(above)
             plot_training_curves(own[-1], below)  # the last recipe: V2 after V1
         else:
             plot.say_instead(below, f"no ladder in {variable}")
@@ -93,9 +94,7 @@ def plot_ladders(ladders: Sequence[Ladder], variable: str, axes: Axes, beyond: f
     """Draw ladders in N (or in D) with their laws, to ``beyond`` times the runs; far off several hide each other."""
     for ladder in ladders:
         plot_fit(ladder, axes, extrapolate=beyond, bands=("mean",))
-    if ladders:
-        plot.legend_above(axes)
-    else:
+    if not ladders:
         rungs = "sizes" if variable == "N" else "lengths"
         plot.say_instead(axes, f"no ladder in {variable}: at least three {rungs} are needed")
 

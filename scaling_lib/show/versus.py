@@ -22,7 +22,7 @@ from scaling_lib.show.changes import LEVEL, Change, by_seed, changes, of_recipe
 from scaling_lib.show.grids import find_grids
 from scaling_lib.show.ladders import COUNT, Ladder, at_shared_length, find_ladders, place, short, text_of
 from scaling_lib.show.panels import plot_ladders
-from scaling_lib.show.plot import GREEK, NO_PREDICTION, Row, plot_intervals
+from scaling_lib.show.plot import GREEK, NO_PREDICTION, Row, legend_above, plot_intervals
 from scaling_lib.show.tokenizers import Tokenizers, compare_tokenizers, plot_tokenizers
 from scaling_lib.words import aligned, duration, table
 
@@ -329,9 +329,12 @@ def plot_versus(versus: Versus, figure: Figure | None = None) -> Figure:
     if versus.tokenizers:
         plot_tokenizers(versus.tokenizers, figure.add_subplot(grid[1, 0]))
     for column, own in enumerate(columns, 1):
-        text = "\n".join([own[0].label, *textwrap.wrap(own[0].text, 28)])  # no wider than the panel
+        text = "\n".join([own[0].label, *textwrap.wrap(own[0].text, 32)])  # no wider than the panel
         for row, (variable, title) in enumerate((("N", "Parameter scaling"), ("D", "Data scaling"))):
             panel = figure.add_subplot(grid[row, column])
             panel.set_title(title if versus.of_recipes else text, fontsize="medium")
-            plot_ladders([s.ladders[variable] for s in own if variable in s.ladders], variable, panel, 3.0)
+            ladders = [s.ladders[variable] for s in own if variable in s.ladders]
+            plot_ladders(ladders, variable, panel, 3.0)
+            if ladders and versus.of_recipes:
+                legend_above(panel)
     return figure
