@@ -100,7 +100,9 @@ def _pages(args: argparse.Namespace, names: list[str], sweeps: list[list[Run] | 
 
     for folder, name, runs in zip(args.folder, names, sweeps, strict=True):
         text = page.published_page() if runs is None else page.runs_page(runs, printable(name))
-        out = _claim(args.out or Path("figures") / name, f"page {name}", [folder])
+        out = args.out or Path("figures") / name
+        if runs is not None:  # the published page is the same for all
+            _claim(out, f"page {name}", [folder])
         yield page.save_page(text, out / f"{name}.html")
 
 
