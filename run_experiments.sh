@@ -287,7 +287,9 @@ case $option in
         run_module jupyterlab --ip=127.0.0.1 notebooks "$@" ;;
     8 | check | test)
         set_up check
-        run_module pytest --nbval -m 'not slow and not browser' "$@" ;;
+        # A process for each core, at most four, with one thread each; "-n 0" is one process for all.
+        export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+        run_module pytest --nbval -n logical --maxprocesses 4 -m 'not slow and not browser' "$@" ;;
     doctor)
         set_up
         run_module scaling_lib doctor "$@" ;;

@@ -56,6 +56,15 @@ def with_home(path: str | Path) -> Path:
         raise InputError(f"{path}: the folder of that user is not known ({error}); write it out") from None
 
 
+def cache_folder() -> Path:
+    """``$SCALING_LIB_CACHE``, or the user's cache folder of the platform."""
+    if chosen := os.environ.get("SCALING_LIB_CACHE"):
+        return with_home(chosen)
+    from platformdirs import user_cache_dir
+
+    return Path(user_cache_dir("scaling_lib", appauthor=False))
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path``, whole or not at all; raises as ``atomic_file`` does."""
     with atomic_file(path) as file:

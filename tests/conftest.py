@@ -21,8 +21,10 @@ UNIFORM = "uniform:train_tokens=60000,val_tokens=8192"
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache of corpora for this session, for subprocesses too: the user's is neither needed nor touched."""
-    folder = tmp_path_factory.mktemp("cache")
+    """A cache of corpora for this session, for its processes too: the user's is neither needed nor touched."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"  # one for all workers
+    folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SCALING_LIB_CACHE", str(folder))
         yield folder

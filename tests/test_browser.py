@@ -1,4 +1,4 @@
-"""Panels in a real browser: those of notebook 6 served by Voila and run whole in JupyterLab, and notebook 7's game.
+"""Panels in a real browser: notebook 6 served by Voila, its first panel in JupyterLab, and the game of notebook 7.
 
 Needs Chromium and ``pip install -c constraints.txt -e ".[notebooks,browser]"``. Screenshots for a person to look at go
 to the folder that SCALING_LIB_SCREENSHOTS names, else to pytest's temporary folder.
@@ -58,38 +58,63 @@ def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
-    """Start a server of ours on a free port of this machine; returns its address."""
-    started: list[subprocess.Popen[bytes]] = []
-    own = tmp_path_factory.mktemp("jupyter")  # no setting of the user's, and none left behind
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is served: notebook 6, whole for Voila and up to its first panel for Lab, and a game of its own."""
+    made = tmp_path_factory.mktemp("served")
+    shutil.copy(NOTEBOOK, made / "whole.ipynb")
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    first = next(i for i, cell in enumerate(notebook.cells) if cell.source.startswith("explorer ="))
+    notebook.cells = notebook.cells[: first + 1]
+    nbformat.write(notebook, made / "lab.ipynb")
+    cell = nbformat.v4.new_code_cell(
+        "from scaling_lib.lab import open_lab\nfrom scaling_lib.show.sliders import BudgetLab\n"
+        f"BudgetLab(open_lab({str(made / 'game')!r}, 'gemstones'))"
+    )
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), made / "game.ipynb")
+    return made
 
-    def start(module: str, *arguments: str) -> str:
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Iterator[dict[str, str]]:
+    """The addresses of a Voila and a JupyterLab of ours on free ports of this machine; both start at once."""
+    own = tmp_path_factory.mktemp("jupyter")  # no setting of the user's, and none left behind
+    env = os.environ | {name: str(own) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
+    started: dict[str, tuple[subprocess.Popen[bytes], int]] = {}
+    for module, options in {
+        "voila": ["--Voila.ip=127.0.0.1", "--show_tracebacks=True", str(folder)],
+        "jupyterlab": [
+            "--ip=127.0.0.1", "--IdentityProvider.token=a-test", "--allow-root",
+            "--LabApp.expose_app_in_browser=True", f"--ServerApp.root_dir={folder}",
+        ],
+    }.items():  # fmt: skip
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        log = own / f"{module}.log"
-        env = os.environ | {name: str(own) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
-        with log.open("wb") as file:
-            command = [sys.executable, "-m", module, "--no-browser", f"--port={port}", *arguments]
-            process = subprocess.Popen(command, stdout=file, stderr=file, env=env, start_new_session=True)
-        started.append(process)
-        give_up = time.monotonic() + PATIENCE / 1000
-        while process.poll() is None and time.monotonic() < give_up:
-            with socket.socket() as probe:
-                probe.settimeout(1)
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    return f"http://127.0.0.1:{port}"
-            time.sleep(0.2)
-        pytest.fail(f"{module} does not answer:\n{log.read_text(errors='replace')[-2000:]}")
-
-    yield start
-    for process in started:
+        command = [sys.executable, "-m", module, "--no-browser", f"--port={port}", *options]
+        with (own / f"{module}.log").open("wb") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, env=env, start_new_session=True)
+        started[module] = process, port
+    give_up = time.monotonic() + PATIENCE / 1000
+    for module, (process, port) in started.items():
+        while not answers(port):
+            if process.poll() is not None or time.monotonic() > give_up:
+                pytest.fail(f"{module} does not answer:\n{(own / f'{module}.log').read_text(errors='replace')[-2000:]}")
+            time.sleep(0.1)
+    yield {module: f"http://127.0.0.1:{port}" for module, (_, port) in started.items()}
+    for process, _ in started.values():
         os.killpg(process.pid, signal.SIGTERM)
+    for process, _ in started.values():
         try:
             process.wait(30)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture(scope="module")
@@ -100,19 +125,24 @@ def browser() -> Iterator[Any]:
         made.close()
 
 
+def opened(browser: Any, address: str, images: int) -> Any:
+    """A page of Voila's or Lab's, once its panels are there."""
+    made = browser.new_page(viewport={"width": 1280, "height": 1000})
+    made.set_default_timeout(PATIENCE)
+    made.errors = []
+    made.on("pageerror", lambda error: made.errors.append(str(error)))
+    made.goto(address)
+    sync_api.expect(made.locator("img.widget-image")).to_have_count(images, timeout=PATIENCE)
+    return made
+
+
 @pytest.fixture(scope="module")
-def page(serve: Callable[..., str], browser: Any) -> Iterator[Any]:
+def page(served: dict[str, str], browser: Any) -> Iterator[Any]:
     """The notebook as Voila serves it, once all its panels are there."""
-    address = serve("voila", "--Voila.ip=127.0.0.1", "--show_tracebacks=True", str(NOTEBOOK))
-    opened = browser.new_page(viewport={"width": 1280, "height": 1000})
-    opened.set_default_timeout(PATIENCE)
-    opened.errors = []
-    opened.on("pageerror", lambda error: opened.errors.append(str(error)))
-    opened.goto(address)
-    sync_api.expect(opened.locator("img.widget-image")).to_have_count(IMAGES, timeout=PATIENCE)
-    opened.wait_for_function("[...document.querySelectorAll('img')].every(i => i.complete && i.naturalWidth > 0)")
-    yield opened
-    opened.close()
+    made = opened(browser, f"{served['voila']}/voila/render/whole.ipynb", IMAGES)
+    made.wait_for_function("[...document.querySelectorAll('img')].every(i => i.complete && i.naturalWidth > 0)")
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")
@@ -152,8 +182,10 @@ class Shown:
         sync_api.expect(self.box.locator(".widget-html-content").last).not_to_have_text(
             before, timeout=PATIENCE / 4, use_inner_text=True
         )
-        self.page.wait_for_timeout(600)  # what the browser reports back, if it does
-        return self.words
+        text = ""
+        while text != (text := self.words):  # until the browser has reported back, if it does
+            self.page.wait_for_timeout(300)
+        return text
 
     def press(self, name: str, key: str) -> str:
         handle = self.handle(name)
@@ -305,36 +337,12 @@ def test_a_slider_follows_the_mouse_while_it_is_held(page, shots):
     hand.box.screenshot(path=shots / "voila-by-hand.png")
 
 
-def test_the_buttons_of_the_law_by_hand_find_the_fits(page):
-    hand, family = Shown(page, 2), published.cerebras_gpt()
-    text = hand.after(hand.button("show the best fit").click)
-    assert "this is the best fit" in text
-    text = hand.press("floor E (nats per token)", "Home")
-    text = hand.after(hand.button("best for this floor").click)
-    assert text.startswith("L = 0.000")
-    residual = float(re.search(r"Typical residual ([0-9.]+)%", text)[1])
-    line = np.polyfit(np.log(family.n_params), np.log(family.loss), 1)  # a law without a floor is a line in logarithms
-    rest = np.log(family.loss) - np.polyval(line, np.log(family.n_params))
-    assert residual == pytest.approx(100 * np.sqrt(np.mean(rest**2)), abs=0.006)
-
-
 # ---- the budget lab
 
 
-def test_a_game_is_played_by_its_buttons_and_the_ledger_on_disk_says_the_same(serve, browser, shots, tmp_path):
-    folder, names = (
-        tmp_path / "game",
-        [f"{model}-{d}B" for model in ("256x23", "512x12", "768x45") for d in (10, 20, 40)],
-    )
-    cell = nbformat.v4.new_code_cell(
-        "from scaling_lib.lab import open_lab\nfrom scaling_lib.show.sliders import BudgetLab\n"
-        f"BudgetLab(open_lab({str(folder)!r}, 'gemstones'))"
-    )
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "game.ipynb")
-    page = browser.new_page(viewport={"width": 1280, "height": 1100})
-    page.set_default_timeout(PATIENCE)
-    page.goto(serve("voila", "--Voila.ip=127.0.0.1", "--show_tracebacks=True", str(tmp_path / "game.ipynb")))
-    sync_api.expect(page.locator("img.widget-image")).to_have_count(2, timeout=PATIENCE)
+def test_a_game_is_played_by_its_buttons_and_the_ledger_on_disk_says_the_same(served, browser, shots, folder):
+    names = [f"{model}-{d}B" for model in ("256x23", "512x12", "768x45") for d in (10, 20, 40)]
+    page = opened(browser, f"{served['voila']}/voila/render/game.ipynb", images=2)
     panel, shelf = Shown(page, 0), page.locator("select[multiple]")
     assert panel.button("buy").is_disabled()
     labels = shelf.locator("option").all_text_contents()
@@ -344,7 +352,7 @@ def test_a_game_is_played_by_its_buttons_and_the_ledger_on_disk_says_the_same(se
     before = panel.pixels()
     text = panel.after(panel.button("buy").click)
     assert differing(before, panel.pixels()) > 5e-4
-    lab = open_lab(folder)
+    lab = open_lab(folder / "game")
     assert sorted(lab.losses) == sorted(names)
     hero = lab.shop.find(panel.menu(0).input_value().partition(":")[0], "heroes")
     low, high = lab.fit().interval(hero.n, hero.d, kind="new_run")
@@ -353,7 +361,7 @@ def test_a_game_is_played_by_its_buttons_and_the_ledger_on_disk_says_the_same(se
     assert "Sealed" in panel.after(panel.button("seal").click)
     assert panel.button("buy").is_disabled()
     text = panel.after(panel.button("run the hero").click)
-    assert f"The hero's loss is {open_lab(folder).hero():.3f}" in text
+    assert f"The hero's loss is {open_lab(folder / 'game').hero():.3f}" in text
     panel.box.screenshot(path=shots / "budget-lab.png")
     page.close()
 
@@ -361,15 +369,8 @@ def test_a_game_is_played_by_its_buttons_and_the_ledger_on_disk_says_the_same(se
 # ---- JupyterLab
 
 
-def test_notebook_6_runs_whole_in_jupyterlab(serve, browser, shots, tmp_path):
-    shutil.copy(NOTEBOOK, tmp_path / NOTEBOOK.name)  # Lab saves what it opens
-    address = serve(
-        "jupyterlab", "--ip=127.0.0.1", "--IdentityProvider.token=a-test", "--allow-root",
-        "--LabApp.expose_app_in_browser=True", f"--ServerApp.root_dir={tmp_path}",
-    )  # fmt: skip
-    page = browser.new_page(viewport={"width": 1400, "height": 1000})
-    page.set_default_timeout(PATIENCE)
-    page.goto(f"{address}/lab/tree/{NOTEBOOK.name}?token=a-test")
+def test_notebook_6_runs_in_jupyterlab_and_its_panel_takes_keys(served, browser, shots):
+    page = opened(browser, f"{served['jupyterlab']}/lab/tree/lab.ipynb?token=a-test", images=0)
     page.wait_for_function("window.jupyterapp && jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel")
     page.evaluate("jupyterapp.shell.currentWidget.sessionContext.ready")
     page.wait_for_function(
@@ -381,10 +382,8 @@ def test_notebook_6_runs_whole_in_jupyterlab(serve, browser, shots, tmp_path):
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     outputs = [output for cell in cells for output in cell["outputs"]]
     assert [output for output in outputs if output["output_type"] == "error"] == []
-    assert sum(WIDGET in output.get("data", {}) for output in outputs) == PANELS
-
-    place = next(i for i, cell in enumerate(everything) if "".join(cell["source"]).startswith("explorer ="))
-    page.evaluate(f"jupyterapp.shell.currentWidget.content.scrollToItem({place}, 'start')")
+    assert sum(WIDGET in output.get("data", {}) for output in outputs) == 1
+    page.evaluate(f"jupyterapp.shell.currentWidget.content.scrollToItem({len(everything) - 1}, 'start')")
     page.locator("img.widget-image").first.wait_for()
     shown = Shown(page, 0)
     before = shown.pixels()

@@ -67,11 +67,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "far.py").write_text("far = 1\n")
     odd = ["latin.py", "empty.py", "linked.py", "linked/far.py", "gone.py"]
-    for name, files, requires in [
-        ("fake-one", odd, "Requires-Dist: other_two >=1 ; python_version>'3'\n"),
-        ("other-two", ["data.json"], ""),
-        ("third", [], ""),
-    ]:
+    needs_two = "Requires-Dist: other_two >=1 ; python_version>'3'\n"
+    for name, files, requires in [("fake-one", odd, needs_two), ("other-two", ["data.json"], ""), ("third", [], "")]:
         module = name.replace("-", "_")
         info = site / f"{module}-1.0.dist-info"
         info.mkdir(parents=True)
@@ -100,6 +97,9 @@ def test_packages_are_read_inside_their_own_folder_only(site: Path, monkeypatch:
 
 
 def test_the_packages_are_those_required_in_turn_without_extras(site: Path) -> None:
+    names = documents.package_names()
+    assert {"torch", "numpy", "sympy"} <= set(names)  # whatever is installed beside them
+    assert not {"jupyterlab", "pytest", "nbval", "dask", "ipywidgets", "ruff"} & set(names)
     info = site / "scaling_lib-9.dist-info"
     info.mkdir()
     head = "Metadata-Version: 2.1\nName: scaling-lib\nVersion: 9\n"
@@ -108,12 +108,6 @@ def test_the_packages_are_those_required_in_turn_without_extras(site: Path) -> N
     with (site / "fake_one-1.0.dist-info" / "METADATA").open("a") as file:
         file.write("Requires-Dist: asked_for; extra == 'more'\nRequires-Dist: unasked; extra == 'less'\n")
     assert documents.package_names() == ["asked-for", "fake-one", "not-there", "other-two"]
-
-
-def test_the_packages_do_not_change_with_what_is_installed_beside_them() -> None:
-    names = documents.package_names()
-    assert {"torch", "numpy", "sympy"} <= set(names)
-    assert not {"jupyterlab", "pytest", "nbval", "dask", "ipywidgets", "ruff"} & set(names)
 
 
 def test_a_python_without_sources_or_without_this_package_is_told_of(
@@ -164,10 +158,10 @@ def test_a_folder_is_read_file_by_file(tmp_path: Path) -> None:
 
 
 def test_a_character_across_the_first_look_is_no_error(tmp_path: Path) -> None:
-    for shift in range(4):
-        for character in "é中🙂":
-            (tmp_path / "t.txt").write_text("a" * shift + character * 3000, encoding="utf-8")
-            assert b"".join(read(f"text:{tmp_path / 't.txt'}")).decode() == "a" * shift + character * 3000
+    path = tmp_path / "t.txt"
+    for text in ("a" * shift + character * 3000 for shift in range(4) for character in "é中🙂"):
+        path.write_text(text, encoding="utf-8")
+        assert b"".join(read(f"text:{path}")).decode() == text
 
 
 LONG = b"text " * 2000

@@ -1,7 +1,5 @@
 """Arrays and options that people pass by mistake: one clear line each, and harmless kinds of number are taken."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +12,6 @@ from scaling_lib.fit.published import laws
 
 N = np.geomspace(1e6, 1e9, 8)
 LOSS = (1.7 + 300 / N**0.3) * np.exp(0.01 * np.cos(np.arange(8)))
-C = np.repeat([1e18, 1e19], 8)
 
 
 def fit(x: Any = N, loss: Any = LOSS, **options: Any) -> Any:
@@ -58,7 +55,7 @@ def fit(x: Any = N, loss: Any = LOSS, **options: Any) -> Any:
         (lambda: fit().interval(1e9, kind="median"), "kind='median'"),
         (lambda: fit().interval(1e9, method="magic"), "method='magic'"),
         (lambda: fit().interval(1e9, method="bootstrap"), "fit again with bootstrap"),
-        (lambda: fit().predict(-1.0), "not above 0"),
+        (lambda: fit().predict(-1.0), "not above zero"),
         (lambda: fit().predict("big"), "not a number"),
         (lambda: fit().predict(1e9, 1e9), "expected 1"),
         (lambda: fit().parameter_interval("B"), "no parameter 'B'"),
@@ -68,7 +65,7 @@ def fit(x: Any = N, loss: Any = LOSS, **options: Any) -> Any:
         (lambda: fit_joint(N, N[::-1], LOSS, fixed={"A": 1.0}), "A cannot be held"),
         (lambda: isoflop([], [], []), "loss is empty"),
         (lambda: envelope([], [], []), "loss is empty"),
-        (lambda: isoflop(np.tile(N, 2), C, np.tile(LOSS, 2), seed=-1), "seed=-1"),
+        (lambda: isoflop(np.tile(N, 2), np.repeat([1e18, 1e19], 8), np.tile(LOSS, 2), seed=-1), "seed=-1"),
         (lambda: compute_optimal(laws["chinchilla"], []), "flops is empty"),
         (lambda: compute_optimal(laws["chinchilla"], 1e21, seed=-1), "seed=-1"),
     ],

@@ -1,12 +1,10 @@
 """The laws against finite differences, published values and changes of unit."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit.laws import LAWS, Law, get_law
+from scaling_lib.fit.laws import LAWS, get_law
 
 FIVE = [1.7, 400, 500, 0.34, 0.3]
 PARAMS = {
@@ -22,18 +20,12 @@ PARAMS = {
     "broken_n": [1.7, 40, 0.2, 0.1, 1e8, 0.7],
     "broken_d": [1.7, 40, 0.2, 0.1, 1e8, 0.7],
 }
-Case = tuple[Law, np.ndarray, list[np.ndarray]]
 
 
-@pytest.fixture(params=sorted(LAWS))
-def case(request: pytest.FixtureRequest) -> Case:
-    law = LAWS[request.param]
-    rng = np.random.default_rng(0)
-    return law, np.array(PARAMS[law.name]), [np.exp(rng.uniform(np.log(1e7), np.log(1e10), 8)) for _ in law.variables]
-
-
-def test_gradient_is_the_derivative_in_both_parametrisations(case: Case) -> None:
-    law, params, x = case
+@pytest.mark.parametrize("name", sorted(LAWS))
+def test_gradients_units_and_shapes(name: str) -> None:
+    law, params, rng = LAWS[name], np.array(PARAMS[name]), np.random.default_rng(0)
+    x = [np.exp(rng.uniform(np.log(1e7), np.log(1e10), 8)) for _ in law.variables]
     exact = law.gradient(params, *x)
     for i, p in enumerate(params):
         step = np.zeros_like(params)
@@ -42,29 +34,12 @@ def test_gradient_is_the_derivative_in_both_parametrisations(case: Case) -> None
         np.testing.assert_allclose(exact[i], numeric, rtol=2e-6, atol=1e-9 * abs(exact[i]).max())
     working = law.gradient(params, *x, working=True)
     np.testing.assert_allclose(working, exact * np.where(law.logged, params, 1.0)[:, None], rtol=1e-12)
-
-
-def test_change_of_units_keeps_the_loss(case: Case) -> None:
-    law, params, x = case
     moved = law.to_natural(law.to_units(law.to_working(params), (np.log(1e8),) * len(x), np.log(3.0)))
     np.testing.assert_allclose(law.value(moved, *x), 3.0 * law.value(params, *[v / 1e8 for v in x]), rtol=1e-12)
-
-
-def test_shapes_and_names(case: Case) -> None:
-    law, params, x = case
     batch = np.stack([params, params])
     assert law.value(batch, *x).shape == (2, 8)
     assert law.gradient(batch, *x).shape == (2, len(params), 8)
     assert law.value(params, *[float(v[0]) for v in x]) == pytest.approx(law.value(params, *x)[0])
-    assert set(law.nonlinear) <= set(law.param_names)
-
-
-def test_data_constrained_law_gives_the_published_values() -> None:
-    law = get_law("muennighoff")
-    logs = 0.6254804, 6.255414, 7.3049974
-    params = np.array([*np.exp(logs), 0.3526596, 0.3526596, 5.309743, 15.387756])
-    assert law.value(params, 6.34e9, 242e9, 25e9) == pytest.approx(2.2256440889984477, abs=1e-9)
-    assert law.value(params, 8.67e9, 178e9, 25e9) == pytest.approx(2.2269634075087867, abs=1e-9)
 
 
 def test_laws_that_contain_each_other_agree() -> None:
@@ -89,6 +64,6 @@ def test_what_is_no_law_or_no_argument_of_one_is_refused() -> None:
         with pytest.raises(InputError, match="choose one of broken_d"):
             get_law(bad)  # type: ignore[arg-type]
     law = get_law("chinchilla")
-    for x, words in (((1e6,), "takes 2"), ((-1.0, 1e9), "N must be finite")):
+    for x, words in (((1e6,), "expected 2"), ((-1.0, 1e9), r"N\[0\] = -1 is not above zero")):
         with pytest.raises(InputError, match=words):
             law.value(np.array(FIVE), *x)

@@ -146,20 +146,23 @@ RUN = st.tuples(
 )
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     st.lists(RUN, min_size=1, max_size=12),
-    st.sampled_from(["auto", "chinchilla", "power_n", "power_d", "power_c", "kaplan"]),
+    st.sampled_from(["auto", "chinchilla", "power_n", "power_d", "power_c", "kaplan", "over_training"]),
+    st.sampled_from([None, "huber", "log_mse"]),
     st.sampled_from([0, 20]),
+    st.sampled_from([None, 1, 3]),
     st.booleans(),
 )
-def test_any_table_gives_a_report_in_strict_json_or_one_line(runs, law, bootstrap, one_ratio):
+def test_any_table_gives_a_report_in_strict_json_or_one_line(runs, law, objective, bootstrap, groups, one_ratio):
     n, d, loss = (np.array(v) for v in zip(*runs, strict=True))
-    table = table_from_arrays(loss, n_params=n, n_tokens=20 * n if one_ratio else d)
+    codes = None if groups is None else np.arange(len(n)) % groups
+    table = table_from_arrays(loss, n_params=n, n_tokens=20 * n if one_ratio else d, groups=codes)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            report = fit_table(table, law=law, bootstrap=bootstrap, predict=["N=1e11,D=2e12"])
+            report = fit_table(table, law=law, objective=objective, bootstrap=bootstrap, predict=["N=1e11,D=2e12"])
             text, told = report.to_text(), strict(report)
         except InputError as error:
             text, told = str(error), None

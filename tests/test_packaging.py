@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
-import pkgutil
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import tomllib
 import zipfile
 from collections.abc import Iterator
 from email.parser import Parser
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,10 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
+FILES = {  # those of the library, by the names of their modules
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in (ROOT / "scaling_lib").rglob("*.py")
+}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 LAUNCHER_EXTRAS = ("notebooks", "test")
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
@@ -64,10 +70,7 @@ def test_every_requirement_of_every_extra_is_pinned_within_its_range() -> None:
 
 
 def installed_requirements() -> Iterator[tuple[str, Requirement]]:
-    """All that the installed packages ask for in turn, from the requirements of pyproject.toml on.
-
-    The packages' own metadata is the oracle: it knows nothing of constraints.txt.
-    """
+    """All that the installed packages ask for in turn; their own metadata knows nothing of constraints.txt."""
     waiting = [("pyproject.toml", r) for r in read_requirements(*PROJECT["optional-dependencies"])]
     seen: set[tuple[str, frozenset[str]]] = set()
     while waiting:
@@ -109,11 +112,27 @@ def test_conda_gets_the_same_versions_as_the_launcher() -> None:
     assert conda == {CONDA_NAMES.get(name, name): pins[name] for name in names}
     assert SpecifierSet(PROJECT["requires-python"]).contains(f"{python}.0")
     assert lines[-1] == "-e ."
+    assert f"-e '.[{','.join(LAUNCHER_EXTRAS)}]'" in (ROOT / "run_experiments.sh").read_text(encoding="utf-8")
 
 
-def test_the_launcher_installs_the_extras_that_conda_gets() -> None:
-    text = (ROOT / "run_experiments.sh").read_text(encoding="utf-8")
-    assert f"-e '.[{','.join(LAUNCHER_EXTRAS)}]'" in text
+def test_readers_on_binder_get_the_pinned_versions_without_torch_and_notebooks_that_need_no_more() -> None:
+    lines = [line.strip().removeprefix("- ") for line in read_lines("binder/environment.yml")]
+    conda = dict(line.split("=") for line in lines if re.fullmatch(r"[a-z0-9-]+=[0-9.]+", line))
+    assert conda.pop("python") == "3.11"
+    versions = {name.replace("matplotlib-base", "matplotlib"): version for name, version in conda.items()}
+    assert versions.items() <= read_pins().items()
+    assert {canonicalize_name(r.name) for r in read_requirements()} - {"torch"} <= set(versions)
+    assert not any("torch" in line for line in lines)
+    assert os.access(ROOT / "binder" / "postBuild", os.X_OK)
+    paths = sorted((ROOT / "notebooks").glob("0[4567]_*.ipynb"))
+    assert len(paths) == 4
+    for path in paths:
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            lines = "".join(cell["source"]).splitlines() if cell["cell_type"] == "code" else []
+            for node in ast.walk(ast.parse("\n".join(line for line in lines if not line.startswith("%")))):
+                if isinstance(node, (ast.Import, ast.ImportFrom)):
+                    asked = ast.unparse(node)
+                    assert not re.search(r"\btorch|scaling_lib\.lm|import lm|sweep\.(execute|cost)", asked), asked
 
 
 def test_no_file_of_the_setup_names_a_package_index() -> None:
@@ -140,11 +159,9 @@ for name in sys.argv[1:]:
 
 
 def test_all_but_the_language_models_import_without_torch() -> None:
-    modules = [m.name for m in pkgutil.walk_packages([str(ROOT / "scaling_lib")], "scaling_lib.")]
-    light = [name for name in modules if not name.startswith("scaling_lib.lm.") and not name.endswith("__main__")]
+    light = [name for name in FILES if not name.startswith("scaling_lib.lm.") and name != "scaling_lib.__main__"]
     light += [f"scaling_lib.lm.{name}" for name in ("schedule", "synthetic", "corpus")]
-    assert "scaling_lib.config" in light
-    command = [sys.executable, "-c", IMPORT_WITHOUT_TORCH, "scaling_lib", *light]
+    command = [sys.executable, "-c", IMPORT_WITHOUT_TORCH, *light]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
 
@@ -178,23 +195,16 @@ def test_git_ignores_what_is_made_here_and_keeps_results() -> None:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
     pytest.importorskip("hatchling", reason="hatchling (extra `test`) is absent: the wheel is not checked")
     folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    )
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
     (path,) = folder.glob("*.whl")
     with zipfile.ZipFile(path) as archive:
         yield archive
 
 
 def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
-    on_disk = {
-        path.relative_to(ROOT).as_posix()
-        for path in (ROOT / "scaling_lib").rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    }
+    files = [p for p in (ROOT / "scaling_lib").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    on_disk = {p.relative_to(ROOT).as_posix() for p in files}
     in_wheel = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert in_wheel == on_disk
     assert "scaling_lib/py.typed" in in_wheel
@@ -214,59 +224,44 @@ def test_the_wheels_metadata_is_pyproject_s(wheel: zipfile.ZipFile) -> None:
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in wheel.namelist())
 
 
-# Which part of the library may import which, at the top of a module or inside a function: downwards only.
+# Which part of the library may import which, at the top of a file or inside a function; the command line may all.
 ANYWHERE = {"_lazy", "errors", "files", "machine", "words"}
-MAY_IMPORT = {
-    "errors": set(),
-    "words": set(),
-    "_lazy": set(),
-    "files": set(),
-    "machine": set(),
-    "counting": set(),
+MAY_IMPORT: dict[str, set[str]] = {
+    **{name: set() for name in (*ANYWHERE, "counting", "fit", "scaling_lib")},
     "config": {"counting"},
     "runs": {"config", "counting"},
     "progress": {"sweep"},  # the type of what it shows
     "lm": {"config", "counting", "runs"},
     "sweep": {"config", "counting", "runs", "lm"},
-    "fit": set(),
     "show": {"config", "counting", "runs", "fit", "lab"},
     "lab": {"config", "counting", "runs", "fit", "progress", "sweep"},
-    "cli_shared": {"runs", "show", "sweep"},
-    "cli_sweep": {"cli_shared", "config", "counting", "runs", "progress", "lm", "sweep", "show"},
-    "cli_fit": {"cli_shared", "runs", "fit", "show"},
-    "cli_next": {"cli_shared", "runs", "fit", "show"},
-    "cli_show": {"cli_shared", "runs", "show", "sweep"},
-    "cli_lab": {"cli_next", "cli_shared", "lab"},
-    "cli_doctor": {"cli_shared", "lm", "sweep"},
-    "cli": {"cli_doctor", "cli_fit", "cli_lab", "cli_next", "cli_shared", "cli_show", "cli_sweep"},
-    "__main__": {"cli"},
-    "__init__": set(),
 }
 TORCH = {"checkpoint", "evaluate", "group", "loss", "model", "record", "runtime", "speed", "train"}
 
 
-def imports(path: Path) -> Iterator[tuple[list[str], bool]]:
-    """Every module that a file imports, in parts, and whether it does so at its top level."""
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """Every module that a file imports, by its whole name, and whether it does so at its top level."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        top = node in tree.body
+        names = []
         if isinstance(node, ast.Import):
-            yield from ((alias.name.split("."), top) for alias in node.names)
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [alias.name for alias in node.names] if node.module == "scaling_lib" else [""]
-            yield from (([*node.module.split("."), name], top) for name in names)
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if name in FILES else node.module for name in inner]
+        yield from ((name, node in tree.body) for name in names)
 
 
-def test_imports_point_one_way() -> None:
-    for path in sorted((ROOT / "scaling_lib").rglob("*.py")):
-        parts = path.relative_to(ROOT / "scaling_lib").with_suffix("").parts
-        here = parts[0]
-        allowed = MAY_IMPORT[here] | ANYWHERE | {here}
+def test_imports_point_one_way_between_wings_and_between_files() -> None:
+    for name, path in FILES.items():
+        here, _, file = name.removeprefix("scaling_lib.").partition(".")
         for module, top in imports(path):
-            if module[0] == "torch":
-                assert here == "lm", f"torch is imported in {path}"
-                assert parts[1] in TORCH, f"torch is imported in {path}"
-            if module[0] == "scaling_lib" and len(module) > 1 and module[1] != "__version__":
-                assert module[1] in allowed, f"{here} imports {module[1]}: {path}"
+            first, _, rest = module.partition(".")
+            wing = rest.partition(".")[0]
+            assert first != "torch" or (here == "lm" and file in TORCH), f"{name} imports torch"
+            if first == "scaling_lib" and wing and not here.startswith(("cli", "__main__")):
+                assert wing in MAY_IMPORT[here] | ANYWHERE | {here}, f"{name} imports {module}"
                 # The sweep plans without torch: what trains is imported inside the function that trains.
-                assert not (top and here == "sweep" and module[1] == "lm"), f"{path} imports {module} at the top"
+                assert not (top and (here, wing) == ("sweep", "lm")), f"{name} imports {module} at the top"
+    graph = {name: {module for module, _ in imports(path) if module in FILES} - {name} for name, path in FILES.items()}
+    TopologicalSorter(graph).prepare()  # an error names the circle

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import pytest
 
-from scaling_lib import files
+from scaling_lib import cli, files
 from scaling_lib.runs import Run, read_runs, write_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,40 +78,24 @@ ROWS = {
     "posix": Row("fit größe.csv", env=POSIX, right=lambda e: "0.3" in e.out and e.out.isascii()),
     "posix, no such file": Row("fit größer.csv", 2, env=POSIX),
     "a name that is not utf-8": Row("fit \"$(printf 'a\\377.csv')\"", right=lambda e: "0.3" in e.out),
-    "no such backend": Row("compare records --out drawn", env={"MPLBACKEND": "nonsense"}, right=drawn),
-    "TeX wanted": Row("compare records --out drawn", env={"MATPLOTLIBRC": "usetex"}, right=drawn),
-    "names with marks": Row("compare 'a$_$<b>' '$x' --out drawn", right=drawn),
+    "names with marks, TeX wanted, no such backend": Row(
+        "compare 'a$_$<b>' '$x' --out drawn", env={"MATPLOTLIBRC": "usetex", "MPLBACKEND": "nonsense"}, right=drawn
+    ),
     "Chinese names": Row("compare 小说 '$x' --out drawn", right=drawn),
     "no date": Row("figures records --format pdf --out o", env={"SOURCE_DATE_EPOCH": "never"}),
     "without assertions and docstrings": Row(FIT, env={"PYTHONOPTIMIZE": "2"}, right=law_found),
     "a script without docstrings": Row("--help", program=f"-OO {shlex.quote(str(ROOT / 'quick_scaling_demo.py'))}"),
     "little memory": Row(FIT, 2, before="ulimit -v 250000"),  # with which SciPy's import never ends
     "a text larger than the memory": Row("plan --corpus text:large", 2, before="truncate -s 4T large"),
-    "fit nothing": Row('fit "$UNSET"', 2),
-    "summary of nothing": Row('summary "$UNSET"', 2),
-    "predict of nothing": Row('predict "$UNSET" --target N=1e9', 2),
-    "figures to nowhere": Row('figures records --out "$UNSET"', 2),
-    "plan to nowhere": Row('plan --out "$UNSET"', 2),
     "no such user": Row("plan --corpus text:small.txt", 2, env={CACHE: "~nobody-of-this-name/x"}),
     "a text of no such user": Row("plan --corpus text:~nobody-of-this-name/x", 2),
     "no number of cores": Row(f"plan --corpus text:small.txt {SMALL}", 2, env={"LOKY_MAX_CPU_COUNT": "x"}),
-    "no number of processes": Row("run", 2, env={"LOCAL_RANK": "0", "WORLD_SIZE": "x"}),
-    "no process": Row("run", 2, env={"LOCAL_RANK": "0", "WORLD_SIZE": "0"}),
-    "two processes of which one is told nothing": Row("run", 2, env={"LOCAL_RANK": "0", "WORLD_SIZE": "2"}),
     "a million seeds": Row("plan --seeds 1000000", 2),
     "a tower of rules": Row("plan --corpus hierarchy:depth=1000000000000", 2),
     "a device for a folder": Row("summary /dev/zero", 2),
     "a device for a record": Row("summary zero", 2, before="mkdir zero; ln -s /dev/zero zero/runs.jsonl"),
     "a pipe for a record": Row("summary pipe", 2, before="mkdir pipe; mkfifo pipe/x.json"),
     "a device for a text": Row("plan --corpus text:/dev/zero", 2),
-    "a plan of too small a text": Row("plan --corpus text:tiny.txt", 2),
-    "a plan of a text with a bad end": Row("plan --corpus text:late.txt", 2),
-    "variables that are empty or nonsense": Row(
-        f"run {SMALL} --corpus text:small.txt --out new",
-        env={CACHE: "", "LOCAL_RANK": "", "WORLD_SIZE": "", "CXX": "", "OMP_NUM_THREADS": "many"},
-        before="export XDG_CACHE_HOME=$PWD/xdg",
-        right=lambda e: len(read_runs(e.place / "new")) == 1 and (e.place / "xdg" / "scaling_lib").is_dir(),
-    ),
     "a signal while all is being loaded": Row(
         "", 130, program="-c 'import runpy, sys; sys.meta_path.insert(0, __import__(\"signalling\").Finder); "
         "sys.argv[1:] = [\"fit\", \"table.csv\"]; runpy.run_module(\"scaling_lib\", run_name=\"__main__\")'",
@@ -143,8 +127,6 @@ def world(tmp_path_factory: pytest.TempPathFactory, make_run: Callable[..., Run]
             for recipe in ("v1", "v2"):
                 write_run(make_run(recipe, d_model=d, loss=2 + 30 / (24 * d**2) ** 0.3), place / folder)
     shutil.copy(small_text, place / "small.txt")
-    (place / "tiny.txt").write_text("A few words only.\n")
-    (place / "late.txt").write_bytes(b"plain words, line after line\n" * 2000 + b"\xff\xfe\n")
     (place / "usetex").write_text("text.usetex: True\nbackend: nonsense\n")
     (place / "signalling.py").write_text(SIGNALLING)
     return place
@@ -152,7 +134,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, make_run: Callable[..., Run]
 
 def started(row: Row, place: Path) -> Ended:
     """The row's process, ended as it should; at most one line where it refuses."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("MPLBACKEND", "UNSET")}
+    environment = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"}
     command = f"{row.before}\nexec {shlex.quote(sys.executable)} {row.program} {row.words}"
     done = subprocess.run(
         ["sh", "-c", command], cwd=place, capture_output=True, text=True, errors="surrogateescape", timeout=300,
@@ -176,25 +158,61 @@ def test_a_rough_surrounding_ends_as_it_should(row: Row, world: Path, tmp_path: 
     assert row.code != 2 or left <= {"zero", "pipe", "large"}, "what is refused writes nothing"
 
 
+NOTHING = ["fit ''", "summary ''", "predict '' --target N=1e9", "figures records --out ''", "plan --out ''"]
+
+
+@pytest.mark.parametrize("words", NOTHING)
+def test_what_a_variable_that_is_not_set_leaves_of_a_command_is_refused_in_one_line(
+    words: str, world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(world)
+    before = set(os.listdir(world))
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(shlex.split(words))
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1), err
+    assert set(os.listdir(world)) == before
+
+
+@pytest.mark.parametrize("size", ["x", "0", "2"])
+def test_processes_that_cannot_be_a_group_are_refused_in_one_line(
+    size: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", size)  # no number, none, and two of which this one is not told where the other is
+    assert cli.main(["run"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1), err
+
+
+# Variables that are set and say nothing, or nonsense: each is as if it were not set.
+NOT_SET = {CACHE: "", "LOCAL_RANK": "", "WORLD_SIZE": "", "CXX": "", "OMP_NUM_THREADS": "many"}
+
+
 def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 4
     path.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_what_rots_or_was_left_by_the_dead_is_noticed_and_made_anew(world: Path, tmp_path: Path) -> None:
-    """One bit in every file that is read back; half a file of gigabytes from a writer who was killed."""
+    """One bit in a record and in the cache except its checksums; half a file of a writer who was killed."""
     place, dead = tmp_path / "a place", subprocess.Popen(["true"])
     shutil.copytree(world, place)
-    run = Row(f"run {SMALL} --seeds 2 --corpus text:small.txt --out o", env={CACHE: str(place / "cache")})
+    run = Row(
+        f"run {SMALL} --seeds 2 --corpus text:small.txt --out o", env=NOT_SET, before="export XDG_CACHE_HOME=$PWD/xdg"
+    )
+    cache = place / "xdg" / "scaling_lib"
     started(run, place)
+    assert cache.is_dir()
     losses = [r.val_loss for r in read_runs(place / "o")]
     dead.wait()
     rotten, gone = sorted((place / "o").glob("v2-*.json"))
     gone.unlink()
-    for path in (rotten, *(p for p in (place / "cache").rglob("*") if p.is_file())):
+    for path in (rotten, *(p for p in cache.rglob("*") if p.is_file() and p.name != "meta.json")):
         flip(path)
-    for folder in (place / "o", place / "o" / ".ckpt", place / "cache"):
+    for folder in (place / "o", place / "o" / ".ckpt", cache):
         folder.mkdir(exist_ok=True)
         left = files.temporary_beside(folder / "x")
         left.with_name(left.name.replace(f"-{os.getpid()}-", f"-{dead.pid}-")).write_bytes(b"half")

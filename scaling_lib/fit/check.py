@@ -1,7 +1,5 @@
 """Refuse bad arrays at the door, in one line that says what is wrong, where, and how to mend it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -15,16 +13,27 @@ SMALLEST, LARGEST = 1e-40, 1e40  # beyond any count or loss; inside, no power of
 MOST_POINTS = 2_000_000  # a fit needs some 300 bytes a point and parameter; more rows are no set of training runs
 
 
-def positive(name: str, values: Any) -> Array:
-    """``values`` as a float array (n,), finite and above 0. Raises `InputError` that names the entry."""
+def positive(
+    name: str, values: Any, low: float = SMALLEST, high: float = LARGEST, places: Sequence[str] | None = None
+) -> Array:
+    """``values`` as a float array (n,), finite, above 0, and from ``low`` to ``high``.
+
+    Raises `InputError` that names the entry: by its place, or as ``name[i]``.
+    """
     if np.ma.is_masked(values):
         i = int(np.argmax(np.ma.getmaskarray(values)))
         raise InputError(f"{name}[{i}] is masked: leave such runs out of every array first")
     given = np.asarray(values)
     if given.ndim != 1:
         raise InputError(f"{name} must be a one-dimensional array, got {given.ndim} dimensions: pass one value per run")
-    if given.dtype.kind not in "fiub":
-        given = _numbers(name, given)
+    if given.dtype.kind not in "fiub":  # objects and text, one of which is no number
+        for i, value in enumerate(given.tolist()):
+            if isinstance(value, str | bytes | complex):
+                raise InputError(f"{name}[{i}] = {value!r} is not a number: convert the column to floats first")
+            try:
+                float(value)
+            except (TypeError, ValueError, OverflowError):
+                raise InputError(f"{name}[{i}] = {value!r} is not a number: drop the run or mend the value") from None
     out = given.astype(float)
     if len(out) == 0:
         raise InputError(f"{name} is empty: a fit needs runs")
@@ -33,26 +42,14 @@ def positive(name: str, values: Any) -> Array:
     for bad, what in (
         (np.isnan(out), "is not a number"),
         (np.isinf(out), "is infinite"),
-        (out <= 0, "is not above 0"),
-        ((out < SMALLEST) | (out > LARGEST), f"lies outside {SMALLEST:g} to {LARGEST:g}"),
+        (out <= 0, "is not above zero"),
+        ((out < low) | (out > high), f"lies outside {low:g} to {high:g} (is its unit right?)"),
     ):
         if bad.any():
             i = int(np.argmax(bad))
             count = f" ({int(bad.sum())} such entries)" if bad.sum() > 1 else ""
-            raise InputError(f"{name}[{i}] = {out[i]:g} {what}{count}: drop the run or mend the value")
-    return out
-
-
-def _numbers(name: str, given: Array) -> Array:
-    """Objects and text as floats, with the place of the first that is none."""
-    out = np.empty(len(given))
-    for i, value in enumerate(given.tolist()):
-        if isinstance(value, str | bytes | complex):
-            raise InputError(f"{name}[{i}] = {value!r} is not a number: convert the column to floats first")
-        try:
-            out[i] = float(value)
-        except (TypeError, ValueError, OverflowError):
-            raise InputError(f"{name}[{i}] = {value!r} is not a number: drop the run or mend the value") from None
+            found = f"{places[i]} is {out[i]:g}, which" if places else f"{name}[{i}] = {out[i]:g}"
+            raise InputError(f"{found} {what}{count}: drop the run or mend the value")
     return out
 
 
@@ -109,7 +106,6 @@ def targets(names: Sequence[str], values: Sequence[Any]) -> tuple[tuple[Array, .
     """Points to predict at: one flat float array per variable, and their common shape (() for scalars)."""
     if len(values) != len(names):
         raise InputError(f"expected {len(names)} value(s) ({', '.join(names)}), got {len(values)}")
-    flat = []
     for name, v in zip(names, values, strict=True):
         if np.ma.is_masked(v):
             raise InputError(f"{name} has masked entries: ask at the others alone")
@@ -119,19 +115,13 @@ def targets(names: Sequence[str], values: Sequence[Any]) -> tuple[tuple[Array, .
         raise InputError(
             f"{', '.join(names)}: shapes do not fit together; pass scalars or arrays of one shape"
         ) from None
-    for name, v in zip(names, arrays, strict=True):
-        flat.append(positive(name, v.ravel()) if v.size else np.empty(0))
+    flat = [positive(name, v.ravel()) if v.size else np.empty(0) for name, v in zip(names, arrays, strict=True)]
     return tuple(flat), arrays[0].shape
 
 
 def positive_flops(flops: Any) -> Array:
     """Budgets in FLOP as a float array of any shape, finite and above 0. Raises `InputError`."""
-    try:
-        c = np.asarray(np.ma.filled(flops, np.nan), dtype=float)
-    except (TypeError, ValueError):
-        raise InputError(f"flops={flops!r} must be numbers") from None
-    if c.size == 0:
+    (flat,), shape = targets(("flops",), (flops,))
+    if flat.size == 0:
         raise InputError("flops is empty: give a budget")
-    if not np.all(np.isfinite(c) & (c > 0)):
-        raise InputError("flops must be finite and above zero")
-    return c
+    return flat.reshape(shape)

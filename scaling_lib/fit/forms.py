@@ -4,8 +4,6 @@ A form takes working parameters (..., k) (logarithms of amplitudes) and a tuple 
 (n,) or (..., n). It returns the value (..., n) and its gradient (..., k, n). `Law` says what the other functions do.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -32,9 +30,6 @@ def _rows(*rows: Array | float) -> Array:
     for i, row in enumerate(rows):
         out[..., i, :] = row
     return out
-
-
-# ---- a floor and a power of each variable --------------------------------------------
 
 
 def additive(p: Array, x: tuple[Array, ...]) -> tuple[Array, Array]:
@@ -79,9 +74,6 @@ def _exponent(c: Array) -> Array:
     return 0.03 * 40.0**c
 
 
-# ---- one exponent for both, of M = D / N and C ---------------------------------------
-
-
 def over_training(p: Array, x: tuple[Array, ...]) -> tuple[Array, Array]:
     """E + (a M^eta + b M^-eta) C^-eta = E + 6^-eta (a N^(-2 eta) + b D^(-2 eta)): one exponent for both."""
     floor, a, b, eta = _columns(p)
@@ -106,9 +98,6 @@ def over_training_seed(cube: Array, low: float) -> Array:
     return out
 
 
-# ---- the power of the sum of the two terms -------------------------------------------
-
-
 def power_mean(p: Array, x: tuple[Array, ...]) -> tuple[Array, Array]:
     """E + (t1^q + t2^q)^(1/q) with t1 = exp(a - alpha u), t2 = exp(b - beta v); q = exp(last parameter)."""
     floor, a, b, alpha, beta, log_q = _columns(p)
@@ -126,9 +115,6 @@ def power_mean(p: Array, x: tuple[Array, ...]) -> tuple[Array, Array]:
 def power_mean_seed(cube: Array, low: float) -> Array:
     """As `additive_seed`, with q from 1/3 to 3."""
     return np.concatenate([additive_seed(cube[..., :5], low), np.log(3.0) * (2.0 * cube[..., 5:] - 1.0)], axis=-1)
-
-
-# ---- repeated data -------------------------------------------------------------------
 
 
 def data_constrained(p: Array, x: tuple[Array, ...]) -> tuple[Array, Array]:
@@ -173,9 +159,6 @@ def data_constrained_seed(cube: Array, low: float) -> Array:
     return np.concatenate([additive_seed(cube[..., :5], low), np.log(50.0) * cube[..., 5:]], axis=-1)
 
 
-# ---- a power law with one break ------------------------------------------------------
-
-
 def broken(p: Array, x: tuple[Array, ...]) -> tuple[Array, Array]:
     """E + exp(a - slope u - change w ln(1 + exp((u - u_break)/w))), w = exp(last parameter)."""
     floor, a, slope, change, u_break, log_w = _columns(p)
@@ -200,9 +183,6 @@ def broken_seed(cube: Array, low: float) -> Array:
     """As `additive_seed`, with a break within e^2 of the centre and a change of slope from -.3 to .3."""
     change, u_break, log_w = 0.6 * cube[..., 3] - 0.3, 4.0 * cube[..., 4] - 2.0, np.log(0.2) + np.log(10) * cube[..., 5]
     return np.concatenate([additive_seed(cube[..., :3], low), np.stack([change, u_break, log_w], axis=-1)], axis=-1)
-
-
-# ---- no floor ------------------------------------------------------------------------
 
 
 def line(p: Array, x: tuple[Array, ...]) -> tuple[Array, Array]:

@@ -1,15 +1,10 @@
 """The headings and the numbers that people write in a table of runs, and what they mean."""
 
-from __future__ import annotations
-
 import math
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 from scaling_lib.errors import InputError
 
@@ -49,10 +44,11 @@ _RATES = re.compile("per|tokenizer|hyperparam|batch|vocab|ratio")  # "tokens per
 _PERPLEXITY = re.compile(r"perplexit|\bppl\b")
 _NUMBER = re.compile(r"([+-]?(?:\d[\d_]*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4})?)\s*([A-Za-z/_ -]*)", re.ASCII)
 _POINTS = re.compile(r"[1-9]\d*\.\d{3}", re.ASCII)
+_POINTED = re.compile(r"[+-]?\d{1,3}(\.\d{3})+(,\d+)?", re.ASCII)
 _COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?", re.ASCII)
 _THOUSANDS = re.compile("[+-]?[0-9]{1,3}(?:([,' \u00a0\u2009\u202f])[0-9]{3})(?:\\1[0-9]{3})*")
 # Wide enough for any run, or for N counted in billions; narrow enough that products and powers stay finite.
-_RANGE = {"N": (1e-9, 1e30), "D": (1e-9, 1e30), "C": (1e-18, 1e40), "loss": (1e-9, 1e9)}
+RANGES = {"N": (1e-9, 1e30), "D": (1e-9, 1e30), "C": (1e-18, 1e40), "loss": (1e-9, 1e9)}
 
 
 class Heading(NamedTuple):
@@ -86,14 +82,15 @@ def recognise(heading: str) -> Heading | None:
     words = plain(heading)
     rest, _, last = words.removesuffix(" in").rpartition(" ")
     for name, suffix in ((words, ""), (plain(head), plain(unit)), (rest.removesuffix(" in"), last)):
-        for role, rank in (
-            (r, i) for r, ranks in _PATTERNS.items() for i, p in enumerate(ranks) if re.fullmatch(p, name)
-        ):
-            if role == "loss" and (not suffix or suffix in LOSS_UNITS):
-                named = BITS_PER_BYTE if ("byte" in name or "bpb" in name) else NATS if "nats" in name else ""
-                return Heading(role, rank, unit=LOSS_UNITS.get(suffix, named))
+        for role, patterns in _PATTERNS.items():
+            rank = next((i for i, pattern in enumerate(patterns) if re.fullmatch(pattern, name)), None)
+            if rank is None:
+                continue
             if role in COUNTS and suffix in _MULTIPLES:
                 return Heading(role, rank, _MULTIPLES[suffix])
+            if role == "loss" and suffix in ("", *LOSS_UNITS):
+                named = BITS_PER_BYTE if ("byte" in name or "bpb" in name) else NATS if "nats" in name else ""
+                return Heading(role, rank, unit=LOSS_UNITS.get(suffix, named))
             if not suffix:
                 return Heading(role, rank)
     return Heading("loss", 1) if re.search(f"{_HELD_OUT}$", words) else None  # "C4 Eval Loss"
@@ -108,9 +105,9 @@ def assign(headings: Sequence[str], source: str, columns: Mapping[str, str]) -> 
     has = "the table has " + ", ".join(show(h) for h in headings[:12]) + ("" if len(headings) <= 12 else " ...")
     known = [recognise(h) for h in headings]
     chosen = {role: _named(role, name, headings, source, has) for role, name in columns.items()}
-    taken = {i for i, _ in chosen.values()}
+    free = [i for i in range(len(headings)) if i not in {i for i, _ in chosen.values()}]
     for role in (r for r in ROLES if r not in columns):
-        own = [(h.rank, i, h) for i, h in enumerate(known) if h is not None and h.role == role and i not in taken]
+        own = [(h.rank, i, h) for i in free if (h := known[i]) is not None and h.role == role]
         same = [(i, h) for rank, i, h in own if rank == min(own)[0]]
         if len(same) > 1:
             both = " and ".join(show(headings[i]) for i, _ in same[:3])
@@ -121,22 +118,19 @@ def assign(headings: Sequence[str], source: str, columns: Mapping[str, str]) -> 
             chosen[role] = same[0]
     if "loss" not in chosen:
         ppl = next((h for h in headings if _PERPLEXITY.search(plain(h))), None)
-        way = (
-            f"{option('loss', f'ln({ppl})')} takes the logarithm of a perplexity"
-            if ppl
-            else "name one: --columns loss=..."
-        )
+        way = "name one: --columns loss=..."
+        if ppl:
+            way = f"{option('loss', f'ln({ppl})')} takes the logarithm of a perplexity"
         raise InputError(f"{source}: no loss column; {has}; {way}")
-    given = [role for role in COUNTS if role in chosen]
-    for role in COUNTS if len(given) < 2 else ():  # any two of the three give the last
-        for i, (heading, words) in enumerate((h, plain(h)) for h in headings):
-            free = role not in given and known[i] is None and i not in taken
-            if free and re.search(_HINTS[role], words) and not _RATES.search(words):
-                raise InputError(
-                    f"{source}: no column for {role} is recognised, and {show(heading)} may be it: say so with "
-                    f"{option(role, heading)} (columns= in Python), or rename or remove the column"
-                )
-    if not given:
+    missing = [role for role in COUNTS if role not in chosen]
+    unknown = [headings[i] for i in free if known[i] is None and not _RATES.search(plain(headings[i]))]
+    for role in missing if len(missing) > 1 else ():  # any two of the three give the last
+        for heading in (h for h in unknown if re.search(_HINTS[role], plain(h))):
+            raise InputError(
+                f"{source}: no column for {role} is recognised, and {show(heading)} may be it: say so with "
+                f"{option(role, heading)} (columns= in Python), or rename or remove the column"
+            )
+    if len(missing) == len(COUNTS):
         raise InputError(f"{source}: no column for N, D or C; {has}; name one: --columns N=...,D=...")
     return chosen
 
@@ -155,22 +149,26 @@ def _named(role: str, wanted: str, headings: Sequence[str], source: str, has: st
         raise InputError(
             f"{source}: {show(name)} holds perplexities; their logarithms are losses: {option('loss', f'ln({name})')}"
         )
-    found = recognise(name)
-    own = found is not None and found.role == role and not log
-    return places[0], found if found is not None and own else Heading(role, perplexity=log is not None)
+    found = None if log else recognise(name)
+    return places[0], found if found and found.role == role else Heading(role, perplexity=log is not None)
 
 
-def with_points(cell: str) -> str:
-    """Return a cell of a file with decimal commas, such as 1.234,5, as other files write it: 1234.5."""
-    if re.fullmatch(r"[+-]?\d{1,3}(\.\d{3})+(,\d+)?", cell, re.ASCII):
-        cell = cell.replace(".", "")
-    return re.sub(r"(?<=\d),(?=\d)", ".", cell) if cell.count(",") == 1 else cell
+def decimal_points(rows: Sequence[Sequence[str]], losses: int, perplexities: bool) -> list[list[str]] | None:
+    """Rows with decimal points for the decimal commas that they have; None where they have none.
 
+    The column ``losses`` says which commas are decimal: no loss has thousands, though a perplexity may. 1.234,5 is
+    1234.5 then.
+    """
+    found = [row[losses] for row in rows if _COMMA.fullmatch(row[losses])]
+    if not found or (perplexities and all(map(_THOUSANDS.fullmatch, found))):
+        return None
 
-def commas_are_points(losses: Sequence[str], perplexities: bool) -> bool:
-    """Whether a file writes its decimals with a comma: no loss has thousands, though a perplexity may."""
-    found = [cell for cell in losses if _COMMA.fullmatch(cell)]
-    return bool(found) and not (perplexities and all(map(_THOUSANDS.fullmatch, found)))
+    def pointed(cell: str) -> str:
+        if _POINTED.fullmatch(cell):
+            cell = cell.replace(".", "")
+        return re.sub(r"(?<=\d),(?=\d)", ".", cell) if cell.count(",") == 1 else cell
+
+    return [[pointed(cell) for cell in row] for row in rows]
 
 
 def read_numbers(cells: Sequence[str], role: str, at: Sequence[str], sure: bool = False) -> list[tuple[float, str]]:
@@ -179,14 +177,14 @@ def read_numbers(cells: Sequence[str], role: str, at: Sequence[str], sure: bool 
     Counts that all look like 1.000 or 2.500 may mean thousands: they are refused unless a person is ``sure``.
     """
     pointed = [i for i, cell in enumerate(cells) if "." in cell]
-    if role in COUNTS and not sure and pointed and all(_POINTS.fullmatch(cells[i]) for i in pointed):
-        whole = all(cells[i].endswith(".000") for i in pointed)
-        if whole or all(len(cells[i]) < 8 for i in pointed):
-            i = pointed[0]
-            raise InputError(
-                f"{at[i]} is {show(cells[i])}: is the point one of thousands or of decimals? Write such counts without "
-                "a point, or with other than three decimals"
-            )
+    like = bool(pointed) and all(_POINTS.fullmatch(cells[i]) for i in pointed)
+    like &= all(cells[i].endswith(".000") for i in pointed) or all(len(cells[i]) < 8 for i in pointed)
+    if like and role in COUNTS and not sure:
+        i = pointed[0]
+        raise InputError(
+            f"{at[i]} is {show(cells[i])}: is the point one of thousands or of decimals? Write such counts without "
+            "a point, or with other than three decimals"
+        )
     return [number(cell, role, place) for cell, place in zip(cells, at, strict=True)]
 
 
@@ -199,7 +197,7 @@ def number(cell: str, role: str, at: str) -> tuple[float, str]:
     match = _NUMBER.fullmatch(cell)
     if match is None:
         hint = "write the decimal point as '.'" if _COMMA.fullmatch(cell) else "mend or remove it"
-        hint = "write thousands without a point" if re.fullmatch(r"[+-]?\d{1,3}(\.\d{3}){2,}", cell) else hint
+        hint = "write thousands without a point" if _POINTED.fullmatch(cell) else hint
         raise InputError(f"{at} is {show(cell)}, not a finite number; {hint}")
     value, suffix = float(match[1].replace("_", "")), plain(match[2])
     if role == "loss":
@@ -210,17 +208,3 @@ def number(cell: str, role: str, at: str) -> tuple[float, str]:
     if any(w not in _MULTIPLES for w in words):
         raise InputError(f"{at}: unknown unit in {show(cell)}; write a plain number, or k, M, B or T behind it")
     return value * math.prod(_MULTIPLES[w] for w in words), ""
-
-
-def check(values: NDArray[np.float64], role: str, at: Callable[[int], str]) -> NDArray[np.float64]:
-    """Return ``values`` (n,) if all are finite, positive and plausible for ``role``; ``at(i)`` names a place.
-
-    Raises InputError that names the first that is not.
-    """
-    low, high = _RANGE[role]
-    good = (low <= values) & (values <= high)
-    if not good.all():
-        i = int(np.argmin(good))
-        why = "not a finite number" if not np.isfinite(values[i]) else f"outside {low:g} to {high:g}; check its unit"
-        raise InputError(f"{at(i)} is {values[i]:g}, {'it must be above zero' if values[i] <= 0 else why}")
-    return values

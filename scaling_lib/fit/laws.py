@@ -9,19 +9,21 @@ Shapes: ``params`` is (..., k); each variable is an array of one common shape (n
 shape (..., n), a gradient (..., k, n). N in parameters, D and U in tokens, losses in the unit of the data.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit import forms
+from scaling_lib.fit import check, forms
 from scaling_lib.fit.forms import Array
 
 EXPONENT = (1e-3, 3.0)  # no published exponent of a language model lies outside; at the bound a fit says so
-AMPLITUDE = FLOOR = (0.0, np.inf)
+POSITIVE = (0.0, np.inf)
+FAR_DECADES = 1.5  # 30 times beyond the runs is where published back-tests end well ...
+# ... and no target is believed that lies further beyond the runs than the runs themselves span.
 TINY = 1e-120  # least loss a law is taken to give: its inverse can be squared and weighted without overflow
 
 
@@ -32,11 +34,9 @@ class Law:
     Attributes
     ----------
     name, formula, source : text.
-    param_names : natural parameters in the order of every parameter array.
     variables : ``("N",)``, ``("D",)``, ``("N", "D")`` or ``("N", "D", "U")``: the order of the arguments.
+    param_names : natural parameters in the order of every parameter array. units, bounds : of each.
     logged : for each parameter, whether its working value is its logarithm.
-    bounds : (low, high) of each natural parameter.
-    units : unit of each parameter.
     nonlinear : parameters held on a grid by the second route of the certificate (the exponents).
     core : ``core(working, log_x) -> (value, gradient)`` with ``working`` (..., k), ``log_x`` a tuple of natural
         logarithms.
@@ -47,13 +47,13 @@ class Law:
 
     name: str
     formula: str
-    param_names: tuple[str, ...]
-    variables: tuple[str, ...]
-    logged: tuple[bool, ...]
-    bounds: tuple[tuple[float, float], ...]
-    units: tuple[str, ...]
-    nonlinear: tuple[str, ...]
     source: str
+    variables: tuple[str, ...]
+    param_names: tuple[str, ...]
+    units: tuple[str, ...]
+    bounds: tuple[tuple[float, float], ...]
+    logged: tuple[bool, ...]
+    nonlinear: tuple[str, ...]
     core: Callable[[Array, tuple[Array, ...]], tuple[Array, Array]] = forms.additive
     to_units: Callable[[Array, tuple[float, ...], float], Array] = forms.additive_units
     seed_point: Callable[[Array, float], Array] = forms.additive_seed
@@ -86,57 +86,62 @@ class Law:
 
     def value(self, params: Array, *x: Array | float) -> Array:
         """Loss of natural parameters (..., k) at ``x``, one array per variable: shape (...) + shape of x."""
-        flat, shape = self._logs(x)
-        working = self.to_working(np.asarray(params, dtype=float))
-        out = self.core(working, flat)[0]
-        return out.reshape(working.shape[:-1] + shape)
+        flat, shape = check.targets(self.variables, x)
+        params = np.asarray(params, dtype=float)
+        out = self.core(self.to_working(params), tuple(map(np.log, flat)))[0]
+        return out.reshape(params.shape[:-1] + shape)
 
     def gradient(self, params: Array, *x: Array | float, working: bool = False) -> Array:
         """Derivative by each natural (``working=True``: working) parameter: (..., k) + shape of x."""
-        flat, shape = self._logs(x)
+        flat, shape = check.targets(self.variables, x)
         params = np.asarray(params, dtype=float)
-        out = self.core(self.to_working(params), flat)[1]
+        out = self.core(self.to_working(params), tuple(map(np.log, flat)))[1]
         if not working:
-            scale = np.where(self.logged, np.maximum(params, 1e-300), 1.0)
-            out = out / scale[..., None]
+            out = out / np.where(self.logged, np.maximum(params, 1e-300), 1.0)[..., None]
         return out.reshape((*params.shape, *shape))
 
-    def _logs(self, x: tuple[Array | float, ...]) -> tuple[tuple[Array, ...], tuple[int, ...]]:
-        if len(x) != len(self.variables):
-            wanted = ", ".join(self.variables)
-            raise InputError(f"law {self.name!r} takes {len(self.variables)} argument(s) ({wanted}), got {len(x)}")
-        arrays = np.broadcast_arrays(*[np.asarray(v, dtype=float) for v in x])
-        for name, v in zip(self.variables, arrays, strict=True):
-            if not (np.all(np.isfinite(v)) and np.all(v > 0)):
-                raise InputError(f"law {self.name!r}: {name} must be finite and above 0")
-        return tuple(np.log(v).ravel() for v in arrays), arrays[0].shape
+
+# ---- the forms -----------------------------------------------------------------------
+
+# What a parameter is follows from its name: bounds, whether its working value is its logarithm, whether it is held on
+# the certificate's grid. What is not here is an amplitude or a scale.
+_KINDS = {
+    "E": (POSITIVE, False, False),
+    **dict.fromkeys(("alpha", "beta", "eta", "slope", "alpha_N", "alpha_D"), (EXPONENT, False, True)),
+    "change": ((-3.0, 3.0), False, True),
+    "q": ((0.1, 10.0), True, True),
+    "width": ((0.05, 5.0), True, False),
+    **dict.fromkeys(("R_N", "R_D"), ((1e-2, 1e4), True, False)),
+}
 
 
-def _power(variable: str, amplitude: str, exponent: str, unit: str) -> Law:
-    return Law(
-        name=f"power_{variable.lower()}",
-        formula=f"L = E + {amplitude} / {variable}^{exponent}",
-        source="Kaplan et al. 2020 (E = 0); Henighan et al. 2020 (free E)",
-        variables=(variable,),
-        param_names=("E", amplitude, exponent),
-        logged=(False, True, False),
-        bounds=(FLOOR, AMPLITUDE, EXPONENT),
-        units=("loss", f"loss x {unit}^{exponent}", "1"),
-        nonlinear=(exponent,),
-    )
+def _law(name: str, formula: str, source: str, variables: str, names: str, units: Mapping[str, str], **own: Any) -> Law:
+    """A law; ``variables`` and ``names`` (of its parameters) separated by blanks, ``units`` of those that have one."""
+    params = tuple(names.split())
+    bounds, logged, held = zip(*(_KINDS.get(p, (POSITIVE, True, False)) for p in params), strict=True)
+    made = {
+        "units": tuple(units.get(p, "loss" if p == "E" else "1") for p in params),
+        "bounds": bounds,
+        "logged": logged,
+        "nonlinear": tuple(itertools.compress(params, held)),
+    }
+    return Law(name, formula, source, tuple(variables.split()), params, **(made | own))
 
 
-def _broken(variable: str, amplitude: str, unit: str) -> Law:
-    return Law(
-        name=f"broken_{variable.lower()}",
-        formula=f"L = E + {amplitude} {variable}^-slope (1 + ({variable}/x_break)^(1/width))^(-change width)",
-        source="Caballero et al. 2023, equation 1 with one break",
-        variables=(variable,),
-        param_names=("E", amplitude, "slope", "change", "x_break", "width"),
-        logged=(False, True, False, False, True, True),
-        bounds=(FLOOR, AMPLITUDE, EXPONENT, (-3.0, 3.0), AMPLITUDE, (0.05, 5.0)),
-        units=("loss", f"loss x {unit}^slope", "1", "1", unit, "1"),
-        nonlinear=("slope", "change"),
+def _power(x: str, amplitude: str, exponent: str, unit: str) -> Law:
+    source = "Kaplan et al. 2020 (E = 0); Henighan et al. 2020 (free E)"
+    formula, units = f"L = E + {amplitude} / {x}^{exponent}", {amplitude: f"loss x {unit}^{exponent}"}
+    return _law(f"power_{x.lower()}", formula, source, x, f"E {amplitude} {exponent}", units)
+
+
+def _broken(x: str, amplitude: str, unit: str) -> Law:
+    return _law(
+        f"broken_{x.lower()}",
+        f"L = E + {amplitude} {x}^-slope (1 + ({x}/x_break)^(1/width))^(-change width)",
+        "Caballero et al. 2023, equation 1 with one break",
+        x,
+        f"E {amplitude} slope change x_break width",
+        {amplitude: f"loss x {unit}^slope", "x_break": unit},
         core=forms.broken,
         to_units=forms.broken_units,
         seed_point=forms.broken_seed,
@@ -148,106 +153,72 @@ POWER_D = _power("D", "B", "beta", "tokens")
 POWER_C = _power("C", "A", "alpha", "FLOP")
 BROKEN_N = _broken("N", "A", "parameters")
 BROKEN_D = _broken("D", "B", "tokens")
-
-CHINCHILLA = Law(
-    name="chinchilla",
-    formula="L = E + A / N^alpha + B / D^beta",
-    source="Hoffmann et al. 2022, equation 2",
-    variables=("N", "D"),
-    param_names=("E", "A", "B", "alpha", "beta"),
-    logged=(False, True, True, False, False),
-    bounds=(FLOOR, AMPLITUDE, AMPLITUDE, EXPONENT, EXPONENT),
-    units=("loss", "loss x parameters^alpha", "loss x tokens^beta", "1", "1"),
-    nonlinear=("alpha", "beta"),
+_OF_SUM = {"A": "loss x parameters^alpha", "B": "loss x tokens^beta"}
+CHINCHILLA = _law(
+    "chinchilla",
+    "L = E + A / N^alpha + B / D^beta",
+    "Hoffmann et al. 2022, equation 2",
+    "N D",
+    "E A B alpha beta",
+    _OF_SUM,
 )
-
-POWER_MEAN = Law(
-    name="power_mean",
-    formula="L = E + ((A / N^alpha)^q + (B / D^beta)^q)^(1/q)",
-    source="a one-parameter family round Hoffmann et al. 2022 (q = 1): how the two shortfalls add",
-    variables=CHINCHILLA.variables,
-    param_names=(*CHINCHILLA.param_names, "q"),
-    logged=(*CHINCHILLA.logged, True),
-    bounds=(*CHINCHILLA.bounds, (0.1, 10.0)),
-    units=(*CHINCHILLA.units, "1"),
-    nonlinear=("alpha", "beta", "q"),
+POWER_MEAN = _law(
+    "power_mean",
+    "L = E + ((A / N^alpha)^q + (B / D^beta)^q)^(1/q)",
+    "a one-parameter family round Hoffmann et al. 2022 (q = 1): how the two shortfalls add",
+    "N D",
+    "E A B alpha beta q",
+    _OF_SUM,
     core=forms.power_mean,
     seed_point=forms.power_mean_seed,
 )
-
-DATA_CONSTRAINED = Law(
-    name="data_constrained",
-    formula="L = E + A / N'^alpha + B / D'^beta, D' = U (1 + R_D (1 - exp(-(D/U - 1)/R_D))), N' likewise with U_N",
-    source="Muennighoff et al. 2023, equations 5 and 6; U is the number of unique tokens",
-    variables=("N", "D", "U"),
-    param_names=(*CHINCHILLA.param_names, "R_N", "R_D"),
-    logged=(*CHINCHILLA.logged, True, True),
-    bounds=(*CHINCHILLA.bounds, (1e-2, 1e4), (1e-2, 1e4)),
-    units=(*CHINCHILLA.units, "1", "1"),
-    nonlinear=("alpha", "beta"),
+DATA_CONSTRAINED = _law(
+    "data_constrained",
+    "L = E + A / N'^alpha + B / D'^beta, D' = U (1 + R_D (1 - exp(-(D/U - 1)/R_D))), N' likewise with U_N",
+    "Muennighoff et al. 2023, equations 5 and 6; U is the number of unique tokens",
+    "N D U",
+    "E A B alpha beta R_N R_D",
+    _OF_SUM,
     core=forms.data_constrained,
     seed_point=forms.data_constrained_seed,
 )
-
-OVER_TRAINING = Law(
-    name="over_training",
-    formula="L = E + (a M^eta + b M^-eta) C^-eta, M = D / N, C = 6 N D",
-    source="Gadre et al. 2024, equation 4",
-    variables=("N", "D"),
-    param_names=("E", "a", "b", "eta"),
-    logged=(False, True, True, False),
-    bounds=(FLOOR, AMPLITUDE, AMPLITUDE, EXPONENT),
-    units=("loss", "loss x FLOP^eta", "loss x FLOP^eta", "1"),
-    nonlinear=("eta",),
+OVER_TRAINING = _law(
+    "over_training",
+    "L = E + (a M^eta + b M^-eta) C^-eta, M = D / N, C = 6 N D",
+    "Gadre et al. 2024, equation 4",
+    "N D",
+    "E a b eta",
+    dict.fromkeys("ab", "loss x FLOP^eta"),
     core=forms.over_training,
     to_units=forms.over_training_units,
     seed_point=forms.over_training_seed,
 )
-
-LINE = Law(
-    name="line",
-    formula="L = A / (N^alpha D^beta)",
-    source="a straight line in the logarithms of the loss, N and D: the humblest form, no floor and no interaction",
-    variables=("N", "D"),
-    param_names=("A", "alpha", "beta"),
-    logged=(True, False, False),
-    bounds=(AMPLITUDE, (-3.0, 3.0), (-3.0, 3.0)),
-    units=("loss x parameters^alpha x tokens^beta", "1", "1"),
+LINE = _law(
+    "line",
+    "L = A / (N^alpha D^beta)",
+    "a straight line in the logarithms of the loss, N and D: the humblest form, no floor and no interaction",
+    "N D",
+    "A alpha beta",
+    {"A": "loss x parameters^alpha x tokens^beta"},
+    bounds=(POSITIVE, (-3.0, 3.0), (-3.0, 3.0)),
     nonlinear=(),
     core=forms.line,
     to_units=forms.line_units,
     seed_point=forms.line_seed,
 )
-
-KAPLAN = Law(
-    name="kaplan",
-    formula="L = ((N_c / N)^(alpha_N / alpha_D) + D_c / D)^alpha_D",
-    source="Kaplan et al. 2020, equation 1.5",
-    variables=("N", "D"),
-    param_names=("N_c", "D_c", "alpha_N", "alpha_D"),
-    logged=(True, True, False, False),
-    bounds=(AMPLITUDE, AMPLITUDE, EXPONENT, EXPONENT),
-    units=("parameters", "tokens", "1", "1"),
-    nonlinear=("alpha_N", "alpha_D"),
+KAPLAN = _law(
+    "kaplan",
+    "L = ((N_c / N)^(alpha_N / alpha_D) + D_c / D)^alpha_D",
+    "Kaplan et al. 2020, equation 1.5",
+    "N D",
+    "N_c D_c alpha_N alpha_D",
+    {"N_c": "parameters", "D_c": "tokens"},
     core=forms.kaplan,
     to_units=forms.kaplan_units,
     seed_point=forms.kaplan_seed,
 )
-
-_ALL = (
-    POWER_N,
-    POWER_D,
-    POWER_C,
-    CHINCHILLA,
-    LINE,
-    KAPLAN,
-    POWER_MEAN,
-    DATA_CONSTRAINED,
-    OVER_TRAINING,
-    BROKEN_N,
-    BROKEN_D,
-)
-LAWS: dict[str, Law] = {law.name: law for law in _ALL}
+_JOINT = (CHINCHILLA, LINE, KAPLAN, POWER_MEAN, DATA_CONSTRAINED, OVER_TRAINING)
+LAWS: dict[str, Law] = {law.name: law for law in (POWER_N, POWER_D, POWER_C, *_JOINT, BROKEN_N, BROKEN_D)}
 ALIASES = {"muennighoff": "data_constrained", "gadre": "over_training"}
 
 

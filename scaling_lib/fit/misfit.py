@@ -5,8 +5,6 @@ counts as doubt only where it is both clear (``chance`` small) and of a size tha
 target, say how far a form that misses this bend errs there.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -14,8 +14,6 @@ expectation is exact for a linear law, so that few groups do not bias them. The 
 from the two are Satterthwaite's [Satterthwaite 1946; Bell and McCaffrey 2002 for clusters].
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -95,22 +93,17 @@ class Noise:
         bend = _quadratic(gradient, self.geometry.inverse / self.slope)
         if self.codes is None:
             variance, dof = _quadratic(gradient, self.covariance()), np.full(len(bend), max(float(self.dof), 1.0))
-        else:
-            variance, dof = self._grouped(gradient, self.codes)
-        return variance, bend, 1.0 / (1.0 / dof + self.slope_variance)
-
-    def _grouped(self, gradient: Array, codes: Array) -> tuple[Array, Array]:
-        """Variance and degrees of freedom of functions of the runs' noise with its shared part."""
+            return variance, bend, 1.0 / (1.0 / dof + self.slope_variance)
         influence = self.geometry.influence
-        total = one_hot(codes).T @ influence
+        total = one_hot(self.codes).T @ influence
         own, shared = _quadratic(gradient, influence.T @ influence), _quadratic(gradient, total.T @ total)
-        variance = self.within * own + self.between * shared
-        if self.moments is None:
-            return variance, np.full(len(own), max(1.0, len(total) - 1.0))
-        inverse, covariance = self.moments
-        q = np.stack([own, shared], axis=1) @ inverse  # variance = q . (within form, between form)
-        spread = np.maximum(_quadratic(q, covariance), 1e-300)
-        return variance, np.clip(2.0 * variance**2 / spread, 1.0, float(max(self.dof, 1)))
+        variance, dof = self.within * own + self.between * shared, np.full(len(own), max(1.0, len(total) - 1.0))
+        if self.moments is not None:
+            inverse, covariance = self.moments
+            q = np.stack([own, shared], axis=1) @ inverse  # variance = q . (within form, between form)
+            spread = np.maximum(_quadratic(q, covariance), 1e-300)
+            dof = np.clip(2.0 * variance**2 / spread, 1.0, float(max(self.dof, 1)))
+        return variance, bend, 1.0 / (1.0 / dof + self.slope_variance)
 
     def whitened(self, values: Array, codes: Array | None) -> Array:
         """``values`` (n, ...) of runs in groups ``codes`` so that noise shared in a group counts once.
@@ -202,9 +195,9 @@ def pseudo_residuals(residuals: Array, dof: int, delta: float) -> tuple[Array, f
         return residuals, 1.0, np.ones(n)
     psi = np.clip(residuals, -delta, delta)
     window = max(delta, WINDOW * robust_sigma(residuals, dof))
-    taken = n - dof  # a near-LAD fit passes through as many runs as it has parameters
+    taken = (n - dof) * (1.0 - min(1.0, delta / window))  # a near-LAD fit passes through as many runs as parameters
     inside = np.abs(residuals) <= window
-    share = max(int(inside.sum()) - taken * (1.0 - min(1.0, delta / window)), 1.0) / dof
+    share = max(int(inside.sum()) - taken, 1.0) / (n - taken)
     if window > delta:
         share *= PEAK  # the density falls off inside the window; what is wanted is its height at 0
     slope = min(1.0, min(share, 1.0) * delta / window)
@@ -291,7 +284,7 @@ def by_size(log_x: tuple[Array, ...], log_loss: Array, residuals: Array, leverag
     offset = top + 0.5 * np.log(np.mean(np.exp(2.0 * (exponent - top))))  # ln of the root mean square
     norm = float(slopes @ slopes)
     centre = x.mean(axis=0) + (slopes * offset / norm if norm > 0 else 0.0)
-    return partial(_scatter, slopes, centre, x.min(axis=0), x.max(axis=0))
+    return partial(_scatter, slopes, centre, x.min(axis=0), x.max(axis=0))  # a fit with it can be pickled
 
 
 def _scatter(slopes: Array, centre: Array, low: Array, high: Array, log_x: tuple[Array, ...]) -> Array:

@@ -6,7 +6,7 @@
    The runs that the user wants predicted take no part.
 3. *Inflation.* Where the form is wrong, its parameters err by more than the runs' noise says: as if the noise in the
    few directions that parameters can follow were k times wider. ln k^2 is a posterior mean, taken as 0 where it is
-   less. Prior: a scaled inverse chi-square round 1 worth 8 observations. Evidence: the hidden runs' errors, rotated
+   less. Prior: a scaled inverse chi-square round 1 worth 16 observations. Evidence: the hidden runs' errors, rotated
    into the directions in which the cut's prediction is uncertain: each has variance k^2 lambda + sigma^2. Cuts
    overlap, so they count half. The variance of the form's prediction is multiplied by k^2. The degrees of freedom are
    those of the posterior, or of the runs where these are fewer.
@@ -40,7 +40,7 @@ from scaling_lib.fit.misfit import Misfit, misfit
 from scaling_lib.fit.noise import Scatter, by_size
 from scaling_lib.fit.rolling import Cut, Form, FormFit, Runs
 
-PRIOR_WORTH = 8.0  # observations that speak for k = 1: with it intervals hold 90 to 95% where a form is right
+PRIOR_WORTH = 16.0  # observations that speak for k = 1: with it intervals hold 90 to 96% where a form is right
 CUT_WORTH = 0.5  # of a cut's evidence on k: the cuts share runs
 SCORE_WORTH = 4.0  # observations that the hold-out counts for in the weights
 INFLATIONS = np.geomspace(0.1, 1e6, 90)  # grid of k^2; from 1 on, its mean would be above 1 for a true form too

@@ -26,15 +26,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from scaling_lib.errors import InputError
+from scaling_lib.files import cache_folder
 from scaling_lib.fit.check import check_level, choice, positive_flops
 from scaling_lib.fit.headings import show
-from scaling_lib.fit.laws import Law, get_law
+from scaling_lib.fit.laws import FAR_DECADES, Law, get_law
 from scaling_lib.fit.table import RunTable, read_table, table_from_arrays
 
 Floats = NDArray[np.float64]
 T = TypeVar("T")
 PF_DAY = 8.64e19  # FLOP: 1e15 a second for a day
-FAR_DECADES = 1.5  # 30 times beyond the runs is where published back-tests end well
 EPOCH_FILE = "chinchilla_epoch.csv"
 EPOCH_URL = (
     "https://raw.githubusercontent.com/epoch-research/analyzing-chinchilla/"
@@ -160,9 +160,6 @@ class Model:
     note: str = ""
 
 
-# ---- the shipped tables ----------------------------------------------------------
-
-
 @functools.cache
 def read(name: str) -> tuple[Mapping[str, str], ...]:
     """Return the rows of a shipped table such as "models", as text; each row has its source and tag."""
@@ -188,15 +185,6 @@ def models() -> tuple[Model, ...]:
     return tuple(_made(Model, row) for row in read("models"))
 
 
-def total_params(n_non_embedding: ArrayLike) -> Any:
-    """Return total N for non-embedding N, vocabulary 32,000: N + 47491 N^(1/3) [Pearce & Song 2024]."""
-    n = np.asarray(n_non_embedding, dtype=float)
-    if not np.all(np.isfinite(n) & (n > 0)):
-        raise InputError("n_non_embedding must be finite and above zero")
-    value = n + 47491 * n ** (1 / 3)
-    return float(value) if value.ndim == 0 else value
-
-
 def _law(row: Mapping[str, str]) -> PublishedLaw:
     """Return the law of one row of laws.csv with its parameters in the form's own parametrisation."""
     law = get_law(row["form"])
@@ -212,7 +200,7 @@ def _law(row: Mapping[str, str]) -> PublishedLaw:
         exponent = given[law.param_names[2]]
         # Printed as (x_c / x)^exponent, or as a coefficient per PF-days^exponent.
         per = given["coefficient"] * PF_DAY**exponent if "coefficient" in given else given["x_c"] ** exponent
-        given = {"E": given.get("E", 0.0), law.param_names[1]: per, law.param_names[2]: exponent}
+        given = {"E": 0.0, **given, law.param_names[1]: per}
     cov = [r for r in read("chinchilla_epoch_covariance") if r["law"] == row["name"]]
     n, d = ((float(row[f"{v}_min"]), float(row[f"{v}_max"])) for v in ("n", "d"))
     return _made(
@@ -266,11 +254,11 @@ def pythia(convention: str = "non_embedding") -> RunTable:
     return _family("pythia", source, loss="loss", n_params=n_params, n_tokens="n_tokens")
 
 
-def epoch_runs(path: str | os.PathLike[str] | None = None, *, all_runs: bool = False, url: str = EPOCH_URL) -> RunTable:
+def epoch_runs(path: str | os.PathLike[str] | None = None, *, all_runs: bool = False) -> RunTable:
     """Return Chinchilla's runs as Epoch read them off the paper's figure 4 [Besiroglu et al. 2024].
 
     The file is not part of this package. Looked for in turn: ``path``; the folder named by the environment
-    variable SCALING_LIB_DATA; the user's cache; ``url``, fetched once. Its SHA-256 is checked in each case.
+    variable SCALING_LIB_DATA; the user's cache; EPOCH_URL, fetched once. Its SHA-256 is checked in each case.
 
     Parameters
     ----------
@@ -283,7 +271,7 @@ def epoch_runs(path: str | os.PathLike[str] | None = None, *, all_runs: bool = F
     """
     at_hand = Path(os.environ.get("SCALING_LIB_DATA") or ".") / EPOCH_FILE
     if path is None:
-        path = at_hand if os.environ.get("SCALING_LIB_DATA") and at_hand.is_file() else _fetch(url)
+        path = at_hand if os.environ.get("SCALING_LIB_DATA") and at_hand.is_file() else _fetch()
     shown = show(os.fspath(path))
     try:
         found = hashlib.sha256(Path(path).read_bytes()).hexdigest()
@@ -295,18 +283,17 @@ def epoch_runs(path: str | os.PathLike[str] | None = None, *, all_runs: bool = F
     return table if all_runs else table.select(table.loss < np.sort(table.loss)[-5])
 
 
-def _fetch(url: str) -> Path:
+def _fetch() -> Path:
     """Return the cached copy of the Epoch file, fetched and checked if need be."""
-    import platformdirs
     import pooch
 
-    chosen = os.environ.get("SCALING_LIB_CACHE")  # as for corpora
-    cache = Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("scaling_lib", appauthor=False)
     try:
-        return Path(pooch.retrieve(url, known_hash=f"sha256:{EPOCH_SHA256}", fname=EPOCH_FILE, path=cache))
+        return Path(
+            pooch.retrieve(EPOCH_URL, known_hash=f"sha256:{EPOCH_SHA256}", fname=EPOCH_FILE, path=cache_folder())
+        )
     except Exception as error:  # no network, a proxy's page, a full disk: pooch raises whatever its downloader raised
         reason = " ".join(str(error).split())[:120]
         raise InputError(
-            f"Epoch's table could not be fetched ({type(error).__name__}: {reason}); download {url} "
+            f"Epoch's table could not be fetched ({type(error).__name__}: {reason}); download {EPOCH_URL} "
             f"and pass its path, or put it as {EPOCH_FILE} into the folder that SCALING_LIB_DATA names"
         ) from None

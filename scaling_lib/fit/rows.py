@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 import re
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -37,6 +38,7 @@ _RESULTS = re.compile(r"loss|ppl|perplex|\bacc|time|second|hour|date|hash|sha|pa
 _CONDITION = re.compile(r"\s*(.+?)\s*(>=|<=|!=|==|=|>|<)\s*(.+?)\s*")
 _AMOUNT = re.compile(r"[0-9.,eE+_-]+[kKmMbBtT]?")
 ORDER = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+SIGNS = ORDER | {"=": operator.eq, "==": operator.eq, "!=": operator.ne}
 FIELDS = {"N": "n_params", "D": "n_tokens", "C": "flops", "loss": "loss"}
 
 
@@ -46,14 +48,12 @@ class RunTable:
 
     Attributes
     ----------
-    loss : (n,) in ``loss_unit``.
+    loss : (n,) in ``loss_unit``: ``"nats per token"`` or ``"bits per byte"``.
     n_params, n_tokens, flops : (n,) counts, or None where the file does not tell.
     groups : (n,) str, runs that share a trunk, a seed or a budget; None where not given, or the same in every row.
     labels : (n,) str, the runs' names; None where not given.
-    loss_unit : ``"nats per token"`` or ``"bits per byte"``.
-    columns : role -> the heading it was read from.
+    columns : role -> the heading it was read from. ignored : the headings that were not read.
     derived : the roles that were worked out from the others by C = 6 N D.
-    ignored : the headings that were not read.
     notes : what was decided while reading, in words: rows left out, seeds, a group that is the same in every row.
     source : where the table came from, for messages.
     """
@@ -81,29 +81,35 @@ class RunTable:
     def __len__(self) -> int:
         return int(self.loss.size)
 
+    @property
+    def given(self) -> dict[str, Floats]:
+        """The arrays (n,) that the table has, by role: N, D, C, loss."""
+        return {role: value for role, name in FIELDS.items() if (value := getattr(self, name)) is not None}
+
+    @property
+    def unread(self) -> str:
+        """The headings that were not read, for a message, or nothing."""
+        return f"columns not read: {', '.join(map(show, self.ignored))}" if self.ignored else ""
+
     def get(self, role: str) -> Floats:
         """Return the array (n,) of role "N", "D", "C" or "loss"; raise InputError if the table has none."""
-        value = getattr(self, FIELDS[role]) if role in FIELDS else None
-        if value is None:
-            has = ", ".join(k for k, name in FIELDS.items() if getattr(self, name) is not None)
-            left = f" (columns not read: {', '.join(map(show, self.ignored))})" if self.ignored else ""
-            raise InputError(f"{self.source}: no {role} column; the table gives {has}{left}")
-        return np.asarray(value, dtype=float)
+        if role not in self.given:
+            left = f" ({self.unread})" if self.ignored else ""
+            raise InputError(f"{self.source}: no {role} column; the table gives {', '.join(self.given)}{left}")
+        return self.given[role]
 
     def select(self, keep: NDArray[np.bool_]) -> RunTable:
         """Return the rows where ``keep`` (n,) is true."""
         arrays = (*FIELDS.values(), "groups", "labels")
         return replace(self, **{a: v[keep] for a in arrays if (v := getattr(self, a)) is not None})
 
-    def cells(self, roles: Sequence[str], digits: float = 1e-9) -> NDArray[np.intp]:
+    def cells(self, *roles: str, digits: float = 1e-9) -> NDArray[np.intp]:
         """Return the number (n,) of each row's cell: rows of the same counts in ``roles``, so far as these are known.
 
         ``digits`` : logarithms that round to one multiple of it are the same.
         """
-        logs = [np.round(np.log(v) / digits) for r in roles if (v := getattr(self, FIELDS[r])) is not None]
-        if not logs:  # nothing known tells them apart
-            return np.zeros(len(self), dtype=np.intp)
-        return np.unique(np.stack(logs, axis=1), axis=0, return_inverse=True)[1].ravel()
+        logs = [np.round(np.log(self.given[r]) / digits) for r in roles if r in self.given]
+        return np.unique(np.stack([0.0 * self.loss, *logs], axis=1), axis=0, return_inverse=True)[1].ravel()
 
 
 def completed(at: Mapping[str, V]) -> dict[str, V]:
@@ -117,10 +123,27 @@ def completed(at: Mapping[str, V]) -> dict[str, V]:
 
 def contradiction(at: Mapping[str, V]) -> Floats:
     """Return C over 6 N D where all three are given and it is beyond a factor of two somewhere, else nothing."""
-    if len({*COUNTS} & set(at)) < 3:
+    if not set(COUNTS) <= set(at):
         return np.empty(0)
     ratio = np.atleast_1d(at["C"] / (6.0 * at["N"] * at["D"]))
     return ratio if ratio.max() >= 2 or ratio.min() <= 0.5 else np.empty(0)
+
+
+def condition(text: str) -> tuple[str, str, str]:
+    """Return (name, sign, value) of a condition such as "N>=1e8"; raise InputError for what is none."""
+    match = _CONDITION.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise InputError(f"{show(str(text))} is no condition: write one such as N>=1e8 or experiment=c4")
+    return match[1], match[2], match[3]
+
+
+def _meets(cell: str, sign: str, wanted: str, at: str) -> bool:
+    try:
+        return bool(SIGNS[sign](number(cell, "N", at)[0], number(wanted, "N", at)[0]))
+    except InputError:  # words, which have no order
+        if sign in ORDER and cell:
+            raise
+        return sign not in ORDER and bool(SIGNS[sign](cell.lower(), wanted.lower()))
 
 
 def rows_where(
@@ -140,43 +163,20 @@ def rows_where(
             raise InputError(f"{source}: no row is left by {show(text)}; {show(headings[index])} holds {values[:200]}")
     for i, heading in enumerate(headings):
         found = list(dict.fromkeys(rows[j][i] for j in chosen))
-        if len(found) < 2 or i in roles.values() or not _EXPERIMENTS.fullmatch(plain(heading)):
+        amounts = plain(heading).startswith("data") and all(map(_AMOUNT.fullmatch, found))
+        if len(found) < 2 or i in roles.values() or amounts or not _EXPERIMENTS.fullmatch(plain(heading)):
             continue
-        if plain(heading).startswith("data") and all(_AMOUNT.fullmatch(v) for v in found):
-            continue  # an amount of data
-        one = shlex.quote(f"{heading}={found[0] or found[1]}")
         some = ", ".join(show(v) for v in found[:6]) + (" ..." if len(found) > 6 else "")
         raise InputError(
-            f"{source}: several experiments in one table, {show(heading)} is {some}: pick one with "
-            f"--where {one} (where= in Python), or remove the column to pool them"
+            f"{source}: several experiments in one table, {show(heading)} is {some}: pick one with --where "
+            f"{shlex.quote(f'{heading}={found[0] or found[1]}')} (where= in Python), or remove the column to pool them"
         )
     return chosen
 
 
-def condition(text: str) -> tuple[str, str, str]:
-    """Return (name, sign, value) of a condition such as "N>=1e8"; raise InputError for what is none."""
-    match = _CONDITION.fullmatch(text) if isinstance(text, str) else None
-    if match is None:
-        raise InputError(f"{show(str(text))} is no condition: write one such as N>=1e8 or experiment=c4")
-    return match[1], match[2], match[3]
-
-
-def _meets(cell: str, sign: str, wanted: str, at: str) -> bool:
-    if sign in ORDER:
-        return bool(cell) and bool(ORDER[sign](number(cell, "N", at)[0], number(wanted, "N", at)[0]))
-    same = cell.lower() == wanted.lower()
-    if not same:
-        try:
-            same = number(cell, "N", at)[0] == number(wanted, "N", at)[0]
-        except InputError:  # words, and other ones
-            same = False
-    return same != (sign == "!=")
-
-
 def one_training_per_row(table: RunTable, unread: Mapping[str, Sequence[str]], keep: str) -> RunTable:
     """The rows that ``keep`` names (see `read_table`); ``unread`` holds the columns that play no role."""
-    cell = table.cells(COUNTS)
-    names, what = (table.groups, "group") if table.groups is not None else (table.labels, "label")
+    cell, names = table.cells(*COUNTS), table.labels if table.groups is None else table.groups
     if keep == "all":
         return table
     if keep == "best":
@@ -184,19 +184,19 @@ def one_training_per_row(table: RunTable, unread: Mapping[str, Sequence[str]], k
     if keep == "last":
         if names is None:
             raise InputError(f"{table.source}: rows 'last' needs the runs' names; name them: --columns label=...")
-        length = next(v for v in (table.n_tokens, table.flops, table.n_params) if v is not None)
+        length = next(table.given[role] for role in "DCN" if role in table.given)
         return _first(table, names, -length, "the last row of each run")
     several = int(np.sum(np.bincount(cell) > 1))
-    at = ", ".join(r for r in COUNTS if getattr(table, FIELDS[r]) is not None and r not in table.derived)
-    found = [h for h, texts in unread.items() if several and _is_setting(h, np.asarray(texts, dtype=str), cell)]
-    if found:
+    at = ", ".join(role for role in table.given if role != "loss" and role not in table.derived)
+    tried = [h for h, texts in unread.items() if several and _is_setting(h, texts, cell.tolist())]
+    if tried:
         raise InputError(
             f"{table.source}: {several} values of {at} stand in several rows that differ in "
-            f"{', '.join(show(h) for h in found[:4])}: settings that were tried, not seeds; --rows best takes the "
-            f"lowest loss of each, --where {shlex.quote(f'{found[0]}=...')} one setting, --rows all every row; if it "
-            f"holds a count, {option('N', found[0])}"
+            f"{', '.join(show(h) for h in tried[:4])}: settings that were tried, not seeds; --rows best takes the "
+            f"lowest loss of each, --where {shlex.quote(f'{tried[0]}=...')} one setting, --rows all every row; if it "
+            f"holds a count, {option('N', tried[0])}"
         )
-    if what == "label" and names is not None and (most := _checkpoints(table, names)):
+    if table.groups is None and names is not None and (most := _checkpoints(table, names.tolist())):
         heading = table.columns["label"]
         raise InputError(
             f"{table.source}: {np.unique(names).size} names in column {show(heading)} have up to {most} rows each: if "
@@ -210,33 +210,25 @@ def one_training_per_row(table: RunTable, unread: Mapping[str, Sequence[str]], k
 def _first(table: RunTable, key: NDArray[Any], order: Floats, what: str) -> RunTable:
     """Of the rows of each key the one that is least in ``order``."""
     ranked = np.lexsort((order, key))
-    keep = np.zeros(len(table), dtype=bool)
-    keep[ranked[np.unique(key[ranked], return_index=True)[1]]] = True
-    left = table.select(keep)
+    first = ranked[np.unique(key[ranked], return_index=True)[1]]
+    left = table.select(np.isin(np.arange(len(table)), first))
     return replace(left, notes=(*left.notes, f"of {len(table)} rows {len(left)} are kept, {what}"))
 
 
-def _is_setting(heading: str, texts: NDArray[np.str_], cell: NDArray[np.intp]) -> bool:
+def _is_setting(heading: str, texts: Sequence[str], cell: Sequence[int]) -> bool:
     """Whether a column holds what runs of one cell were made to differ in: not a seed, and not a result."""
-    words, values = plain(heading), np.unique(texts, return_inverse=True)[1]
-    pairs = np.unique(np.stack([cell, values], axis=1), axis=0)
-    if len(pairs) == np.unique(cell).size or _SEEDS.search(words):  # one value in each cell, or seeds
-        return False
-    few = values.max() < max(2, len(texts) // 2)
-    return bool(_SETTINGS.search(words)) or (few and not _RESULTS.search(words + " "))
+    words, several = plain(heading), len({*zip(cell, texts, strict=True)}) > len({*cell})
+    few = len({*texts}) <= max(2, len(texts) // 2)
+    tried = _SETTINGS.search(words) or (few and not _RESULTS.search(words + " "))
+    return bool(several and tried and not _SEEDS.search(words))
 
 
-def _checkpoints(table: RunTable, names: NDArray[np.str_]) -> int:
+def _checkpoints(table: RunTable, names: Sequence[str]) -> int:
     """The most rows under one name, where names repeat with one N each and several lengths; else 0."""
-    which = np.unique(names, return_inverse=True)[1]
-    count = which.max() + 1
-    most = int(np.bincount(which).max())
-    if len(names) < 2 * count or most < 2:
-        return 0
-    known = table.n_params is not None
-    size, length = table.cells(("N",)) if known else which, table.cells(("D", "C") if known else COUNTS)
-    sizes, lengths = (len(np.unique(np.stack([which, v], axis=1), axis=0)) for v in (size, length))
-    return most if sizes == count < lengths else 0
+    rows = Counter(names)
+    size, length = (table.cells("N"), table.cells("D", "C")) if "N" in table.given else (names, table.cells(*COUNTS))
+    sizes, lengths = (len({*zip(names, v, strict=True)}) for v in (size, length))
+    return max(rows.values()) if len(names) >= 2 * len(rows) and sizes == len(rows) < lengths else 0
 
 
 def check_variables(table: RunTable, variables: Sequence[str]) -> None:
@@ -247,26 +239,19 @@ def check_variables(table: RunTable, variables: Sequence[str]) -> None:
     if len(variables) != 1 or table.groups is not None:
         return
     (name,) = variables
-    x, y, cell = table.get(name), np.log(table.loss), table.cells(variables, 0.02)
+    x, y, cell = table.get(name), np.log(table.loss), table.cells(name, digits=0.02)
     count = np.bincount(cell)
     rest = y - (np.bincount(cell, y) / count)[cell]
+    others = [r for r in ("N", "D") if r in table.given and table.cells(name, r, digits=0.02).max() >= len(count)]
     spare = len(y) - len(count)
-    others = [
-        role
-        for role in ("N", "D")
-        if role != name
-        and getattr(table, FIELDS[role]) is not None
-        and len(np.unique(table.cells((name, role), 0.02))) > len(count)
-    ]
     if spare < 1 or np.sqrt(np.sum(rest**2) / spare) <= (OTHER_COUNT if others else SEED_NOISE):
         return
-    worst = int(np.argmax(np.bincount(cell, np.abs(rest))))
-    losses = table.loss[cell == worst]
-    unread = f" (columns not read: {', '.join(map(show, table.ignored))})" if table.ignored else ""
-    why = f"name what else differs with --columns{unread}"
+    worst = cell == np.argmax(np.bincount(cell, np.abs(rest)))
+    losses = table.loss[worst]
+    why = f"name what else differs with --columns{f' ({table.unread})' if table.ignored else ''}"
     if others:
         why = f"{' and '.join(others)} differs in them: fit L(N, D), or keep one value with --where"
     raise InputError(
-        f"{table.source}: a law of {name} alone cannot follow this table: at {name} = {x[cell == worst][0]:.4g} there "
+        f"{table.source}: a law of {name} alone cannot follow this table: at {name} = {x[worst][0]:.4g} there "
         f"are {len(losses)} losses from {losses.min():.4g} to {losses.max():.4g}; {why}"
     )

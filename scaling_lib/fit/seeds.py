@@ -6,11 +6,9 @@ multiplier is the length at which the reference would reach the other's loss, re
 other lengths of the same size, over the length that was trained.
 """
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
@@ -126,16 +124,6 @@ def length_for(d: Sequence[float], loss: Sequence[float], goal: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class Replicates:
-    """Runs of one recipe: ``r`` sizes, lengths and losses (r,), and the key of each run's seed (r,) str, or None."""
-
-    n: Array
-    d: Array
-    loss: Array
-    seed: Array | None = None
-
-
-@dataclass(frozen=True)
 class Contrast:
     """Two recipes at one size and length.
 
@@ -151,6 +139,15 @@ class Contrast:
     difference: Difference
     factor: tuple[float, float, float]
     needed: int | None
+
+
+class Replicates(NamedTuple):
+    """Runs of one recipe: ``r`` sizes, lengths and losses (r,), and the key of each run's seed (r,) str, or None."""
+
+    n: Array
+    d: Array
+    loss: Array
+    seed: Array | None = None
 
 
 def contrasts(
@@ -171,10 +168,10 @@ def contrasts(
     if detect is not None and not (np.isfinite(detect) and detect > 0):
         raise InputError(f"a difference to detect must be a share of the loss above 0, not {detect!r}")
     a_cells, b_cells = _cells(reference, paired), _cells(other, paired)
+    shared = pairs(a_cells, b_cells)
     out = []
-    for cell in sorted(set(a_cells) & set(b_cells)):
-        a, b = a_cells[cell], b_cells[cell]
-        losses = pairs({cell: a}, {cell: b}).get(cell, np.empty((0, 2))).T if paired else ([*a.values()], [*b.values()])
+    for cell in sorted(set(shared if paired else a_cells) & set(b_cells)):
+        losses = shared[cell].T if paired else ([*a_cells[cell].values()], [*b_cells[cell].values()])
         seeds = (len(losses[0]),) if paired else (len(losses[0]), len(losses[1]))
         if min(seeds) < 2:
             continue
@@ -191,6 +188,21 @@ def contrasts(
     return tuple(out)
 
 
+def _cells(runs: Replicates, paired: bool) -> dict[tuple[float, float], dict[str, float]]:
+    """Losses by size and length, then by seed, or by place where pairs are not asked for."""
+    data = columns(("N", "D", "loss"), runs[:3])
+    if paired and runs.seed is None:
+        raise InputError("pairs need to know which runs share a seed: give a column `group` or `label` that says so")
+    keys = map(str, runs.seed if paired and runs.seed is not None else range(len(data["loss"])))
+    out: dict[tuple[float, float], dict[str, float]] = {}
+    for n, d, loss, key in zip(*(v.tolist() for v in data.values()), keys, strict=True):
+        cell = out.setdefault((n, d), {})
+        if key in cell:
+            raise InputError(f"two runs of N = {n:.4g}, D = {d:.4g} have the seed {key}: pairs need one of each")
+        cell[key] = loss
+    return out
+
+
 def seeds_needed(size: float, noise: float, *, paired: bool, level: float = 0.9) -> int | None:
     """Fewest seeds of each recipe whose interval excludes 0 in 90% of trials, where ln L differs by ``size``.
 
@@ -203,18 +215,3 @@ def seeds_needed(size: float, noise: float, *, paired: bool, level: float = 0.9)
         if 1.0 - nct.cdf(edge, dof, size * np.sqrt(count / 2.0) / max(noise, 1e-12)) >= POWER:
             return count
     return None
-
-
-def _cells(runs: Replicates, paired: bool) -> dict[tuple[float, float], dict[str, float]]:
-    """Losses by size and length, then by seed, or by place where pairs are not asked for."""
-    data = columns(("N", "D", "loss"), (runs.n, runs.d, runs.loss))
-    if paired and runs.seed is None:
-        raise InputError("pairs need to know which runs share a seed: give a column `group` or `label` that says so")
-    keys = range(len(data["loss"])) if runs.seed is None or not paired else runs.seed
-    out: dict[tuple[float, float], dict[str, float]] = {}
-    for n, d, loss, key in zip(data["N"].tolist(), data["D"].tolist(), data["loss"].tolist(), keys, strict=True):
-        cell = out.setdefault((n, d), {})
-        if str(key) in cell:
-            raise InputError(f"two runs of N = {n:.4g}, D = {d:.4g} have the seed {key}: pairs need one of each")
-        cell[str(key)] = loss
-    return out

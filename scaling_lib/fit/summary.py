@@ -1,7 +1,5 @@
 """The checklist of a fit, as text and as an HTML table [items after "(Mis)fitting scaling laws", 2025]."""
 
-from __future__ import annotations
-
 import html as markup
 from typing import Any
 
@@ -37,21 +35,28 @@ def parameter_text(fit: Fitted, name: str, level: float = 0.9) -> str:
 
 def rows(fit: Fitted, verdict: Verdict, target: tuple[Any, ...], level: float = 0.9) -> list[tuple[str, str]]:
     """The checklist as (item, answer) pairs, with the prediction at a target, or without one."""
-    certificate = fit.certificate
+    certificate, geometry, law = fit.certificate, fit.noise.geometry, fit.law
     delta = f", delta {fit.delta:g}" if fit.objective == "huber" else ""
     groups = f"; {fit.diagnostics['groups']} groups" if fit.groups is not None else ""
-    out = [("form", f"{fit.law.formula} ({fit.law.source})")]
-    out += [(name, parameter_text(fit, name, level)) for name in fit.law.param_names]
-    runs = f"{fit.n_points}, at {fit.diagnostics['distinct']} distinct points; {fit.dof} degrees of freedom{groups}"
-    out.append(("runs", runs))
-    for v, (low, high) in fit.fit_range.items():
-        out.append((f"range of {v}", f"{low:.4g} to {high:.4g} ({np.log10(high / low):.1f} decades)"))
-    out += [
+    condition = f"{geometry.condition:.3g}" if np.isfinite(geometry.condition) else "infinite"
+    i = int(np.argmax(geometry.leverage))
+    leverage = f"largest leverage {geometry.leverage[i]:.2f}, {fit.run_name(i)}"
+    out = [
+        ("form", f"{law.formula} ({law.source})"),
+        *((name, parameter_text(fit, name, level)) for name in law.param_names),
+        (
+            "runs",
+            f"{fit.n_points}, at {fit.diagnostics['distinct']} distinct points; {fit.dof} degrees of freedom{groups}",
+        ),
+        *(
+            (f"range of {v}", f"{low:.4g} to {high:.4g} ({np.log10(high / low):.1f} decades)")
+            for v, (low, high) in fit.fit_range.items()
+        ),
         ("objective", f"{OBJECTIVE[fit.objective]}{delta} = {fit.cost:.6g}"),
         ("optimiser", "batched Levenberg-Marquardt, analytic gradients"),
         ("starts", f"{certificate['starts']}, and a grid of {certificate['grid']} exponents"),
         ("certificate", fit.message),
-        ("conditioning", _conditioning(fit)),
+        ("conditioning", f"Jacobian of rank {geometry.rank}, condition number {condition}; {leverage}"),
         ("noise", _noise(fit)),
         ("intervals", _method(fit)),
         ("exclusions", _exclusions(fit, target)),
@@ -63,16 +68,6 @@ def rows(fit: Fitted, verdict: Verdict, target: tuple[Any, ...], level: float = 
     out.append(("verdict", str(verdict)))
     out.append(("R-squared", f"{fit.r2:.4f}, for history: any smooth fall scores high; the verdict is {verdict.level}"))
     return out
-
-
-def _conditioning(fit: Fitted) -> str:
-    geometry = fit.noise.geometry
-    number = f"{geometry.condition:.3g}" if np.isfinite(geometry.condition) else "infinite"
-    i = int(np.argmax(geometry.leverage))
-    return (
-        f"Jacobian of rank {geometry.rank}, condition number {number}; "
-        f"largest leverage {geometry.leverage[i]:.2f}, {fit.run_name(i)}"
-    )
 
 
 def _noise(fit: Fitted) -> str:
@@ -99,13 +94,14 @@ def _method(fit: Fitted) -> str:
 def _exclusions(fit: Fitted, target: tuple[Any, ...]) -> str:
     if fit.dof < 1 or fit.n_points > MOST_EXCLUDED:
         return "none tried"
-    points = check.targets(fit.law.variables, target)[0] if target else ()
-    one = bool(target) and points[0].size == 1
-    change = leave_one_out(fit, points if one else tuple(np.array([high]) for _, high in fit.fit_range.values()))
+    largest = [high for _, high in fit.fit_range.values()]
+    points = check.targets(fit.law.variables, target or largest)[0]
+    where = "" if target and points[0].size == 1 else " at the largest run"
+    change = leave_one_out(fit, check.targets(fit.law.variables, largest)[0] if where else points)
     i = int(np.argmax(np.abs(change)))
     return (
-        f"none; without {fit.run_name(i)}, the one that matters most, the prediction"
-        f"{'' if one else ' at the largest run'} moves by {100 * change[i]:+.2g}%"
+        f"none; without {fit.run_name(i)}, the one that matters most, the prediction{where} moves by "
+        f"{100 * change[i]:+.2g}%"
     )
 
 

@@ -15,16 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from scaling_lib.files import temporary_beside, with_home
-
-
-def cache_folder() -> Path:
-    """``$SCALING_LIB_CACHE``, or the user's cache folder of the platform."""
-    if chosen := os.environ.get("SCALING_LIB_CACHE"):
-        return with_home(chosen)
-    from platformdirs import user_cache_dir
-
-    return Path(user_cache_dir("scaling_lib", appauthor=False))
+from scaling_lib.files import cache_folder as cache_folder
+from scaling_lib.files import temporary_beside
 
 
 def read_folder(folder: Path) -> dict[str, Any] | None:
