@@ -162,13 +162,9 @@ def test_laws_of_two_texts_never_share_an_axis(ours, theirs):
     explorer.law.value = theirs.title
     assert theirs.text in explorer.canvas.figure.axes[0].get_title("left")
     assert sum(len(line.get_xdata()) for line in explorer._axes[0].lines if line.get_marker() == "o") == 0
-
-
-def test_a_law_without_a_covariance_has_no_band():
-    kaplan = published_source("kaplan-joint")
-    explorer = Explorer([kaplan])
-    assert "no interval can be given" in explorer.text.value
-    assert all(not panel.band.get_paths() for panel in explorer._panels)
+    kaplan = Explorer([published_source("kaplan-joint")])  # without a covariance, so without a band
+    assert "no interval can be given" in kaplan.text.value
+    assert all(not panel.band.get_paths() for panel in kaplan._panels)
 
 
 def test_the_picture_is_drawn_anew_and_keeps_its_size(theirs):

@@ -90,10 +90,7 @@ def recipe_effect(runs: Sequence[Run], reference: str, other: str) -> dict[str, 
     ``left_over`` (standard deviation, as a share of the loss), and ``p`` of the lack of fit (F test against the noise
     between seeds), which is small where this part is not the whole answer.
 
-    Raises
-    ------
-    InputError
-        Fewer than eight cells (model, tokens) have three or more shared seeds.
+    Raises InputError where fewer than eight cells (model, tokens) have three or more shared seeds.
     """
     check_poolable(runs)
     cells = cell_changes(runs, reference, other)

@@ -84,10 +84,7 @@ def run_table(runs: Sequence[Run], source: str) -> RunTable:
 def find_grids(runs: Sequence[Run]) -> list[Grid]:
     """The grids among the records: recipes with four sizes, three token counts and twelve cells, or more.
 
-    Raises
-    ------
-    InputError
-        When the runs read different texts or use different vocabularies.
+    Raises InputError when the runs read different texts or use different vocabularies.
     """
     check_poolable(runs)
     found = []

@@ -56,11 +56,8 @@ def find_ladders(runs: Sequence[Run]) -> list[Ladder]:
     A recipe's ladder in N is at the number of steps that most of its sizes share, its ladder in D at the
     model with the most token counts. Fewer than three distinct x make no ladder.
 
-    Raises
-    ------
-    InputError
-        When the runs read different texts or use different vocabularies, or one model and recipe was trained
-        at several peak rates: such runs differ in more than one thing.
+    Raises InputError when the runs read different texts or use different vocabularies, or one model and recipe
+    was trained at several peak rates: such runs differ in more than one thing.
     """
     check_poolable(runs)
     check_rates(runs)

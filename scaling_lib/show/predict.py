@@ -59,10 +59,8 @@ def find_source(name: str, recipe: str | None = None, law: str = "auto", **readi
     law : the form fitted to a table (see ``fit.backtests.choose_law`` for "auto").
     reading : how a table is read: columns, where and rows, as ``fit.read_table`` takes them.
 
-    Raises
-    ------
-    InputError
-        For a name that is none of the three, a recipe that the folder lacks, or what reading and fitting refuse.
+    Raises InputError for a name that is none of the three, a recipe that the folder lacks, or what reading and
+    fitting refuse.
     """
     path, own = Path(name), published.laws.get(name.lower())
     if (path.is_dir() or own) and (reading or law != "auto"):

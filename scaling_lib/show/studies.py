@@ -201,10 +201,7 @@ def retrained_coverage(runs: Sequence[Run], hide: int = 1) -> Retrained:
     ----------
     runs : one recipe, one length, the same five or more sizes (after hiding) with ten or more seeds.
 
-    Raises
-    ------
-    InputError
-        Fewer sizes or seeds than that, or more than one recipe or length.
+    Raises InputError for fewer sizes or seeds than that, or more than one recipe or length.
     """
     check_poolable(runs)
     kinds = {(r.config.train.recipe, r.config.n_tokens) for r in runs}

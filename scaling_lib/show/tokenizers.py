@@ -113,10 +113,7 @@ def compare_tokenizers(first: Sequence[Run], second: Sequence[Run]) -> Tokenizer
     of the one is beyond the longest of the other, that question has no answer and no cell. Between two lengths of
     a ladder ln loss is taken as linear in ln of what was spent.
 
-    Raises
-    ------
-    InputError
-        Two texts or recipes, one vocabulary, no shape and seed in common.
+    Raises InputError for two texts or recipes, one vocabulary, no shape and seed in common.
     """
     both = [*first, *second]
     if len({str(r.corpus["fingerprint"]) for r in both}) > 1:

@@ -80,10 +80,7 @@ def published_page() -> str:
 def runs_page(runs: Sequence[Run], title: str) -> str:
     """The page of a folder of records: its joint laws and its ladders.
 
-    Raises
-    ------
-    InputError
-        When the runs bear no law, or may not be pooled (see `find_ladders`).
+    Raises InputError when the runs bear no law, or may not be pooled (see `find_ladders`).
     """
     grids = find_grids(runs)
     ladders = [x for x in find_ladders(runs) if x.fit is not None]

@@ -28,10 +28,7 @@ class LawByHand(Panel):
     variable : ``"N"`` or ``"D"``.
     name : what x counts, for the axis.
 
-    Raises
-    ------
-    InputError
-        For data that no law can be fitted to.
+    Raises InputError for data that no law can be fitted to.
     """
 
     def __init__(self, x: ArrayLike, loss: ArrayLike, variable: str = "N", name: str = "") -> None:

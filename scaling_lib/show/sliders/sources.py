@@ -76,10 +76,7 @@ class JointLaw:
 def our_source(runs: Sequence[Run]) -> JointLaw:
     """The joint law of a grid of runs such as ``shipped("laptop")``, with bootstrap draws for quick intervals.
 
-    Raises
-    ------
-    InputError
-        When the runs hold no grid, or two.
+    Raises InputError when the runs hold no grid, or two.
     """
     grid = the_grid(runs)
     t = grid.table
