@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scaling_lib.cli_shared import FIGURES, JSON, command, option, print_json, print_report, save_figure
 from scaling_lib.errors import InputError
+from scaling_lib.files import write_atomically
 from scaling_lib.runs import RESULTS, Run, has_records, read_runs
 from scaling_lib.sweep.recipes import peak_lr
 from scaling_lib.words import printable
@@ -70,12 +73,32 @@ def _is_published(folder: Path) -> bool:
     return folder == Path("published") and not folder.is_dir()
 
 
+def _claim(out: Path, kind: str, folders: list[Path]) -> Path:
+    """The folder for pictures, a page or a talk, unless it holds those of another folder of records.
+
+    ``records.json`` there says whose they are, by a path that holds when both are moved together.
+    """
+    note = out / "records.json"
+    claims = json.loads(note.read_text()) if note.is_file() else {}
+    own = ["published" if _is_published(f) else os.path.relpath(f.resolve(), out.resolve()) for f in folders]
+    if claims.get(kind, own) != own:
+        raise InputError(
+            f"{printable(str(out))} holds the {kind} of {printable(' '.join(claims[kind]))} (as seen from there), "
+            "which these would replace: choose another folder with --out, or remove that one"
+        )
+    write_atomically(note, json.dumps(claims | {kind: own}, indent=1).encode())
+    return out
+
+
 def _pages(args: argparse.Namespace, names: list[str], sweeps: list[list[Run] | None]) -> Iterator[Path]:
     from scaling_lib.show import page
 
-    for name, runs in zip(names, sweeps, strict=True):
+    for folder, name, runs in zip(args.folder, names, sweeps, strict=True):
         text = page.published_page() if runs is None else page.runs_page(runs, printable(name))
-        yield page.save_page(text, (args.out or Path("figures") / name) / f"{name}.html")
+        out = args.out or Path("figures") / name
+        if runs is not None:  # the published page is the same for all
+            _claim(out, f"page {name}", [folder])
+        yield page.save_page(text, out / f"{name}.html")
 
 
 def _talk(args: argparse.Namespace, names: list[str], sweeps: list[list[Run] | None]) -> Iterator[Path]:
@@ -85,7 +108,7 @@ def _talk(args: argparse.Namespace, names: list[str], sweeps: list[list[Run] | N
     named = [printable(str(folder)) for folder in args.folder]
     told = [(name, runs) for name, runs in zip(named, sweeps, strict=True) if runs is not None]
     out = args.out or Path("figures") / ("talk" if len(names) > 1 else names[0])
-    yield save_slides(talk(told, peak_lr), out / "talk.pptx")
+    yield save_slides(talk(told, peak_lr), _claim(out, "talk", args.folder) / "talk.pptx")
 
 
 def _pictures(args: argparse.Namespace, names: list[str], sweeps: list[list[Run] | None]) -> Iterator[Path]:
@@ -93,8 +116,9 @@ def _pictures(args: argparse.Namespace, names: list[str], sweeps: list[list[Run]
     from scaling_lib.show.figures import sweep_stories
     from scaling_lib.show.slides import back_tests, published_stories
 
-    for name, runs in zip(names, sweeps, strict=True):
+    for folder, name, runs in zip(args.folder, names, sweeps, strict=True):
         out = args.out if args.out and len(names) == 1 else (args.out or Path("figures")) / name
+        _claim(out, "pictures", [folder])
         stories = published_stories() if runs is None else [*sweep_stories(runs, peak_lr), back_tests()]
         yield from save_pictures(stories, out, args.format.split(","), args.target)
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 from scaling_lib.runs import Run
-from scaling_lib.show.extrapolation import mark_models, plot_at_models
-from scaling_lib.show.published import known_models
+from scaling_lib.show.extrapolation import known_models, mark_models, plot_at_models
 from scaling_lib.show.sliders.sources import our_source, published_source
+
+
+@pytest.fixture(autouse=True)
+def _close_figures() -> Iterator[None]:
+    yield
+    plt.close("all")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +39,6 @@ def test_a_law_without_a_covariance_has_no_interval():
     axes = plot_at_models(published_source("kaplan-joint"))
     assert labelled(axes, "models, at their own D").get_ydata()[0] == pytest.approx(1.66, abs=0.005)
     assert not any("interval" in str(c.get_label()) for c in axes.collections)
-    plt.close()
 
 
 def test_our_law_says_and_draws_nothing_of_them(ours):
@@ -45,7 +49,6 @@ def test_our_law_says_and_draws_nothing_of_them(ours):
     assert x[0] == min(ours.n_range[1], ours.d_range[1] / 20)
     assert not ours.law.verdict(x[-1], 20 * x[-1]).refused
     assert ours.law.verdict(2 * x[-1], 40 * x[-1]).refused
-    plt.close()
 
 
 def test_the_panel_is_solid_within_the_runs_and_marks_models_at_their_own_tokens():
@@ -64,7 +67,6 @@ def test_the_panel_is_solid_within_the_runs_and_marks_models_at_their_own_tokens
     assert marks.get_ydata() == pytest.approx([source.law.predict(m.n_params, m.n_tokens) for m in models])
     assert "20 tokens for each" in axes.get_xlabel()
     assert "MassiveText" in axes.get_title()
-    plt.close()
 
 
 def test_names_of_models_that_are_close_stand_on_both_sides():
@@ -73,4 +75,3 @@ def test_names_of_models_that_are_close_stand_on_both_sides():
     mark_models(axes, known_models(), "D")
     sides = {text.get_text().strip(): text.get_ha() for text in axes.texts}
     assert sides == {"GPT-3 175B": "right", "GPT-4 (rumour)": "right", "Llama 3 405B": "left"}
-    plt.close()

@@ -65,16 +65,13 @@ def test_the_largest_size_and_the_longest_runs_are_hidden_and_predicted(runs: li
     assert found.mean_abs_error < np.abs(found.nearest_error).mean()
 
 
-def test_a_run_that_diverged_is_in_no_grid(runs: list[Run]) -> None:
-    lost = [replace(r, status="diverged", val_loss=None) if i == 3 else r for i, r in enumerate(runs)]
-    assert len(the_grid(lost).runs) == len(the_grid(runs).runs) - 1
-
-
-def test_ladders_and_scans_of_rates_are_no_grids(runs: list[Run], make_run: Make) -> None:
+def test_runs_that_diverged_ladders_and_scans_of_rates_are_no_grids(runs: list[Run], make_run: Make) -> None:
     ladder = [make_run("v2", d_model=d) for d in WIDTHS] + [make_run("v2", d_model=48, steps=s) for s in STEPS]
     assert find_grids(ladder) == []
     with pytest.raises(InputError, match=r"\Aa grid [^\n]+ there is none; --mode laptop trains one\Z"):
         the_grid(ladder)
+    lost = [replace(r, status="diverged", val_loss=None) if i == 3 else r for i, r in enumerate(runs)]
+    assert len(the_grid(lost).runs) == len(the_grid(runs).runs) - 1
     two_rates = [*runs, make_run("wsd", d_model=16, steps=50, lr=0.5, loss=4.0)]
     assert find_grids(two_rates) == []
 

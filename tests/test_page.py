@@ -366,12 +366,6 @@ class TestInBrowser:
             assert float(error[1].replace("−", "-") + error[2]) == pytest.approx(true_error, abs=0.1)
             assert len(re.findall(r"1\.00e\d\d", text)) == sum(f != "ok" for f in found.flags)
 
-    def test_noise_is_normal(self, open_page: Callable[..., Any]) -> None:
-        draws = np.array(open_page("published").evaluate("normals(7, 20000)"))
-        assert abs(draws.mean()) < 4 / np.sqrt(20000)
-        assert draws.std() == pytest.approx(1, abs=0.02)
-        assert (np.abs(draws) < 1).mean() == pytest.approx(0.6827, abs=0.015)
-
     def test_keys_fingers_and_menus_move_it(self, open_page: Callable[..., Any]) -> None:
         page = open_page("published", has_touch=True, viewport={"width": 390, "height": 800})
         page.locator("#N").focus()
@@ -410,12 +404,10 @@ class TestInBrowser:
         assert "nats per token" in words_of(page) or "No prediction" in words_of(page)
         assert "NaN" not in page.locator("main").inner_text()
 
-    def test_a_name_like_a_script_is_only_read(self, open_page: Callable[..., Any], shots: Path) -> None:
+    def test_a_name_like_a_script_is_only_read(self, open_page: Callable[..., Any]) -> None:
         page = open_page("evil")
         assert page.title() == f"Scaling laws of {EVIL}"
-        assert EVIL in page.locator("#text").inner_text()
-        assert EVIL in page.locator("h1").inner_text()
-        page.screenshot(path=shots / "page-evil.png")
+        assert all(EVIL in page.locator(where).inner_text() for where in ("#text", "h1"))
 
     def test_another_script_does_not_run(self, open_page: Callable[..., Any], files: Path) -> None:
         added = "<script>document.title = 'caught'</script></body>"

@@ -28,22 +28,21 @@ from scaling_lib.show.sliders.panel import LogSlider, Slider, slider
 from scaling_lib.show.sliders.planner import MACHINES
 
 
-def size_of(d: int) -> int:
-    return 24 * d**2 + 6 * d
+def grid(make_run: Callable[..., Run], law: Callable[[float, float], float], noise: float, seed: int):
+    """The law of a grid of six sizes and four lengths."""
+    errors = np.random.default_rng(seed).normal(0, noise, (6, 4))
+    return our_source(
+        [
+            make_run("wsd", d_model=d, steps=s, loss=law(24 * d**2 + 6 * d, s * 1024) * (1 + e))
+            for d, row in zip((16, 32, 48, 64, 96, 128), errors.tolist(), strict=True)
+            for s, e in zip((50, 100, 200, 400), row, strict=True)
+        ]
+    )
 
 
 @pytest.fixture(scope="module")
 def ours(make_run: Callable[..., Run]):
-    noise = np.random.default_rng(2).normal(0, 0.002, (6, 4))
-    return our_source(
-        [
-            make_run(
-                "wsd", d_model=d, steps=s, loss=(1.8 + 30 / size_of(d) ** 0.3 + 300 / (s * 1024) ** 0.45) * (1 + e)
-            )
-            for d, row in zip((16, 32, 48, 64, 96, 128), noise.tolist(), strict=True)
-            for s, e in zip((50, 100, 200, 400), row, strict=True)
-        ]
-    )
+    return grid(make_run, lambda n, d: 1.8 + 30 / n**0.3 + 300 / d**0.45, 0.002, 2)
 
 
 @pytest.fixture(scope="module")
@@ -163,13 +162,9 @@ def test_laws_of_two_texts_never_share_an_axis(ours, theirs):
     explorer.law.value = theirs.title
     assert theirs.text in explorer.canvas.figure.axes[0].get_title("left")
     assert sum(len(line.get_xdata()) for line in explorer._axes[0].lines if line.get_marker() == "o") == 0
-
-
-def test_a_law_without_a_covariance_has_no_band():
-    kaplan = published_source("kaplan-joint")
-    explorer = Explorer([kaplan])
-    assert "no interval can be given" in explorer.text.value
-    assert all(not panel.band.get_paths() for panel in explorer._panels)
+    kaplan = Explorer([published_source("kaplan-joint")])  # without a covariance, so without a band
+    assert "no interval can be given" in kaplan.text.value
+    assert all(not panel.band.get_paths() for panel in kaplan._panels)
 
 
 def test_the_picture_is_drawn_anew_and_keeps_its_size(theirs):
@@ -199,7 +194,8 @@ def test_every_slider_has_its_unit_a_tooltip_and_a_reading_and_no_running_kernel
         assert len(sliders) >= 3
         for one in sliders:
             assert one.tooltip, one.description
-            beside = next(w for w in inside if one in getattr(w, "children", ())).children[1]
+            assert one.row in inside
+            beside = one.row.children[1]
             before = beside.value
             one.value = one.value * 1.2 if one.value else one.step * 3
             assert one.disabled or beside.value != before, one.description
@@ -217,7 +213,7 @@ def test_every_slider_has_its_unit_a_tooltip_and_a_reading_and_no_running_kernel
 @pytest.mark.parametrize(("base", "kind"), [(10.0, LogSlider), (1.0, Slider)])
 def test_a_value_that_a_browser_only_rounded_is_kept(base, kind):
     moves = []
-    made = slider(kind, "x", "a tip", moves.append, min=0.0, max=12.0, step=0.02, value=1.0)
+    made = slider(kind, "x", "a tip", moves.append, str, min=0.0, max=12.0, step=0.02, value=1.0)
     made.value = exact = 1.746 if kind is Slider else 10**1.746
     moves.clear()
     for near in (1.74, 1.746, 1.7555):  # the steps next to it: what a browser reports when it is given the value
@@ -249,13 +245,10 @@ def test_words_are_the_same_without_html():
     assert plain("<div style='a'>L = 1 / N<sup>0.3</sup> &gt; 2<br><b>no</b></div>") == "L = 1 / N^0.3 > 2\nno"
 
 
-@pytest.mark.parametrize("laws", [[], ["twice", "twice"]])
-def test_laws_that_cannot_be_told_apart_are_refused(theirs, laws):
-    with pytest.raises(InputError):
-        Explorer([theirs for _ in laws])
-
-
-def test_an_unknown_law_is_one_line():
+def test_no_law_an_unknown_one_and_two_of_one_name_are_refused(theirs):
+    for wrong in ([], [theirs, theirs]):
+        with pytest.raises(InputError):
+            Explorer(wrong)
     with pytest.raises(InputError, match=r"\Ano published law of N and D is called 'x'; there are [^\n]+\Z"):
         published_source("x")
     with pytest.raises(InputError):
@@ -393,28 +386,15 @@ def test_sliders_work_without_torch():
 
 def test_a_png_written_here_reads_as_the_same_pixels() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (7, 11, 3), dtype=np.uint8)
-    picture = Image.open(io.BytesIO(png(pixels)))
-    picture.verify()  # its checksums
+    Image.open(io.BytesIO(png(pixels))).verify()  # its checksums
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png(pixels)))), pixels)
 
 
 # ---- laws that say nothing
 
 
-@pytest.fixture(scope="module")
-def flat(make_run: Callable[..., Run]):
-    noise = np.random.default_rng(3).normal(0, 0.002, (6, 4))
-    return our_source(
-        [
-            make_run("wsd", d_model=d, steps=s, loss=(1.8 + 300 / (s * 1024) ** 0.45) * (1 + e))
-            for d, row in zip((16, 32, 48, 64, 96, 128), noise.tolist(), strict=True)
-            for s, e in zip((50, 100, 200, 400), row, strict=True)
-        ]
-    )
-
-
-def test_a_law_that_is_flat_in_size_has_no_budget_to_split(flat) -> None:
-    explorer = Explorer([flat])
+def test_a_law_that_is_flat_in_size_has_no_budget_to_split(make_run: Callable[..., Run]) -> None:
+    explorer = Explorer([grid(make_run, lambda n, d: 1.8 + 300 / d**0.45, 0.002, 3)])
     assert explorer.by.disabled
     assert "lies beyond the sliders" in explorer.text.value
     explorer.reset.click()
@@ -422,14 +402,7 @@ def test_a_law_that_is_flat_in_size_has_no_budget_to_split(flat) -> None:
 
 
 def test_the_planner_of_a_refused_law_says_so(make_run: Callable[..., Run]) -> None:
-    noise = np.random.default_rng(4).normal(0, 0.01, (6, 4))
-    nothing = our_source(
-        [
-            make_run("wsd", d_model=d, steps=s, loss=4.0 + e)
-            for d, row in zip((16, 32, 48, 64, 96, 128), noise.tolist(), strict=True)
-            for s, e in zip((50, 100, 200, 400), row, strict=True)
-        ]
-    )
+    nothing = grid(make_run, lambda n, d: 4.0, 0.0025, 4)
     assert "No prediction" in BudgetPlanner(nothing).text.value
 
 
@@ -438,11 +411,8 @@ def test_a_reading_is_of_the_value_that_is_set_not_of_the_one_asked_for(theirs):
     explorer.by.value = "budget"
     explorer.c.value = 10.0**explorer.c.max  # its best N and D lie beyond the sliders: it stops before
     planner.money.value = 1e9  # more hours than the slider has
-    for panel, one in (
-        (explorer, explorer.c),
-        (planner, planner.money),
-    ):
-        beside = next(w for w in everything(panel.widget) if one in getattr(w, "children", ())).children[1]
+    for one in (explorer.c, planner.money):
+        beside = one.row.children[1]
         assert float(beside.value.replace(",", "")) == pytest.approx(one.value, rel=0.01)
     assert explorer.c.value < 0.9 * 10.0**explorer.c.max
     assert planner.money.value < 1e9

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from scaling_lib.cli import main
+from scaling_lib.cli_show import _claim
+from scaling_lib.errors import InputError
 from scaling_lib.fit import fit_power_law
 from scaling_lib.runs import Run, write_run
 from scaling_lib.show.deck import BOX, LETTERS, SMALLEST, STYLES, WIDTH, save_slides
@@ -171,6 +174,8 @@ def test_a_law_stops_where_it_is_refused_and_the_known_entropy_is_on_its_slide(s
     for slide in known:
         (axes,) = drawn(slide).axes
         assert any(list(line.get_ydata()) == [2.0, 2.0] for line in axes.lines)
+    (joint,) = (s for s in slides if s.name == "joint-law")
+    assert all(any(list(line.get_ydata()) == [2.0, 2.0] for line in axes.lines) for axes in drawn(joint).axes)
     floors = about(slides, "The text's entropy is 2.000")
     assert re.search(r"floor, \d\.\d\d \[\d\.\d\d, \d\.\d\d\], (holds|misses) it", floors.headline)
 
@@ -189,10 +194,9 @@ def test_each_slide_has_one_uncertainty_and_no_names_of_files(slides: list[Story
 
 
 def test_curves_of_losses_are_validation_losses(slides: list[Story], recipes_runs: list[Run]) -> None:
-    left = drawn(about(slides, "V2 ends")).axes[0]
-    ends = [float(line.get_ydata()[-1]) for line in left.lines[:2]]
     own = [r for r in recipes_runs if r.config.model.d_model == 96 and r.config.train.seed == 0]
-    assert ends == [r.val_loss for r in own]
+    lines = drawn(about(slides, "V2 ends")).axes[0].lines[:2]
+    assert [float(line.get_ydata()[-1]) for line in lines] == [r.val_loss for r in own]
 
 
 def test_pictures_and_slides_are_one_list(slides: list[Story], grid_runs: list[Run]) -> None:
@@ -213,8 +217,13 @@ def test_a_study_of_rates_has_its_slide(make_run: MakeRun) -> None:
         make_run("wsd", d_model=d, lr=k * peak_lr(d), loss=3 + abs(np.log(k)))
         for d in (32, 64) for k in (0.25, 1, 4)
     ]  # fmt: skip
-    said = about(talk([("rates", runs)], peak_lr), "The best learning rate lies inside").headline
-    assert "all 2 scans; the width rule loses at most 0.0%" in said
+    (told,) = sweep_stories(runs, peak_lr)  # one figure
+    assert "all 2 scans; the width rule loses at most 0.0%" in told.headline
+    assert told.headline in [s.headline for s in talk([("rates", runs)], peak_lr)]
+    old = [replace(r, config=replace(r.config, model=replace(r.config.model, positions="learned"))) for r in runs]
+    (told,) = sweep_stories(old, peak_lr)  # the rule was made for other models
+    assert told.headline.endswith("all 2 scans")
+    assert "these runs have learned ones" in told.caption
 
 
 # ---- the command -----------------------------------------------------------------
@@ -239,3 +248,21 @@ def test_the_command_writes_the_deck_and_leaves_the_backend_alone(
     for argv, says in ((["--format", "svg"], "leave --format out"), (["none"], "no such folder")):
         assert main(["figures", "runs/small", *argv, "--target", "pptx"]) == 2
         assert says in capsys.readouterr().err
+
+
+def test_the_figures_of_one_folder_do_not_replace_those_of_another_of_its_name(
+    tmp_path: Path, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for there in ("runs", "others"):
+        for d in (32, 48, 64):
+            write_run(make_run(d_model=d, loss=4.0 - d / 100), tmp_path / there / "small")
+    assert main(["figures", "runs/small", "--target", "html"]) == 0
+    assert main(["figures", str(tmp_path / "runs" / "small"), "--target", "html"]) == 0, "the same ones again"
+    assert main(["figures", "others/small", "--target", "html"]) == 2
+    assert "figures/small holds the page small of ../../runs/small" in capsys.readouterr().err
+    assert main(["figures", "others/small", "--target", "html", "--out", "o"]) == 0
+    for kind in ("pictures", "talk"):  # of other files, so of whom one likes
+        assert _claim(Path("o"), kind, [Path("runs/small")]) == Path("o")
+        with pytest.raises(InputError, match=f"o holds the {kind} of ../runs/small"):
+            _claim(Path("o"), kind, [Path("published")])

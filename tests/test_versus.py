@@ -171,6 +171,7 @@ def test_each_text_has_panels_of_its_own_and_every_axis_its_unit(make_run: MakeR
     drawn = [a for a in panels if a.lines]
     assert [a.get_title().split("\n")[0] for a in drawn] == ["quick V2", "real V2"]
     assert all("nats per token" in a.get_ylabel() and "parameters N" in a.get_xlabel() for a in drawn)
+    assert not any(a.get_legend() for a in drawn)  # the title says whose they are
     _, panel, _ = plot_versus(compare_recipes(folder, "folder")).axes
     assert len(panel.get_legend().get_texts()) == 3  # one text: the recipes share a panel
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from scipy import optimize, special, stats
 
+from scaling_lib.config import ModelConfig
 from scaling_lib.errors import InputError
 from scaling_lib.fit.estimate import fit_joint
 from scaling_lib.fit.result import FitResult
@@ -25,8 +26,7 @@ LEVEL = 0.9
 LEAST_SEEDS = 3
 LEAST_CELLS = 8  # of two recipes, to ask which part of the law they differ in
 K = TypeVar("K", bound=Hashable)
-Values = dict[str, float]
-Move = Callable[[Values, np.ndarray], Values]
+Losses = dict[tuple[ModelConfig, int], dict[int, float]]  # by model and tokens, then by seed
 
 
 def of_recipe(runs: Sequence[Run], recipe: str) -> list[Run]:
@@ -90,10 +90,7 @@ def recipe_effect(runs: Sequence[Run], reference: str, other: str) -> dict[str, 
     ``left_over`` (standard deviation, as a share of the loss), and ``p`` of the lack of fit (F test against the noise
     between seeds), which is small where this part is not the whole answer.
 
-    Raises
-    ------
-    InputError
-        Fewer than eight cells (model, tokens) have three or more shared seeds.
+    Raises InputError where fewer than eight cells (model, tokens) have three or more shared seeds.
     """
     check_poolable(runs)
     cells = cell_changes(runs, reference, other)
@@ -102,9 +99,9 @@ def recipe_effect(runs: Sequence[Run], reference: str, other: str) -> dict[str, 
             f"{len(cells)} cells have both {reference!r} and {other!r} with three shared seeds; "
             f"{LEAST_CELLS} are needed: python -m scaling_lib run --mode paired"
         )
-    a, b = (by_seed(of_recipe(runs, x), lambda r: (r.counts["n_params_non_embedding"], r.counts["n_tokens"]))
-            for x in (reference, other))  # fmt: skip
-    rows = [(*at, math.log(x), math.log(y / x)) for at, losses in pairs(a, b).items() for x, y in losses]
+    a, b = (by_seed(of_recipe(runs, x), lambda r: (r.config.model, r.config.n_tokens)) for x in (reference, other))
+    sizes = {r.config.model: r.counts["n_params_non_embedding"] for r in runs}
+    rows = [(sizes[m], d, math.log(x), math.log(y / x)) for (m, d), losses in pairs(a, b).items() for x, y in losses]
     n, d, log_loss, change = np.array(sorted(rows)).T
     fit = fit_joint(n, d, np.exp(log_loss))
     cell = np.unique(np.stack([n, d]), axis=1, return_inverse=True)[1].ravel()
@@ -116,74 +113,67 @@ def recipe_effect(runs: Sequence[Run], reference: str, other: str) -> dict[str, 
         "noise": math.sqrt(pure / dof),
         "cells": [
             {"model": c.cell[0].name, "n_tokens": c.cell[1], "mean": c.change, "low": c.low, "high": c.high, **times}
-            for c, times in zip(cells, _multiples(runs, cells, reference, other), strict=True)
+            for c, times in zip(cells, _multiples([c.cell for c in cells], a, b), strict=True)
         ],
         "shifts": [
-            {"what": what, **_shift(k, move, fit, (n, d, log_loss, change), pure, dof)}
-            for what, k, move in _moves(n, d)
+            {"what": what, **_shift(steps, fit, (n, d, log_loss, change), pure, dof)}
+            for what, steps in _moves(fit.law.param_names, n, d).items()
         ],
     }  # fmt: skip
 
 
-def _moves(n: np.ndarray, d: np.ndarray) -> list[tuple[str, int, Move]]:
-    """What may shift, by how many numbers, and how. An exponent turns its term about the middle of the data, or it
-    would move the prefactor too."""
+def _moves(names: Sequence[str], n: np.ndarray, d: np.ndarray) -> dict[str, np.ndarray]:
+    """What may shift, each as the steps (k, 5) of the working parameters that it takes: amplitudes by their logarithms.
 
-    def turned(p: Values, prefactor: str, exponent: str, by: float, x: np.ndarray) -> Values:
-        about = float(np.log(x).mean())
-        return {**p, prefactor: p[prefactor] * math.exp(by * about), exponent: p[exponent] + by}
-
-    def grown(p: Values, name: str, by: float) -> Values:
-        return {**p, name: p[name] * math.exp(by)}
-
-    return [
-        ("nothing", 0, lambda p, s: p),
-        ("floor E", 1, lambda p, s: {**p, "E": p["E"] + s[0]}),
-        ("prefactor A of size", 1, lambda p, s: grown(p, "A", s[0])),
-        ("prefactor B of data", 1, lambda p, s: grown(p, "B", s[0])),
-        ("exponent alpha of size", 1, lambda p, s: turned(p, "A", "alpha", s[0], n)),
-        ("exponent beta of data", 1, lambda p, s: turned(p, "B", "beta", s[0], d)),
-        ("B and beta of data", 2, lambda p, s: turned(grown(p, "B", s[0]), "B", "beta", s[1], d)),
-    ]
+    An exponent turns its term about the middle of the data, or it would move the prefactor too.
+    """
+    e, a, b, alpha, beta = np.eye(5)[[names.index(name) for name in ("E", "A", "B", "alpha", "beta")]]
+    alpha, beta = alpha + np.log(n).mean() * a, beta + np.log(d).mean() * b
+    return {
+        "nothing": np.empty((0, 5)),
+        "floor E": e[None],
+        "prefactor A of size": a[None],
+        "prefactor B of data": b[None],
+        "exponent alpha of size": alpha[None],
+        "exponent beta of data": beta[None],
+        "B and beta of data": np.stack([b, beta]),
+    }
 
 
 def _shift(
-    k: int, move: Move, fit: FitResult, data: tuple[np.ndarray, ...], pure: float, pure_dof: int
+    steps: np.ndarray, fit: FitResult, data: tuple[np.ndarray, ...], pure: float, pure_dof: int
 ) -> dict[str, Any]:
     """Law and shift together, on the reference's losses and on the paired differences, each in units of its noise."""
     n, d, log_loss, change = data
-    noise, names = math.sqrt(pure / pure_dof), fit.law.param_names
+    noise, k = math.sqrt(pure / pure_dof), len(steps)
     start = fit.law.to_working(fit.values)
 
-    def residuals(x: np.ndarray) -> np.ndarray:
-        natural = fit.law.to_natural(x[: len(start)])
-        before = np.log(fit.law.value(natural, n, d))
-        moved = move(dict(zip(names, natural.tolist(), strict=True)), x[len(start) :])
-        after = fit.law.value(np.array([moved[name] for name in names]), n, d)
-        shifted = np.log(np.maximum(after, 1e-9)) - before
-        return np.concatenate([(log_loss - before) / fit.sigma, (change - shifted) / noise])
+    def log_law(working: np.ndarray) -> np.ndarray:
+        return np.asarray(np.log(np.maximum(fit.law.value(fit.law.to_natural(working), n, d), 1e-9)))
 
-    low = np.full(len(start) + k, -np.inf)
-    low[names.index("E")] = -1e-9  # the floor may rest at 0
+    def residuals(x: np.ndarray) -> np.ndarray:
+        before, after = log_law(x[:5]), log_law(x[:5] + x[5:] @ steps)
+        return np.concatenate([(log_loss - before) / fit.sigma, (change - (after - before)) / noise])
+
+    low = np.full(5 + k, -np.inf)
+    low[fit.law.param_names.index("E")] = -1e-9  # the floor may rest at 0
     found = optimize.least_squares(residuals, np.append(start, np.zeros(k)), bounds=(low, np.inf), x_scale="jac")
     left = found.fun[len(change) :] * noise  # of the differences
     dof, cells = len(left) - k, len(left) - pure_dof
     scatter = math.sqrt(float(left @ left) / dof)
     # Where the shift does not explain the differences, what it leaves counts as noise and widens its interval.
     cov = np.linalg.pinv(found.jac.T @ found.jac) * max(1.0, (scatter / noise) ** 2)
-    half = special.stdtrit(dof, 0.5 + LEVEL / 2) * np.sqrt(np.diag(cov)[len(start) :])
+    half = special.stdtrit(dof, 0.5 + LEVEL / 2) * np.sqrt(np.diag(cov)[5:])
     lack = max(float(left @ left) - pure, 0.0) / (cells - k) / (pure / pure_dof)
-    values, p = found.x[len(start) :], float(stats.f.sf(lack, cells - k, pure_dof))
+    values, p = found.x[5:], float(stats.f.sf(lack, cells - k, pure_dof))
     return {"by": values.tolist(), "low": (values - half).tolist(), "high": (values + half).tolist(),
             "left_over": scatter, "p": p}  # fmt: skip
 
 
-def _multiples(runs: Sequence[Run], cells: Sequence[Change], reference: str, other: str) -> list[Values]:
-    ladders, goals = (
-        by_seed(of_recipe(runs, x), lambda r: (r.config.model, r.config.n_tokens)) for x in (reference, other)
-    )
+def _multiples(cells: Sequence[Any], ladders: Losses, goals: Losses) -> list[dict[str, float]]:
+    """At each model and length: how many times the tokens the ladders need for the goals' loss, in the mean."""
     rows = []
-    for model, tokens in (c.cell for c in cells):
+    for model, tokens in cells:
         logs = []
         for seed, goal in goals[model, tokens].items():
             ladder = sorted((d, own[seed]) for (m, d), own in ladders.items() if m == model and seed in own)

@@ -89,7 +89,7 @@ def _box(page: Any, lines: Any, box: tuple[float, ...], points: int) -> None:
 
 
 def _write(frame: Any, lines: Sequence[str], points: int, bold: bool = False) -> None:
-    """A paragraph a line; ``^`` raises what follows it, a minus is one, and intervals stay on one line."""
+    """A paragraph a line; ``^`` after N, D, C or 2 raises what follows, a minus is one, intervals stay on one line."""
     from pptx.enum.text import PP_ALIGN
     from pptx.util import Pt
 
@@ -99,7 +99,7 @@ def _write(frame: Any, lines: Sequence[str], points: int, bold: bool = False) ->
         paragraph.alignment, paragraph.space_after = PP_ALIGN.LEFT, Pt(points / 2 if len(lines) > 1 else 0)
         line = re.sub(r"(?<![\w-])-(?=\d)", "−", line.replace("alpha =", "α =").replace("beta =", "β ="))
         line = re.sub(r"\[([^\[\]]*), ([^\[\]]*)\]", "[\\1,\u00a0\\2]", line)
-        for j, text in enumerate(re.split(r"\^(β/\(α\+β\)|[\w.]*\w)", line)):
+        for j, text in enumerate(re.split(r"(?<=[NDC2])\^(β/\(α\+β\)|[\w.]*\w)", line)):
             run = paragraph.add_run()
             run.text, run.font.size, run.font.bold = text, Pt(points), bold
             if j % 2:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from scaling_lib.errors import InputError
 from scaling_lib.files import atomic_file, write_atomically
 from scaling_lib.runs import Run
-from scaling_lib.show.figures import Rule, main_story
+from scaling_lib.show.figures import Rule, sweep_stories
 from scaling_lib.show.story import Story
 
 # Without a date, so that the same records give the same bytes.
@@ -37,10 +37,10 @@ def save_main(runs: Sequence[Run], out: Path, formats: Sequence[str], rule: Rule
 
     Needs no screen. ``rule`` as in `sweep_stories`. Raises ``InputError`` when the folder cannot be written.
     """
-    return save_picture(main_story(runs, rule), out, formats, "blog")
+    return save_picture(next(sweep_stories(runs, rule)), out, formats, "blog")
 
 
-def save_pictures(stories: Sequence[Story], out: Path, formats: Sequence[str], target: str = "blog") -> list[Path]:
+def save_pictures(stories: Iterable[Story], out: Path, formats: Sequence[str], target: str = "blog") -> list[Path]:
     """Draw every story that has a name, and beside each a ``.txt`` with its words; returns the paths.
 
     ``target``: ``"blog"``, ``"slides"`` (16:9, 2,666 x 1,500 pixels) or ``"paper"``. Raises ``InputError`` for another
@@ -48,7 +48,7 @@ def save_pictures(stories: Sequence[Story], out: Path, formats: Sequence[str], t
     """
     if target not in TARGETS:
         raise InputError(f"unknown target {target!r}; choose from {', '.join(TARGETS)}")
-    paths = []
+    paths: list[Path] = []
     for story in (s for s in stories if s.name):
         paths += [*save_picture(story, out, formats, target), out / f"{story.name}.txt"]
         words = (story.headline, story.caption, f"Description: {story.alt}", story.notes and f"Notes: {story.notes}")

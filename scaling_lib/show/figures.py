@@ -26,7 +26,7 @@ from scaling_lib.show.grids import (
     plot_isoflop,
 )
 from scaling_lib.show.ladders import Ladder, at_shared_length, find_ladders, recipe_name, short, text_of
-from scaling_lib.show.law_stories import law_stories
+from scaling_lib.show.law_stories import draw_truth, law_stories
 from scaling_lib.show.panels import plot_overview, plot_recipes
 from scaling_lib.show.rates import is_rate_study, plot_rates, rate_report, rate_scans
 from scaling_lib.show.story import THING, Story, doubt, law_of, one_panel
@@ -44,28 +44,19 @@ STEPS = {"v1-long": "V2's number of steps", "v1-warmup": "then warm-up", "v1-cos
 Rule = Callable[[int], float]
 
 
-def main_story(runs: Sequence[Run], rule: Rule | None = None) -> Story:
-    """The figure to look at first: the overview, or the scans of a study of rates. ``rule`` as in `sweep_stories`."""
-    return next(_tell(runs, rule))
-
-
-def sweep_stories(runs: Sequence[Run], rule: Rule | None = None) -> list[Story]:
+def sweep_stories(runs: Sequence[Run], rule: Rule | None = None) -> Iterator[Story]:
     """Everything that the records bear, the main figure first; a study of rates has that one alone.
 
     rule : d_model -> the peak rate by the width rule, which a study of rates is drawn beside.
     """
-    return list(_tell(runs, rule))
+    found = _rates(runs, rule) if rule is not None and is_rate_study(runs) else _laws(runs)
+    for story in found:
+        yield story._replace(caption=f"{about(runs)}. {story.caption}")
 
 
 def about(runs: Sequence[Run]) -> str:
     """What was trained, in words."""
     return f"{len(runs)} runs on {text_of(runs[0])}, vocabulary {runs[0].config.model.vocab_size:,}"
-
-
-def _tell(runs: Sequence[Run], rule: Rule | None) -> Iterator[Story]:
-    found = _rates(runs, rule) if rule is not None and is_rate_study(runs) else _laws(runs)
-    for story in found:
-        yield story._replace(caption=f"{about(runs)}. {story.caption}")
 
 
 def _laws(runs: Sequence[Run]) -> Iterator[Story]:
@@ -77,7 +68,7 @@ def _laws(runs: Sequence[Run]) -> Iterator[Story]:
         if own:
             yield from law_stories(own, truth)
     grids = find_grids(runs)
-    yield from chain.from_iterable(_grid(grid, f"-{grid.recipe}" if len(grids) > 1 else "") for grid in grids)
+    yield from chain.from_iterable(_grid(grid, f"-{grid.recipe}" if len(grids) > 1 else "", truth) for grid in grids)
     if len(grids) == 1 and truth is not None:
         yield _floors(runs)
 
@@ -150,7 +141,7 @@ def _draw_changes(rows: list[plot.Row], axes: Axes) -> None:
 # ---- a grid ----------------------------------------------------------------------
 
 
-def _grid(grid: Grid, end: str) -> Iterator[Story]:
+def _grid(grid: Grid, end: str, truth: float | None) -> Iterator[Story]:
     fit, verdict, b = grid.fit, grid.fit.verdict(), grid.held_out
     letters = {"alpha": "α", "beta": "β", "E": "floor E"}
     values = ", ".join(f"{v} = {plot.bracket(fit.params[k], *fit.parameter_interval(k))}" for k, v in letters.items())
@@ -158,7 +149,8 @@ def _grid(grid: Grid, end: str) -> Iterator[Story]:
 
     def both(figure: Figure) -> None:
         for axes, variable in zip(figure.subplots(1, 2), "DN", strict=True):
-            plot_grid(grid, variable, axes).set_title("")
+            plot_grid(grid, variable, axes)
+            draw_truth(truth, grid.table.loss, axes)
             axes.legend(title=THING["N" if variable == "D" else "D"], loc="center left", bbox_to_anchor=(1, 0.5))
 
     yield Story(
@@ -168,7 +160,8 @@ def _grid(grid: Grid, end: str) -> Iterator[Story]:
         both,
         f"{recipe_name(grid.recipe)}. Chinchilla's form: {values}; {verdict.level}. Lines are one law for all "
         f"runs{pooled}: where points leave theirs, it is wrong.",
-        "Loss against tokens with a line for each size, and against size with a line for each length.",
+        "Loss against tokens with a line for each size, and against size with a line for each length."
+        + (f" The known entropy, {truth:.3f}, is a dotted line." if truth else ""),
         f"The verdict in full: {verdict}.",
     )  # fmt: skip
     line, nearest = (f"{100 * np.abs(error).mean():.1f}%" for error in (b.line_error, b.nearest_error))
@@ -177,7 +170,7 @@ def _grid(grid: Grid, end: str) -> Iterator[Story]:
         f"held-out{end}",
         f"The largest runs, hidden: {plot.NO_PREDICTION}; the law would have erred by {errs}" if b.verdict.refused else
         f"The largest runs, hidden and predicted: the law errs by {errs}",
-        one_panel(lambda axes: plot_held_out(grid, axes).set_title("")),
+        one_panel(lambda axes: plot_held_out(grid, axes)),
         f"The largest size and the longest runs, predicted from the rest: {int(b.covered.sum())} of {b.covered.size} "
         "lie inside the 90% interval of a new run (whiskers). Errors are means; the line is in the logarithms; the "
         f"nearest trained run errs by {nearest}. Verdict there: {b.verdict.level}.",
@@ -236,13 +229,16 @@ def _floors(runs: Sequence[Run]) -> Story:
 def _rates(runs: Sequence[Run], rule: Rule) -> Iterator[Story]:
     scans = rate_scans(runs, rule)
     outside, loses = sum(not s.interior for s in scans), 100 * max(s.rule_excess for s in scans)
-    rule_loses = f"; the width rule loses at most {loses:.1f}%" if np.isfinite(loses) else ""
+    # The rule was made for rotary models: to learned positions it is only compared.
+    learned = runs[0].config.model.positions == "learned"
+    other = " It was made for rotary positions; these runs have learned ones." if learned else ""
+    rule_loses = f"; the width rule loses at most {loses:.1f}%" if np.isfinite(loses) and not other else ""
     yield Story(
         "rates",
         f"In {outside} of {len(scans)} scans the best learning rate lies at the edge of those tried" if outside else
         f"The best learning rate lies inside those tried in all {len(scans)} scans{rule_loses}",
         lambda figure: plot_rates(runs, rule, figure),
-        "A panel for each number of tokens, a curve for each width; dotted: the width rule's rate.",
+        f"A panel for each number of tokens, a curve for each width; dotted: the width rule's rate.{other}",
         "Loss against peak learning rate, a panel for each number of tokens and a curve for each width, with the "
         "rate of the width rule dotted.",
         "A law is only as good as the tuning behind each of its points: an untuned rate at the large sizes bends it."

@@ -84,10 +84,7 @@ def run_table(runs: Sequence[Run], source: str) -> RunTable:
 def find_grids(runs: Sequence[Run]) -> list[Grid]:
     """The grids among the records: recipes with four sizes, three token counts and twelve cells, or more.
 
-    Raises
-    ------
-    InputError
-        When the runs read different texts or use different vocabularies.
+    Raises InputError when the runs read different texts or use different vocabularies.
     """
     check_poolable(runs)
     found = []
@@ -124,14 +121,12 @@ def plot_grid(grid: Grid, variable: str = "D", axes: Axes | None = None) -> Axes
                  bands=())  # fmt: skip
     axes.set_xlabel(AXIS[variable])
     axes.legend(title="parameters" if variable == "D" else "tokens", fontsize="small")
-    axes.set_title(f"The joint law: {grid.fit.verdict().level}")
     return axes
 
 
-def plot_held_out(grid: Grid, axes: Axes | None = None, law: str = "auto") -> Axes:
-    """Draw the held-out cells by ``hold_out(law)``: predicted against observed loss, with a new run's 90% interval."""
-    axes = axes or new_axes()
-    b = grid.hold_out(law)
+def plot_held_out(grid: Grid, axes: Axes | None = None) -> Axes:
+    """Draw the held-out cells: predicted against observed loss, with a new run's 90% interval."""
+    axes, b = axes or new_axes(), grid.held_out
     low, high = b.predicted - b.low, b.high - b.predicted
     for held, word, (colour, marker) in ((True, "held", look(0)), (False, "missed", look(1))):
         which = b.covered == held
@@ -144,15 +139,14 @@ def plot_held_out(grid: Grid, axes: Axes | None = None, law: str = "auto") -> Ax
     axes.plot(ends, ends, color=FAINT, linewidth=1, linestyle=":")
     axes.set_xlabel("observed loss (nats per token)")
     axes.set_ylabel("predicted from smaller runs")
-    axes.set_title(f"Held out: mean error {100 * b.mean_abs_error:.1f}%")
     axes.legend()
     return axes
 
 
-def isoflop_points(grid: Grid, budgets: int = BUDGETS) -> np.ndarray:
+def isoflop_points(grid: Grid) -> np.ndarray:
     """Size, budget and loss, float (m, 3): each size's losses interpolated in ln D to where it spends the budget.
 
-    Budgets are spread evenly in ln C = ln 6ND where at least four sizes can spend them within the tokens
+    Five budgets are spread evenly in ln C = ln 6ND where at least four sizes can spend them within the tokens
     that they were trained on.
     """
     t = grid.table
@@ -160,7 +154,7 @@ def isoflop_points(grid: Grid, budgets: int = BUDGETS) -> np.ndarray:
     sizes = np.unique(n)
     lows = np.sort([6 * s * d[n == s].min() for s in sizes])
     highs = np.sort([6 * s * d[n == s].max() for s in sizes])[::-1]
-    c = np.geomspace(lows[min(3, len(lows) - 1)], highs[min(3, len(highs) - 1)], budgets)
+    c = np.geomspace(lows[min(3, len(lows) - 1)], highs[min(3, len(highs) - 1)], BUDGETS)
     rows = []
     for budget in c:
         for size in sizes:
@@ -174,15 +168,9 @@ def isoflop_points(grid: Grid, budgets: int = BUDGETS) -> np.ndarray:
     return np.array(rows)
 
 
-def grid_isoflop(grid: Grid, budgets: int = BUDGETS) -> IsoFlopResult:
-    """IsoFLOP parabolas through `isoflop_points`.
-
-    Raises
-    ------
-    InputError
-        When no two budgets have a minimum inside.
-    """
-    return isoflop(*isoflop_points(grid, budgets).T)
+def grid_isoflop(grid: Grid) -> IsoFlopResult:
+    """IsoFLOP parabolas through `isoflop_points`; raises InputError when no two budgets have a minimum inside."""
+    return isoflop(*isoflop_points(grid).T)
 
 
 def plot_isoflop(found: IsoFlopResult, points: np.ndarray, axes: Axes) -> Axes:

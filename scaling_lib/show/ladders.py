@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scaling_lib.config import ModelConfig
 from scaling_lib.errors import InputError
 from scaling_lib.fit.estimate import fit_power_law
 from scaling_lib.fit.result import FitResult
@@ -57,11 +56,8 @@ def find_ladders(runs: Sequence[Run]) -> list[Ladder]:
     A recipe's ladder in N is at the number of steps that most of its sizes share, its ladder in D at the
     model with the most token counts. Fewer than three distinct x make no ladder.
 
-    Raises
-    ------
-    InputError
-        When the runs read different texts or use different vocabularies, or one model and recipe was trained
-        at several peak rates: such runs differ in more than one thing.
+    Raises InputError when the runs read different texts or use different vocabularies, or one model and recipe
+    was trained at several peak rates: such runs differ in more than one thing.
     """
     check_poolable(runs)
     check_rates(runs)
@@ -99,8 +95,7 @@ def check_rates(runs: Sequence[Run]) -> None:
 
 def _most_varied(runs: Sequence[Run], key, varies):  # type: ignore[no-untyped-def]
     """The value of ``key`` under which ``varies`` takes the most values; the largest of equals."""
-    pairs = {(key(r), varies(r)) for r in runs}
-    counts = Counter(k for k, _ in pairs)
+    counts = Counter(k for k, _ in {(key(r), varies(r)) for r in runs})
     weight: dict[object, float] = {}
     for r in runs:
         weight[key(r)] = max(weight.get(key(r), 0.0), r.counts["n_tokens"] * r.counts["n_params"])
@@ -109,12 +104,9 @@ def _most_varied(runs: Sequence[Run], key, varies):  # type: ignore[no-untyped-d
 
 def at_shared_length(runs: Sequence[Run]) -> list[Run]:
     """The finished runs of the length that most of their models share (the longest of equals)."""
-    models: dict[int, set[ModelConfig]] = {}
-    for r in runs:
-        if r.finished:
-            models.setdefault(r.config.train.max_steps, set()).add(r.config.model)
-    steps = max(models, key=lambda n: (len(models[n]), n), default=0)
-    return [r for r in runs if r.finished and r.config.train.max_steps == steps]
+    done = [r for r in runs if r.finished]
+    steps = _most_varied(done, lambda r: r.config.train.max_steps, lambda r: r.config.model) if done else 0
+    return [r for r in done if r.config.train.max_steps == steps]
 
 
 def _ladder(recipe: str, variable: str, members: Sequence[Run]) -> Ladder | None:

@@ -62,7 +62,7 @@ def _law(ladders: Sequence[Ladder], truth: float | None) -> Story:
         axes, *right = figure.subplots(1, 1 + bool(gaps), squeeze=False)[0]
         for ladder in ladders:
             plot_fit(ladder, axes, extrapolate=NEAR, bands=("mean",))
-        _draw_truth(truth, last, axes)
+        draw_truth(truth, last.loss, axes)
         if right:
             plot_gaps(gaps, last, right[0])
             axes.set_ylabel("validation loss\n(nats per token)")  # the legend takes of the height
@@ -77,10 +77,11 @@ def _law(ladders: Sequence[Ladder], truth: float | None) -> Story:
     )  # fmt: skip
 
 
-def _draw_truth(truth: float | None, ladder: Ladder, axes: Axes) -> None:
+def draw_truth(truth: float | None, loss: np.ndarray, axes: Axes) -> None:
+    """A line at the text's entropy, where that is known, in sight of the losses."""
     if truth is not None:
         axes.axhline(truth, color="black", linestyle=":", label=f"known entropy {truth:.3f}")
-        axes.set_ylim(bottom=min(axes.get_ylim()[0], truth - 0.05 * float(np.ptp(ladder.loss))))
+        axes.set_ylim(bottom=min(axes.get_ylim()[0], truth - 0.05 * float(np.ptp(loss))))
 
 
 def _gaps(ladders: Sequence[Ladder]) -> dict[str, list[Change]]:
@@ -137,7 +138,7 @@ def _residuals(ladder: Ladder) -> Story:
 
 def _far(ladder: Ladder, truth: float | None) -> Story:
     """Three decades beyond the runs: how far the law may be believed is the message."""
-    fit, headline, notes = ladder.fit, "", ""
+    fit, headline, notes, far = ladder.fit, "", "", "three decades"
     if fit is not None:
         most = float(ladder.x.max())
         end = plot.reach(fit, FAR)
@@ -149,17 +150,19 @@ def _far(ladder: Ladder, truth: float | None) -> Story:
                 "largest model" if ladder.variable == "N" else "longest run"
             )
             headline = f"{what}: {plot.bracket(fit.predict(at), *fit.interval(at))} nats"
-            headline += f"; beyond {end / most:.2g} times, {plot.NO_PREDICTION}" if end < 0.99 * FAR * most else ""
+            if end < 0.99 * FAR * most:
+                headline += f"; beyond {end / most:.2g} times, {plot.NO_PREDICTION}"
+                far = f"{end / most:.2g} times"
 
     def draw(axes: Axes) -> None:
         plot_fit(ladder, axes, extrapolate=FAR, bands=("mean",))
         axes.axvspan(ladder.x.min(), ladder.x.max(), color="black", alpha=0.05, linewidth=0)
-        _draw_truth(truth, ladder, axes)
+        draw_truth(truth, ladder.loss, axes)
         axes.legend()
 
     return Story(
         f"extrapolation-{ladder.variable.lower()}", headline, one_panel(draw),
-        f"{law_of(ladder)}, three decades beyond its runs (grey). {_band(fit) if fit else 'No fit.'} A law stops where "
-        "its verdict refuses.",
+        f"{law_of(ladder)}, {far} beyond its runs (grey). {_band(fit) if fit else 'No fit.'} A law stops where its "
+        "verdict refuses.",
         f"The law continued beyond the data, with a band that widens. {headline}".strip(), notes,
     )  # fmt: skip

@@ -78,18 +78,25 @@ def plot_overview(runs: Sequence[Run], figure: Figure | None = None) -> Figure:
     figure = figure or plt.figure()
     ladders = find_ladders(runs)
     panels = [figure.add_subplot(2, 2, k + 1, label=n) for k, n in enumerate(("N", "D", "curves N", "curves D"))]
-    for i, (variable, rungs) in enumerate((("N", "sizes"), ("D", "lengths"))):
+    for above, below, variable in zip(panels, panels[2:], "ND", strict=False):
         own = [x for x in ladders if x.variable == variable]
-        for ladder in own:  # several laws far beyond their runs hide each other
-            plot_fit(ladder, panels[i], extrapolate=plot.BEYOND if len(own) == 1 else 3.0, bands=("mean",))
-        panels[i].set_title("Parameter scaling" if variable == "N" else "Data scaling")
+        plot_ladders(own, variable, above, plot.BEYOND if len(own) == 1 else 3.0)
+        above.set_title("Parameter scaling" if variable == "N" else "Data scaling")
         if own:
-            plot.legend_above(panels[i])
-            plot_training_curves(own[-1], panels[i + 2])  # the last recipe: V2 after V1
+            plot.legend_above(above)
+            plot_training_curves(own[-1], below)  # the last recipe: V2 after V1
         else:
-            plot.say_instead(panels[i], f"no ladder in {variable}: at least three {rungs} are needed")
-            plot.say_instead(panels[i + 2], f"no ladder in {variable}")
+            plot.say_instead(below, f"no ladder in {variable}")
     return figure
+
+
+def plot_ladders(ladders: Sequence[Ladder], variable: str, axes: Axes, beyond: float) -> None:
+    """Draw ladders in N (or in D) with their laws, to ``beyond`` times the runs; far off several hide each other."""
+    for ladder in ladders:
+        plot_fit(ladder, axes, extrapolate=beyond, bands=("mean",))
+    if not ladders:
+        rungs = "sizes" if variable == "N" else "lengths"
+        plot.say_instead(axes, f"no ladder in {variable}: at least three {rungs} are needed")
 
 
 def plot_recipes(runs: dict[str, Run], figure: Figure) -> None:

@@ -7,7 +7,7 @@ there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -116,7 +116,7 @@ def plot_law(
     keep_in_view(axes, band)
     if end < most * beyond * 0.99 and not (joint and any(t.get_text() == NO_PREDICTION for t in axes.texts)):
         at = float(fit.predict(*_target(fit, along, held, np.array([end])))[0]) if end else float(np.median(loss))
-        _say_no(axes, end or float(x.max()), at, GREY if joint else colour)
+        say_no(axes, end or float(x.max()), at, GREY if joint else colour)
     return axes
 
 
@@ -283,16 +283,21 @@ def reach(fit: FitResult, beyond: float = BEYOND, along: str = "", held: float =
     def refused(ln_x: float) -> bool:
         return fit.verdict(*_target(fit, along, held, np.array([np.exp(ln_x)]))).refused
 
-    good = float(np.log(fit.fit_range[along][1]))
-    bad = good + float(np.log(beyond))
+    most = float(np.log(fit.fit_range[along][1]))
+    end = last_believed(refused, most, most + float(np.log(beyond)), HALVINGS)
+    return 0.0 if end is None else float(np.exp(end))
+
+
+def last_believed(refused: Callable[[float], bool], good: float, bad: float, halvings: int) -> float | None:
+    """How far from ``good`` towards ``bad`` nothing is refused, by halving the way; None where ``good`` is refused."""
     if not refused(bad):
-        return float(np.exp(bad))
+        return bad
     if refused(good):
-        return 0.0
-    for _ in range(HALVINGS):
+        return None
+    for _ in range(halvings):
         middle = (good + bad) / 2
         good, bad = (good, middle) if refused(middle) else (middle, bad)
-    return float(np.exp(good))
+    return good
 
 
 def left_over(fit: FitResult) -> np.ndarray:
@@ -349,7 +354,7 @@ def keep_in_view(axes: Axes, band: np.ndarray) -> None:
     axes.set_ylim(low, high)
 
 
-def _say_no(axes: Axes, x: float, y: float, colour: str) -> None:
+def say_no(axes: Axes, x: float, y: float, colour: str) -> None:
     """``no prediction`` where a law stops: beyond its end, upright where there is little room."""
     left, right = np.log(axes.get_xlim())
     tight = (right - np.log(x)) / (right - left) < 0.28

@@ -19,7 +19,7 @@ from scaling_lib.fit.result import FitResult
 from scaling_lib.fit.table import read_table
 from scaling_lib.runs import read_runs
 from scaling_lib.show.grids import find_grids
-from scaling_lib.show.ladders import find_ladders
+from scaling_lib.show.ladders import COUNT, find_ladders
 from scaling_lib.words import printable, short
 
 # ---- where, and by what ----------------------------------------------------------
@@ -59,17 +59,13 @@ def find_source(name: str, recipe: str | None = None, law: str = "auto", **readi
     law : the form fitted to a table (see ``fit.backtests.choose_law`` for "auto").
     reading : how a table is read: columns, where and rows, as ``fit.read_table`` takes them.
 
-    Raises
-    ------
-    InputError
-        For a name that is none of the three, a recipe that the folder lacks, or what reading and fitting refuse.
+    Raises InputError for a name that is none of the three, a recipe that the folder lacks, or what reading and
+    fitting refuse.
     """
     path, own = Path(name), published.laws.get(name.lower())
-    if reading and (path.is_dir() or own):
-        raise InputError(f"{name}: --{next(iter(reading))} is for .csv files; leave it out")
-    if law != "auto" and (path.is_dir() or own):
+    if (path.is_dir() or own) and (reading or law != "auto"):
         what = "a folder's laws follow from its runs" if path.is_dir() else "this is one published law"
-        raise InputError(f"{name}: --law is for .csv files; {what}: leave it out")
+        raise InputError(f"{name}: --{next(iter(reading), 'law')} is for .csv files; {what}: leave it out")
     if path.is_dir():
         return _folder(path, recipe)
     if recipe is not None:
@@ -106,9 +102,8 @@ def _folder(folder: Path, recipe: str | None) -> Laws:
     for x in (x for x in ladders if x.recipe == chosen):
         what = f"L({x.variable}) of {len(x.runs)} runs, {x.held}"
         what += f"; left out, not finished: {len(x.left_out)}" if x.left_out else ""
-        first = x.runs[0].counts
-        held = {"D": first["n_tokens"]} if x.variable == "N" else {"N": first["n_params_non_embedding"]}
-        laws.append(OneLaw(what, (x.variable,), x.fit, x.why_not, held))
+        other = "D" if x.variable == "N" else "N"
+        laws.append(OneLaw(what, (x.variable,), x.fit, x.why_not, {other: x.runs[0].counts[COUNT[other]]}))
     others = ", ".join(r.upper() for r in there if r != chosen)
     about = (
         f"recipe {chosen.upper()}" + (f" (--recipe chooses; also here: {others})" if others else "") + ", "
@@ -165,12 +160,10 @@ def _answer(law: OneLaw, target: Target, level: float) -> Answer:
     if isinstance(law.fit, PublishedLaw):
         return _by_published(law, law.fit, target, level)
     p = report.ask(law.fit, target.at, level, law.held)
-    if p.refused:
-        return _refusal(target, law.what, p.level, *p.reasons)
+    at, best = (target.at, None) if p.refused else ({**target.at, **p.target}, p.best)
     return Answer(
-        target.name, {**target.at, **p.target}, law.what, p.level, False, p.reasons, p.loss, p.mean, p.new_run,
-        _split(p.best), target.note,
-    )  # fmt: skip
+        target.name, at, law.what, p.level, p.refused, p.reasons, p.loss, p.mean, p.new_run, _split(best), target.note
+    )
 
 
 def _by_published(law: OneLaw, fit: PublishedLaw, target: Target, level: float) -> Answer:

@@ -82,10 +82,7 @@ def _cells(runs: Sequence[Run]) -> dict[tuple[str, ModelConfig, int], dict[float
 def rate_scans(runs: Sequence[Run], rule: Callable[[int], float]) -> list[Scan]:
     """The scans among the records, by width and then by tokens. ``rule``: d_model -> the peak rate to judge.
 
-    Raises
-    ------
-    InputError
-        When runs read different texts, or no model was trained at three rates.
+    Raises InputError when runs read different texts, or no model was trained at three rates.
     """
     check_poolable(runs)
     scans = []

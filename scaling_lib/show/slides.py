@@ -10,10 +10,9 @@ import numpy as np
 from scaling_lib.fit import backtests, published
 from scaling_lib.runs import Run
 from scaling_lib.show import plot
-from scaling_lib.show.extrapolation import plot_at_models
+from scaling_lib.show.extrapolation import JOINT, known_models, plot_at_models
 from scaling_lib.show.figures import Rule, about, sweep_stories
 from scaling_lib.show.ladders import recipe_name, short, text_of
-from scaling_lib.show.published import JOINT, known_models
 from scaling_lib.show.rates import is_rate_study
 from scaling_lib.show.sliders.sources import published_source
 from scaling_lib.show.story import Story, one_panel
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TITLE = "Neural scaling laws, measured"
 MOST_ROWS = 9  # of a table on one slide
 Sweeps = Sequence[tuple[str, Sequence[Run]]]
 
@@ -36,7 +34,8 @@ def talk(sweeps: Sweeps, rule: Rule | None = None) -> list[Story]:
     hours = sum(r.seconds for _, runs in sweeps for r in runs) / 3600
     own = [f"{sum(len(runs) for _, runs in sweeps)} small language models, {hours:.1f} hours of training in all",
            *dict.fromkeys(about(runs) for _, runs in sweeps)]  # fmt: skip
-    cover = Story("", TITLE, own if sweeps else ["What published laws say, and what may be believed"],
+    title = "Neural scaling laws, measured" if sweeps else "Neural scaling laws, as published"
+    cover = Story("", title, own if sweeps else ["What published laws say, and what may be believed"],
                   notes="Every number comes from these runs' records, or from a source that is named.")  # fmt: skip
     told = [story for _, runs in sweeps for story in sweep_stories(runs, rule) if story.headline]
     others = published_stories()

@@ -16,7 +16,7 @@ THING = {"N": "parameters", "D": "tokens"}
 
 
 class Story(NamedTuple):
-    """One message. In all its text ``^`` raises the word or number after it.
+    """One message. In all its text ``^`` after N, D, C or 2 raises the word or number after it.
 
     name : of its files; "" for a slide alone. headline : the title of its slide; "" for a file alone.
     figure : draws on an empty figure. Of a slide alone also lines of text, or a table's rows, the first its headings.

@@ -6,6 +6,7 @@ table, and `sweep_numbers` gives it, and all else that the report prints, as JSO
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -23,6 +24,7 @@ from scaling_lib.show.changes import (
     LEAST_CELLS,
     LEAST_SEEDS,
     LEVEL,
+    by_seed,
     cell_changes,
     effect_text,
     recipe_effect,
@@ -53,9 +55,8 @@ class Spread(NamedTuple):
 def spreads(runs: Sequence[Run]) -> list[Spread]:
     """Every recipe, model and length with at least three finished seeds, smallest first."""
     cells: dict[tuple[ModelConfig, TrainConfig], list[Run]] = {}
-    for r in runs:
-        if r.finished:
-            cells.setdefault((r.config.model, replace(r.config.train, seed=0)), []).append(r)
+    for r in (r for r in runs if r.finished):
+        cells.setdefault((r.config.model, replace(r.config.train, seed=0)), []).append(r)
     found = []
     for (model, train), own in cells.items():
         losses = np.array([r.val_loss for r in own], dtype=float)
@@ -76,6 +77,38 @@ def pooled_relative(found: Sequence[Spread]) -> tuple[float, float, float]:
     squares = sum((len(s.losses) - 1) * s.relative**2 for s in longest)
     low, high = (math.sqrt(squares / special.chdtri(dof, q)) for q in (0.05, 0.95))
     return math.sqrt(squares / dof), low, high
+
+
+def _noise(runs: Sequence[Run], found: Sequence[Spread]) -> tuple[dict[str, Any], str]:
+    """Seed noise cell by cell and pooled, and wsd against V2 where both are there."""
+    relative, low, high = pooled_relative(found)
+    data: dict[str, Any] = {"seed_noise": {"cells": len(found), "relative": relative, "low": low, "high": high}}
+    rows = [
+        {"s": s, "tokens": short(s.n_tokens), "seeds": len(s.losses), "mean": s.losses.mean()}
+        | {"sd": s.losses.std(ddof=1)}
+        for s in found
+    ]
+    told = table(rows, {"recipe": "{s.recipe}", "model": "{s.model.name}", "tokens": "{tokens}", "seeds": "{seeds}",
+                        "mean loss": "{mean:.3f}", "sd": "{sd:.4f}", "sd / mean": "{s.relative:.2%}"})  # fmt: skip
+    text = (
+        f"Seed noise: final losses of runs that differ in their seed alone\n{told}\n"
+        f"The longest runs together: {relative:.2%} of the loss (90% interval {100 * low:.2f} to {high:.2%}). The "
+        "validation text is the same for all, so this is the noise of training alone."
+    )
+    if paired := cell_changes(runs, "v2", "wsd"):
+        data["wsd_less_v2"] = [
+            {"model": c.cell[0].name, "n_tokens": c.cell[1], "mean": c.change, "low": c.low, "high": c.high}
+            for c in paired
+        ]  # fmt: skip
+        rows = [
+            row | {"tokens": short(row["n_tokens"]), "share": c.change / c.before}
+            for row, c in zip(data["wsd_less_v2"], paired, strict=True)
+        ]
+        told = table(rows, {"model": "{model}", "tokens": "{tokens}", "nats": "{mean:+.4f}",
+                            "90% interval": "[{low:+.4f}, {high:+.4f}]",
+                            "share of the loss": "{share:+.2%}"})  # fmt: skip
+        text += f"\n\nwsd less V2's cosine, paired by seed\n{told}"
+    return data, text
 
 
 # ---- floors where the entropy is known -------------------------------------------
@@ -122,6 +155,23 @@ def known_floors(runs: Sequence[Run]) -> list[Floor]:
     return [Floor(x, float(truth), fit, *fit.parameter_interval("E")) for x, fit in [*fits, (None, grid.fit)]]
 
 
+def _floors(floors: Sequence[Floor]) -> tuple[dict[str, Any], str]:
+    truth = floors[0].truth
+    rows = [
+        {"n_tokens": f.n_tokens, "E": f.fit.params["E"], "low": f.low, "high": f.high, "holds": f.holds,
+         "verdict": f.fit.verdict().level}
+        for f in floors
+    ]  # fmt: skip
+    told = [
+        row | {"fit": f.name, "said": "yes" if f.holds else "no", "lowest": np.min(f.fit.data["loss"])}
+        for f, row in zip(floors, rows, strict=True)
+    ]
+    columns = {"fit": "{fit}", "E": "{E:.3f}", "90% interval": "{low:.3f} to {high:.3f}", "holds": "{said}",
+               "lowest loss": "{lowest:.3f}", "verdict": "{verdict}"}  # fmt: skip
+    title = f"The floor, where the truth is known: true E = {truth:.3f} nats per token"
+    return {"true_floor": truth, "floors": rows}, f"{title}\n{table(told, columns)}"
+
+
 # ---- ladders that were trained again ---------------------------------------------
 
 
@@ -129,7 +179,8 @@ class Retrained(NamedTuple):
     """Trials with the ``hidden`` largest sizes left out and the largest predicted, ``span`` times beyond the fit.
 
     observed, predicted, low, high : (trials,) losses in nats per token, and the 90% interval of a new run. refused :
-    trials whose verdict allowed no prediction; they are not among the arrays.
+    trials whose verdict allowed no prediction; they are not among the arrays. held : how many intervals held.
+    half_width : their median half-width, as a share of the loss; NaN where every trial was refused.
     """
 
     hidden: int
@@ -139,27 +190,8 @@ class Retrained(NamedTuple):
     predicted: np.ndarray
     low: np.ndarray
     high: np.ndarray
-
-    @property
-    def held(self) -> int:
-        """How many intervals held."""
-        return int(np.sum((self.low <= self.observed) & (self.observed <= self.high)))
-
-    @property
-    def half_width(self) -> float:
-        """Median half-width of the intervals, as a share of the loss; NaN where every trial was refused."""
-        return float(np.median((self.high - self.low) / 2 / self.observed)) if len(self.observed) else math.nan
-
-
-def whole_ladders(runs: Sequence[Run]) -> tuple[list[float], np.ndarray]:
-    """Sizes (n,), and the losses at all of them (seeds, n) of every seed that finished them all."""
-    seeds: dict[int, dict[float, float]] = {}
-    for r in runs:
-        if r.val_loss is not None:
-            seeds.setdefault(r.config.train.seed, {})[r.counts["n_params_non_embedding"]] = r.val_loss
-    sizes = sorted({n for ladder in seeds.values() for n in ladder})
-    whole = [[seeds[s][n] for n in sizes] for s in sorted(seeds) if len(seeds[s]) == len(sizes)]
-    return sizes, np.array(whole).reshape(len(whole), len(sizes))
+    held: int
+    half_width: float
 
 
 def retrained_coverage(runs: Sequence[Run], hide: int = 1) -> Retrained:
@@ -169,16 +201,13 @@ def retrained_coverage(runs: Sequence[Run], hide: int = 1) -> Retrained:
     ----------
     runs : one recipe, one length, the same five or more sizes (after hiding) with ten or more seeds.
 
-    Raises
-    ------
-    InputError
-        Fewer sizes or seeds than that, or more than one recipe or length.
+    Raises InputError for fewer sizes or seeds than that, or more than one recipe or length.
     """
     check_poolable(runs)
     kinds = {(r.config.train.recipe, r.config.n_tokens) for r in runs}
     if len(kinds) != 1:
         raise InputError(f"the runs are of {len(kinds)} recipes or lengths; retrained ladders must be of one")
-    sizes, ladders = whole_ladders(runs)
+    sizes, ladders = _whole_ladders(runs)
     if hide < 1 or len(sizes) - hide < LEAST_FITTED or len(ladders) < LEAST_LADDERS:
         raise InputError(
             f"{len(ladders)} whole ladders of {len(sizes)} sizes with {hide} hidden: at least {LEAST_LADDERS} ladders "
@@ -190,7 +219,45 @@ def retrained_coverage(runs: Sequence[Run], hide: int = 1) -> Retrained:
         (losses[-1], fit.predict(target), *fit.interval(target, level=LEVEL, kind="new_run"))
         for losses, fit in zip(ladders, fits, strict=True) if not fit.verdict(target).refused
     ]  # fmt: skip
-    return Retrained(hide, target / fitted[-1], len(fits) - len(rows), *np.array(rows, dtype=float).reshape(-1, 4).T)
+    observed, predicted, low, high = np.array(rows, dtype=float).reshape(-1, 4).T
+    held = int(np.sum((low <= observed) & (observed <= high)))
+    half_width = float(np.median((high - low) / 2 / observed)) if rows else math.nan
+    refused = len(fits) - len(rows)
+    return Retrained(hide, target / fitted[-1], refused, observed, predicted, low, high, held, half_width)
+
+
+def _whole_ladders(runs: Sequence[Run]) -> tuple[list[float], list[np.ndarray]]:
+    """The sizes (n,), and the losses (n,) at them of every seed that finished them all."""
+    seeds = by_seed(runs, lambda r: r.counts["n_params_non_embedding"])
+    common = sorted(set.intersection(*map(set, seeds.values()))) if seeds else []
+    return sorted(seeds), [np.array([seeds[n][seed] for n in sorted(seeds)]) for seed in common]
+
+
+def _retrained(runs: Sequence[Run]) -> list[Retrained]:
+    """With one to three sizes hidden, as long as five are left; none where the runs are no such sweep."""
+    found = []
+    for hide in (1, 2, 3):
+        with contextlib.suppress(InputError):
+            found.append(retrained_coverage(runs, hide))
+    return found
+
+
+def _coverage(trials: Sequence[Retrained]) -> tuple[dict[str, Any], str]:
+    rows, told = [], []
+    for t in trials:
+        total, said = len(t.observed), {"told": "none predicted", "wide": "", "error": ""}
+        rows.append({"hidden": t.hidden, "span": t.span, "held": t.held, "trials": total, "refused": t.refused,
+                     "half_width": t.half_width})  # fmt: skip
+        if total:
+            ends = stats.binomtest(t.held, total).proportion_ci(LEVEL)  # Clopper and Pearson: exact
+            share = f"{t.held / total:.0%} (90% interval {ends.low:.0%} to {ends.high:.0%})"
+            said = {"told": f"{t.held} of {total}, {share}", "wide": f"{t.half_width:.2%}",
+                    "error": f"{np.mean(t.predicted / t.observed - 1):+.2%}"}  # fmt: skip
+        told.append(rows[-1] | said)
+    columns = {"hidden": "{hidden}", "beyond": "{span:.1f}x", "held": "{told}", "refused": "{refused}",
+               "median half-width": "{wide}", "mean error": "{error}"}  # fmt: skip
+    title = "Retrained ladders: does the 90% interval of a new run hold the hidden largest size?"
+    return {"retrained": rows}, f"{title}\n{table(told, columns)}"
 
 
 # ---- all of them -----------------------------------------------------------------
@@ -215,85 +282,8 @@ def _studies(runs: Sequence[Run]) -> Iterator[tuple[dict[str, Any], str]]:
         yield {"effects": effects}, "\n\n".join(map(effect_text, effects))
     if runs[0].corpus.get("entropy_rate") is not None and len(find_grids(runs)) == 1:
         yield _floors(known_floors(runs))
-    if trials := [retrained_coverage(runs, hide) for hide in _hidden(runs)]:
-        yield _retrained(trials)
-
-
-def _noise(runs: Sequence[Run], found: Sequence[Spread]) -> tuple[dict[str, Any], str]:
-    """Seed noise cell by cell and pooled, and wsd against V2 where both are there."""
-    relative, low, high = pooled_relative(found)
-    data: dict[str, Any] = {"seed_noise": {"cells": len(found), "relative": relative, "low": low, "high": high}}
-    rows = [
-        {"s": s, "tokens": short(s.n_tokens), "seeds": len(s.losses), "mean": s.losses.mean()}
-        | {"sd": s.losses.std(ddof=1)}
-        for s in found
-    ]
-    told = table(rows, {"recipe": "{s.recipe}", "model": "{s.model.name}", "tokens": "{tokens}", "seeds": "{seeds}",
-                        "mean loss": "{mean:.3f}", "sd": "{sd:.4f}", "sd / mean": "{s.relative:.2%}"})  # fmt: skip
-    text = (
-        f"Seed noise: final losses of runs that differ in their seed alone\n{told}\n"
-        f"The longest runs together: {relative:.2%} of the loss (90% interval {100 * low:.2f} to {high:.2%}). The "
-        "validation text is the same for all, so this is the noise of training alone."
-    )
-    if paired := cell_changes(runs, "v2", "wsd"):
-        data["wsd_less_v2"] = [
-            {"model": c.cell[0].name, "n_tokens": c.cell[1], "mean": c.change, "low": c.low, "high": c.high}
-            for c in paired
-        ]  # fmt: skip
-        rows = [
-            {"c": c, "model": c.cell[0].name, "tokens": short(c.cell[1]), "share": c.change / c.before} for c in paired
-        ]
-        told = table(rows, {"model": "{model}", "tokens": "{tokens}", "nats": "{c.change:+.4f}",
-                            "90% interval": "[{c.low:+.4f}, {c.high:+.4f}]",
-                            "share of the loss": "{share:+.2%}"})  # fmt: skip
-        text += f"\n\nwsd less V2's cosine, paired by seed\n{told}"
-    return data, text
-
-
-def _floors(floors: Sequence[Floor]) -> tuple[dict[str, Any], str]:
-    truth = floors[0].truth
-    rows = [
-        {"n_tokens": f.n_tokens, "E": f.fit.params["E"], "low": f.low, "high": f.high, "holds": f.holds,
-         "verdict": f.fit.verdict().level}
-        for f in floors
-    ]  # fmt: skip
-    told = [
-        row | {"fit": f.name, "said": "yes" if f.holds else "no", "lowest": np.min(f.fit.data["loss"])}
-        for f, row in zip(floors, rows, strict=True)
-    ]
-    columns = {"fit": "{fit}", "E": "{E:.3f}", "90% interval": "{low:.3f} to {high:.3f}", "holds": "{said}",
-               "lowest loss": "{lowest:.3f}", "verdict": "{verdict}"}  # fmt: skip
-    title = f"The floor, where the truth is known: true E = {truth:.3f} nats per token"
-    return {"true_floor": truth, "floors": rows}, f"{title}\n{table(told, columns)}"
-
-
-def _retrained(trials: Sequence[Retrained]) -> tuple[dict[str, Any], str]:
-    rows = [
-        {"hidden": t.hidden, "span": t.span, "held": t.held, "trials": len(t.observed), "refused": t.refused,
-         "half_width": t.half_width}
-        for t in trials
-    ]  # fmt: skip
-    told = []
-    for t, row in zip(trials, rows, strict=True):
-        said = {"told": "none predicted", "wide": "", "error": ""}
-        if total := len(t.observed):
-            ends = stats.binomtest(t.held, total).proportion_ci(LEVEL)  # Clopper and Pearson: exact
-            share = f"{t.held / total:.0%} (90% interval {ends.low:.0%} to {ends.high:.0%})"
-            said = {"told": f"{t.held} of {total}, {share}", "wide": f"{t.half_width:.2%}",
-                    "error": f"{np.mean(t.predicted / t.observed - 1):+.2%}"}  # fmt: skip
-        told.append(row | said)
-    columns = {"hidden": "{hidden}", "beyond": "{span:.1f}x", "held": "{told}", "refused": "{refused}",
-               "median half-width": "{wide}", "mean error": "{error}"}  # fmt: skip
-    title = "Retrained ladders: does the 90% interval of a new run hold the hidden largest size?"
-    return {"retrained": rows}, f"{title}\n{table(told, columns)}"
-
-
-def _hidden(runs: Sequence[Run]) -> range:
-    """How many of the largest sizes may be hidden: as long as five are left, three at most."""
-    kinds = {(r.config.train.recipe, r.config.n_tokens) for r in runs}
-    sizes, ladders = whole_ladders(runs)
-    enough = len(ladders) >= LEAST_LADDERS and len(kinds) == 1
-    return range(1, min(3, len(sizes) - LEAST_FITTED) + 1) if enough else range(0)
+    if trials := _retrained(runs):
+        yield _coverage(trials)
 
 
 def sweep_numbers(runs: Sequence[Run], rule: Callable[[int], float]) -> dict[str, Any]:

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LEVEL = 0.9
-EQUAL: dict[str, Callable[[Run], float]] = {
-    "tokens": lambda r: r.counts["n_tokens"],
-    "text": lambda r: r.counts["n_tokens"] * bytes_per_token(r),
-    "training FLOPs": lambda r: r.counts["flops"],
+EQUAL: dict[str, tuple[str, Callable[[Run], float]]] = {  # its unit, and how much of it a run spent
+    "tokens": ("tokens", lambda r: r.counts["n_tokens"]),
+    "text": ("bytes", lambda r: r.counts["n_tokens"] * bytes_per_token(r)),
+    "training FLOPs": ("FLOPs", lambda r: r.counts["flops"]),
 }
-UNIT = {"tokens": "tokens", "text": "bytes", "training FLOPs": "FLOPs"}
+Shape = tuple[int, int, int, int]  # width, layers, heads, window
 
 
 def bytes_per_token(run: Run) -> float:
@@ -90,7 +90,7 @@ class Tokenizers:
         """The three questions with their answers, a row for each shape. Plain text."""
         (a, b), (x, y) = (f"{v:,}" for v in self.vocabularies), self.bytes_per_token
         rows = [
-            {**asdict(c), "amount": f"{short(c.at) if c.at < 1e10 else f'{c.at:.2g}'} {UNIT[c.equal]}",
+            {**asdict(c), "amount": f"{short(c.at) if c.at < 1e10 else f'{c.at:.2g}'} {EQUAL[c.equal][0]}",
              "between": f"{c.low:+.1%} to {c.high:+.1%}" if math.isfinite(c.low) else "one seed: none"}
             for c in self.cells
         ]  # fmt: skip
@@ -113,10 +113,7 @@ def compare_tokenizers(first: Sequence[Run], second: Sequence[Run]) -> Tokenizer
     of the one is beyond the longest of the other, that question has no answer and no cell. Between two lengths of
     a ladder ln loss is taken as linear in ln of what was spent.
 
-    Raises
-    ------
-    InputError
-        Two texts or recipes, one vocabulary, no shape and seed in common.
+    Raises InputError for two texts or recipes, one vocabulary, no shape and seed in common.
     """
     both = [*first, *second]
     if len({str(r.corpus["fingerprint"]) for r in both}) > 1:
@@ -132,16 +129,11 @@ def compare_tokenizers(first: Sequence[Run], second: Sequence[Run]) -> Tokenizer
         raise InputError(
             "no layer shape, window and seed was trained under both vocabularies: train both with one mode"
         )
-    cells = []
-    for equal, spent in EQUAL.items():
-        made: list[tuple[str, float, np.ndarray]] = []
-        for shape in dict.fromkeys(key[:4] for key in shared):
-            pairs = [[ladder[key] for ladder in ladders] for key in shared if key[:4] == shape]
-            at = min(max(spent(r) for r in runs) for pair in pairs for runs in pair)
-            values = np.array([[_bits_at(runs, spent, at) for runs in pair] for pair in pairs])
-            if np.all(np.isfinite(values)):
-                made.append((pairs[0][0][0].config.model.name, at, values))
-        cells += _with_intervals(equal, made)
+    shapes = [
+        [[ladder[key] for ladder in ladders] for key in shared if key[0] == shape]
+        for shape in dict.fromkeys(shape for shape, _ in shared)
+    ]
+    cells = [cell for equal in EQUAL for cell in _cells(equal, shapes)]
     if not cells:
         raise InputError("the one vocabulary begins where the other ends: train the other for longer")
     a, b = (ladder[shared[-1]][-1] for ladder in ladders)  # the largest shape's longest runs
@@ -155,20 +147,16 @@ def compare_tokenizers(first: Sequence[Run], second: Sequence[Run]) -> Tokenizer
     )
 
 
-Key = tuple[int, int, int, int, int]  # width, layers, heads, window, seed
-
-
-def _ladders(runs: Sequence[Run]) -> dict[Key, list[Run]]:
+def _ladders(runs: Sequence[Run]) -> dict[tuple[Shape, int], list[Run]]:
     """Finished runs of each shape and seed, shortest first."""
-    found: dict[Key, list[Run]] = {}
+    found: dict[tuple[Shape, int], list[Run]] = {}
     for r in sorted((r for r in runs if r.finished), key=lambda r: r.config.n_tokens):
         m = r.config.model
-        found.setdefault((m.d_model, m.n_layer, m.n_head, m.seq_len, r.config.train.seed), []).append(r)
+        found.setdefault(((m.d_model, m.n_layer, m.n_head, m.seq_len), r.config.train.seed), []).append(r)
     return found
 
 
 def _share(run: Run) -> float:
-    """The share of embeddings in a model's parameters."""
     return 1 - run.counts["n_params_non_embedding"] / run.counts["n_params"]
 
 
@@ -179,26 +167,34 @@ def _read(runs: Sequence[Run]) -> float:
     )
 
 
+def _cells(equal: str, shapes: Sequence[Sequence[Sequence[Sequence[Run]]]]) -> list[Cell]:
+    """The answers to one question. ``shapes`` : of each shape the pairs of ladders, one pair a seed.
+
+    Few seeds at a shape say little about their noise; the shapes together say more.
+    """
+    spent, made = EQUAL[equal][1], []
+    for pairs in shapes:
+        at = min(max(spent(r) for r in runs) for pair in pairs for runs in pair)
+        bits = np.array([[_bits_at(runs, spent, at) for runs in pair] for pair in pairs])
+        if np.all(np.isfinite(bits)):
+            made.append((pairs[0][0][0].config.model.name, at, bits, np.log(bits[:, 1] / bits[:, 0])))
+    dof = sum(len(x) - 1 for *_, x in made)
+    squares = sum(float(np.sum((x - x.mean()) ** 2)) for *_, x in made)
+    wide = float(special.stdtrit(dof, 0.5 + LEVEL / 2)) * math.sqrt(squares / dof) if dof else math.nan
+    cells = []
+    for shape, at, bits, x in made:
+        half = wide / math.sqrt(len(x))
+        change, low, high = (math.expm1(float(x.mean()) + s) for s in (0.0, -half, half))
+        first, second = bits.mean(axis=0).tolist()
+        cells.append(Cell(shape, equal, at, len(x), first, second, change, low, high))
+    return cells
+
+
 def _bits_at(ladder: Sequence[Run], spent: Callable[[Run], float], at: float) -> float:
     """Bits per byte at ``at``; NaN where the ladder begins beyond it."""
     x = np.log([spent(r) for r in ladder])
     bits = np.log([float(r.bits_per_byte or math.nan) for r in ladder])
     return float(np.exp(np.interp(math.log(at), x, bits))) if math.log(at) >= x[0] - 1e-9 else math.nan
-
-
-def _with_intervals(equal: str, made: Sequence[tuple[str, float, np.ndarray]]) -> list[Cell]:
-    """Few seeds at a shape say little about their noise; the shapes together say more."""
-    logs = [np.log(values[:, 1] / values[:, 0]) for *_, values in made]
-    dof = sum(len(x) - 1 for x in logs)
-    squares = sum(float(np.sum((x - x.mean()) ** 2)) for x in logs)
-    wide = float(special.stdtrit(dof, 0.5 + LEVEL / 2)) * math.sqrt(squares / dof) if dof else math.nan
-    cells = []
-    for (shape, at, values), x in zip(made, logs, strict=True):
-        half = wide / math.sqrt(len(x))
-        change, low, high = (math.expm1(float(x.mean()) + s) for s in (0.0, -half, half))
-        first, second = values.mean(axis=0).tolist()
-        cells.append(Cell(shape, equal, at, len(x), first, second, change, low, high))
-    return cells
 
 
 def plot_tokenizers(found: Tokenizers, axes: Axes | None = None) -> Axes:

@@ -6,11 +6,13 @@ text the bits per byte. The sweep that cost fewer FLOPs is the quick look, and t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import textwrap
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -19,10 +21,10 @@ from scaling_lib.runs import Run
 from scaling_lib.show.changes import LEVEL, Change, by_seed, changes, of_recipe
 from scaling_lib.show.grids import find_grids
 from scaling_lib.show.ladders import COUNT, Ladder, at_shared_length, find_ladders, place, short, text_of
-from scaling_lib.show.panels import plot_fit
-from scaling_lib.show.plot import GREEK, NO_PREDICTION, Row, legend_above, plot_intervals, say_instead
+from scaling_lib.show.panels import plot_ladders
+from scaling_lib.show.plot import GREEK, NO_PREDICTION, Row, legend_above, plot_intervals
 from scaling_lib.show.tokenizers import Tokenizers, compare_tokenizers, plot_tokenizers
-from scaling_lib.words import aligned, duration
+from scaling_lib.words import aligned, duration, table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 VAGUE = 3.0  # an interval from x to 3x excludes little
 ENOUGH = 0.75  # of the losses inside their 90% intervals: of a handful, one may miss
 RIGHT = {True: "right", False: "wrong", None: "open"}
+SYMBOLS = {"N": "alpha", "D": "beta"}
+Finding = tuple[bool | None, str]
 
 
 @dataclass(frozen=True)
@@ -48,87 +52,58 @@ class Side:
     @cached_property
     def exponents(self) -> dict[str, Row]:
         """By a name such as "alpha of L(N)": value, 90% interval and verdict; no value where the verdict refuses."""
-        laws = [(x.fit, f"L({v})", [{"N": "alpha", "D": "beta"}[v]]) for v, x in self.ladders.items()]
-        laws += [(g.fit, "L(N, D)", ["alpha", "beta"]) for g in find_grids(self.runs)]
+        laws = [(x.fit, f"L({v})", SYMBOLS[v]) for v, x in self.ladders.items()]
+        laws += [(g.fit, "L(N, D)", symbol) for g in find_grids(self.runs) for symbol in SYMBOLS.values()]
         found = {}
-        for fit, law, symbols in laws:
+        for fit, law, symbol in laws:
             verdict = fit.verdict() if fit else None
-            for symbol in symbols:
-                row = Row(self.label, None, note=verdict.level if verdict else "no fit", recipe=self.recipe)
-                if fit and verdict and not verdict.refused:
-                    low, high = fit.parameter_interval(symbol, level=LEVEL)
-                    row = row._replace(value=fit.params[symbol], low=low, high=high)
-                found[f"{symbol} of {law}"] = row
+            row = Row(self.label, None, note=verdict.level if verdict else "no fit", recipe=self.recipe)
+            if fit and verdict and not verdict.refused:
+                low, high = fit.parameter_interval(symbol, level=LEVEL)
+                row = row._replace(value=fit.params[symbol], low=low, high=high)
+            found[f"{symbol} of {law}"] = row
         return found
 
-    @cached_property
+    @property
+    def text(self) -> str:
+        """What was read, in words."""
+        return f"{text_of(self.runs[0])}, vocabulary {self.runs[0].config.model.vocab_size:,}"
+
+    @property
     def about(self) -> dict[str, Any]:
         """What was trained, as plain data."""
-        return {
-            "label": self.label,
-            "recipe": self.recipe,
-            "runs": len(self.runs),
-            "text": f"{text_of(self.runs[0])}, vocabulary {self.runs[0].config.model.vocab_size:,}",
-            "seconds": sum(r.seconds for r in self.runs),
-            "largest_n": max(r.counts[COUNT["N"]] for r in self.runs),
-            "largest_d": max(r.counts[COUNT["D"]] for r in self.runs),
-        }
+        seconds, largest = (
+            sum(r.seconds for r in self.runs),
+            {f"largest_{v.lower()}": max(r.counts[key] for r in self.runs) for v, key in COUNT.items()},
+        )
+        return {"label": self.label, "recipe": self.recipe, "runs": len(self.runs), "text": self.text,
+                "seconds": seconds, **largest}  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Versus:
-    """A comparison. ``sides`` : the quick look and the real sweep, or (``of_recipes``) the recipes of one folder."""
+class Versus(NamedTuple):
+    """A comparison. ``sides`` : the quick look and the real sweep, or (``of_recipes``) the recipes of one folder.
+
+    why_not_losses : why the losses may not be compared, or "" where they may.
+    tokenizers : the two in bits per byte, where they read one text under two vocabularies and share shapes.
+    changes : from the first recipe to the last, at every model that both have; smallest first.
+    way : from each recipe to the next, at the largest model that all have.
+    findings : what the quick look got right (True) and wrong (False), or what the two do not settle (None), in words.
+    """
 
     name: str
     sides: tuple[Side, ...]
     of_recipes: bool
-
-    @property
-    def why_not_losses(self) -> str:
-        """Why the losses may not be compared, or "" where they may."""
-        first, last = self.sides[0].runs[0], self.sides[-1].runs[0]
-        if first.corpus["fingerprint"] != last.corpus["fingerprint"]:
-            names = (f"{text_of(r)} {str(r.corpus['fingerprint'])[:8]}" for r in (first, last))
-            return f"the texts differ ({', '.join(names)})"
-        sizes = [r.config.model.vocab_size for r in (first, last)]
-        return "" if sizes[0] == sizes[1] else f"the vocabularies differ ({sizes[0]:,} and {sizes[1]:,})"
+    why_not_losses: str
+    tokenizers: Tokenizers | None = None
+    changes: Sequence[Change] = ()
+    way: Sequence[tuple[Side, Side, Change]] = ()
+    findings: Sequence[Finding] = ()
 
     @property
     def exponents(self) -> list[tuple[str, Side, Row]]:
         """Every exponent of every side, by its name."""
         names = dict.fromkeys(name for s in self.sides for name in s.exponents)
         return [(name, s, s.exponents[name]) for name in names for s in self.sides if name in s.exponents]
-
-    @cached_property
-    def tokenizers(self) -> Tokenizers | None:
-        """The two in bits per byte, where they read one text under two vocabularies and trained shapes in common."""
-        try:
-            several = self.why_not_losses.startswith("the vocabularies") and not self.of_recipes
-            return compare_tokenizers(self.sides[0].runs, self.sides[-1].runs) if several else None
-        except InputError:
-            return None  # nothing in common: the exponents stand alone
-
-    @cached_property
-    def changes(self) -> list[Change]:
-        """From the first recipe to the last, at every model that both have; smallest first."""
-        return _changes(self.sides[0], self.sides[-1]) if self.of_recipes else []
-
-    @cached_property
-    def way(self) -> list[tuple[Side, Side, Change]]:
-        """From each recipe to the next, at the largest model that all have."""
-        steps = [(a, b, {c.cell: c for c in _changes(a, b)}) for a, b in pairwise(self.sides)]
-        common = set.intersection(*(set(found) for *_, found in steps)) if self.of_recipes else set()
-        largest = next((c.cell for c in reversed(self.changes) if c.cell in common), None)
-        return [(a, b, found[largest]) for a, b, found in steps if largest is not None]
-
-    @cached_property
-    def findings(self) -> list[tuple[bool | None, str]]:
-        """What the quick look got right (True) and wrong (False), or what the two do not settle (None), in words."""
-        if self.of_recipes:
-            return []
-        quick, real = self.sides
-        found = [_judge(n, row, real.exponents[n]) for n, row in quick.exponents.items() if n in real.exponents]
-        return found if self.why_not_losses else [*found, *_beyond(quick, real)]
 
 
 # ---- what is compared ------------------------------------------------------------
@@ -139,14 +114,18 @@ def compare_recipes(runs: Sequence[Run], name: str, recipes: Sequence[str] = ())
 
     Raises InputError where fewer than two recipes are there, or a wanted one is not.
     """
-    there = {s.recipe: s for s in sides(runs)}
-    _check_recipes(recipes, there, name)
+    there = _sides(runs, "", name, recipes)
     chosen = [s for s in there.values() if not recipes or s.recipe in recipes]
     if len(there) == 1:
         raise InputError(f"{name} holds one recipe ({', '.join(there)}): name a second folder to compare it with")
     if len(chosen) < 2:
         raise InputError(f"{name}: one recipe has nothing beside it; name two of {', '.join(there)}")
-    return Versus(name, tuple(chosen), True)
+    every = _changes(chosen[0], chosen[-1])
+    steps = [(a, b, {c.cell: c for c in _changes(a, b)}) for a, b in pairwise(chosen)]
+    common = set.intersection(*(set(found) for *_, found in steps))
+    largest = next((c.cell for c in reversed(every) if c.cell in common), None)
+    way = [(a, b, found[largest]) for a, b, found in steps if largest is not None]
+    return Versus(name, tuple(chosen), True, _why_not(chosen[0], chosen[-1]), None, every, way)
 
 
 def compare_sweeps(first: Sequence[Run], second: Sequence[Run], names: tuple[str, str], recipe: str = "") -> Versus:
@@ -154,13 +133,18 @@ def compare_sweeps(first: Sequence[Run], second: Sequence[Run], names: tuple[str
 
     By ``recipe``, or the last that both have, or else each one's last. Raises InputError where a folder lacks it.
     """
-    a, b = ({s.recipe: s for s in sides(runs, name)} for runs, name in zip((first, second), names, strict=True))
-    for there, name in ((a, names[0]), (b, names[1])):
-        _check_recipes([recipe] if recipe else [], there, name)
-    common = [recipe] if recipe else [x for x in a if x in b]
-    pair = (a[common[-1]], b[common[-1]]) if common else ([*a.values()][-1], [*b.values()][-1])
-    ordered = sorted(pair, key=lambda s: sum(r.counts["flops"] for r in s.runs))
-    return Versus(f"{names[0]} against {names[1]}", tuple(ordered), False)
+    wanted = [recipe] if recipe else []
+    a, b = (_sides(runs, name, name, wanted) for runs, name in zip((first, second), names, strict=True))
+    common = wanted or [x for x in a if x in b]
+    pair = [there[common[-1] if common else [*there][-1]] for there in (a, b)]
+    quick, real = sorted(pair, key=lambda s: sum(r.counts["flops"] for r in s.runs))
+    why_not, both = _why_not(quick, real), None
+    if why_not.startswith("the vocabularies"):
+        with contextlib.suppress(InputError):  # nothing in common: the exponents stand alone
+            both = compare_tokenizers(quick.runs, real.runs)
+    found = [_judge(n, row, real.exponents[n]) for n, row in quick.exponents.items() if n in real.exponents]
+    found += [] if why_not else _beyond(quick, real)
+    return Versus(f"{names[0]} against {names[1]}", (quick, real), False, why_not, both, findings=found)
 
 
 def sides(runs: Sequence[Run], label: str = "") -> list[Side]:
@@ -169,10 +153,23 @@ def sides(runs: Sequence[Run], label: str = "") -> list[Side]:
     return [Side(f"{label} {x.upper()}".strip(), x, tuple(of_recipe(runs, x))) for x in recipes]
 
 
-def _check_recipes(wanted: Sequence[str], there: dict[str, Side], name: str) -> None:
+def _sides(runs: Sequence[Run], label: str, folder: str, wanted: Sequence[str]) -> dict[str, Side]:
+    """`sides` by recipe, where all that are wanted are there."""
+    there = {s.recipe: s for s in sides(runs, label)}
     for recipe in wanted:
         if recipe not in there:
-            raise InputError(f"{name}: no runs of recipe {recipe!r}; it holds {', '.join(there)}")
+            raise InputError(f"{folder}: no runs of recipe {recipe!r}; it holds {', '.join(there)}")
+    return there
+
+
+def _why_not(a: Side, b: Side) -> str:
+    """Why losses of the two may not be compared, or "" where they may."""
+    first, last = a.runs[0], b.runs[0]
+    if first.corpus["fingerprint"] != last.corpus["fingerprint"]:
+        names = (f"{text_of(r)} {str(r.corpus['fingerprint'])[:8]}" for r in (first, last))
+        return f"the texts differ ({', '.join(names)})"
+    sizes = [r.config.model.vocab_size for r in (first, last)]
+    return "" if sizes[0] == sizes[1] else f"the vocabularies differ ({sizes[0]:,} and {sizes[1]:,})"
 
 
 def _changes(a: Side, b: Side) -> list[Change]:
@@ -180,7 +177,7 @@ def _changes(a: Side, b: Side) -> list[Change]:
     return sorted(found, key=lambda c: (c.cell.n_layer * c.cell.d_model**2, c.cell.name))
 
 
-def _judge(name: str, quick: Row, real: Row) -> tuple[bool | None, str]:
+def _judge(name: str, quick: Row, real: Row) -> Finding:
     """One exponent of the quick look by that of the real sweep."""
     if quick.value is None:
         said = "neither gives a number" if real.value is None else "the quick look could not tell, and said so"
@@ -198,9 +195,9 @@ def _judge(name: str, quick: Row, real: Row) -> tuple[bool | None, str]:
     return True, f"{name}: the interval holds the real estimate"
 
 
-def _beyond(quick: Side, real: Side) -> list[tuple[bool | None, str]]:
+def _beyond(quick: Side, real: Side) -> list[Finding]:
     """The quick look's laws at real runs beyond its own, of the same recipe and the same tokens (or model)."""
-    found: list[tuple[bool | None, str]] = []
+    found: list[Finding] = []
     for variable, ladder in quick.ladders.items() if quick.recipe == real.recipe else ():
         first = ladder.runs[0].config
         alike = [r for r in real.runs if r.finished and r.config.model.seq_len == first.model.seq_len]
@@ -229,58 +226,57 @@ def _beyond(quick: Side, real: Side) -> list[tuple[bool | None, str]]:
 
 def tables(versus: Versus) -> str:
     """What was trained with the exponents and their verdicts, and the losses where they may be compared."""
-    what = "{label}: {runs} runs, up to {n} parameters and {d} tokens, {took} of training; {text}"
-    abouts = [s.about for s in versus.sides]
     lines = [
-        what.format(**a, n=short(a["largest_n"]), d=short(a["largest_d"]), took=duration(a["seconds"])) for a in abouts
+        "{label}: {runs} runs, up to {n} parameters and {d} tokens, {took} of training; {text}".format(
+            **a, n=short(a["largest_n"]), d=short(a["largest_d"]), took=duration(a["seconds"])
+        )
+        for a in (s.about for s in versus.sides)
     ]
     lost = [r.run_id for s in versus.sides for r in s.runs if not r.finished]
     lines += [f"Diverged, and in no fit: {', '.join(lost)}"] if lost else []
     rows = [
-        (
-            name,
-            s.label,
-            *(("-", "-") if e.value is None else (f"{e.value:.3f}", f"{e.low:.3f} to {e.high:.3f}")),
-            e.note,
-        )
+        {"what": name, "side": s.label, "verdict": e.note, "value": "-" if e.value is None else f"{e.value:.3f}",
+         "ends": "-" if e.value is None else f"{e.low:.3f} to {e.high:.3f}"}
         for name, s, e in versus.exponents
-    ]
-    exponents = aligned([("exponent", "of", "value", "90% interval", "verdict"), *rows], 2)
+    ]  # fmt: skip
+    columns = {"exponent": "{what}", "of": "{side}", "value": "{value}", "90% interval": "{ends}",
+               "verdict": "{verdict}"}  # fmt: skip
     none = "No exponent: fewer than three sizes, or lengths of one size, have finished."
+    exponents = table(rows, columns, 2) if rows else none
     found = "\n".join(f"{RIGHT[right]:<6} {text}" for right, text in versus.findings)
-    parts = ["\n".join(lines), exponents if rows else none, found, _losses(versus)]
-    return "\n\n".join(part for part in parts if part)
+    return "\n\n".join(part for part in ("\n".join(lines), exponents, found, *_losses(versus)) if part)
 
 
-def _losses(versus: Versus) -> str:
+def _losses(versus: Versus) -> Iterator[str]:
     first, last = versus.sides[0], versus.sides[-1]
     heading = ("loss (nats per token)", first.label, last.label)
     if versus.why_not_losses:
-        text = f"Losses are not compared: {versus.why_not_losses}."
-        return f"{text}\n\n{versus.tokenizers.summary()}" if versus.tokenizers else text
-    if not versus.of_recipes:
+        yield f"Losses are not compared: {versus.why_not_losses}."
+        if versus.tokenizers:
+            yield versus.tokenizers.summary()
+    elif not versus.of_recipes:
         cells = [
             by_seed(s.runs, lambda r: (r.config.train.recipe, r.config.model, r.config.n_tokens)) for s in versus.sides
         ]
-        means = {
-            cell: [float(np.mean([*own[cell].values()])) for own in cells] for cell in cells[0] if cell in cells[1]
-        }
-        rows = [(f"{c[1].name}, {short(c[2])} tokens", f"{a:.3f}", f"{b:.3f}", f"{b / a - 1:+.1%}")
-                for c, (a, b) in means.items()]  # fmt: skip
+        rows = []
+        for cell in (c for c in cells[0] if c in cells[1]):
+            a, b = (float(np.mean([*own[cell].values()])) for own in cells)
+            rows.append((f"{cell[1].name}, {short(cell[2])} tokens", f"{a:.3f}", f"{b:.3f}", f"{b / a - 1:+.1%}"))
         none = "No loss to compare: the two have no model and length of one recipe in common."
-        return aligned([(*heading, "differ by"), *rows]) if rows else none
-    if not versus.changes:
-        return "No size was trained by the first recipe and the last with a common seed: no losses to compare."
-    rows = [(c.cell.name, f"{c.before:.3f}", f"{c.after:.3f}", _told(c)) for c in versus.changes]
-    text = aligned([(*heading, "change, 90% interval"), *rows])
-    lengths = [s.ladders["N"].runs[0].counts["n_tokens"] for s in (first, last) if "N" in s.ladders]
-    if len(lengths) == 2 and max(lengths) > 1.05 * min(lengths):
-        times = lengths[1] / lengths[0]
-        text += f"\nAt each size {last.label} trains on {times:.3g} times the tokens of {first.label}."
-    if len(versus.way) > 1:
-        text += f"\n\nOne change at a time, at {versus.way[0][2].cell.name}, paired by seed"
-        text += "".join(f"\n  {a.label} to {b.label}: {_told(c)}" for a, b, c in versus.way)
-    return text
+        yield aligned([(*heading, "differ by"), *rows]) if rows else none
+    elif not versus.changes:
+        yield "No size was trained by the first recipe and the last with a common seed: no losses to compare."
+    else:
+        rows = [(c.cell.name, f"{c.before:.3f}", f"{c.after:.3f}", _told(c)) for c in versus.changes]
+        text = aligned([(*heading, "change, 90% interval"), *rows])
+        lengths = [s.ladders["N"].runs[0].counts["n_tokens"] for s in (first, last) if "N" in s.ladders]
+        if len(lengths) == 2 and max(lengths) > 1.05 * min(lengths):
+            times = lengths[1] / lengths[0]
+            text += f"\nAt each size {last.label} trains on {times:.3g} times the tokens of {first.label}."
+        yield text
+        if len(versus.way) > 1:
+            steps = (f"\n  {a.label} to {b.label}: {_told(c)}" for a, b, c in versus.way)
+            yield f"One change at a time, at {versus.way[0][2].cell.name}, paired by seed{''.join(steps)}"
 
 
 def _told(c: Change) -> str:
@@ -333,16 +329,12 @@ def plot_versus(versus: Versus, figure: Figure | None = None) -> Figure:
     if versus.tokenizers:
         plot_tokenizers(versus.tokenizers, figure.add_subplot(grid[1, 0]))
     for column, own in enumerate(columns, 1):
+        text = "\n".join([own[0].label, *textwrap.wrap(own[0].text, 32)])  # no wider than the panel
         for row, (variable, title) in enumerate((("N", "Parameter scaling"), ("D", "Data scaling"))):
             panel = figure.add_subplot(grid[row, column])
+            panel.set_title(title if versus.of_recipes else text, fontsize="medium")
             ladders = [s.ladders[variable] for s in own if variable in s.ladders]
-            for ladder in ladders:
-                plot_fit(ladder, panel, extrapolate=3.0, bands=("mean",))
-            if not ladders:
-                say_instead(panel, f"no ladder in {variable}")
-            elif versus.of_recipes:
+            plot_ladders(ladders, variable, panel, 3.0)
+            if ladders and versus.of_recipes:
                 legend_above(panel)
-            panel.set_title(
-                title if versus.of_recipes else f"{own[0].label}\n{own[0].about['text']}", fontsize="medium"
-            )
     return figure

@@ -13,11 +13,10 @@ import html
 import io
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -30,15 +29,12 @@ from scaling_lib.fit.pool import HEAVY
 from scaling_lib.fit.published import PublishedLaw
 from scaling_lib.fit.result import FitResult
 from scaling_lib.runs import Run
-from scaling_lib.show.extrapolation import plot_at_models
-from scaling_lib.show.grids import Grid, find_grids, plot_grid
+from scaling_lib.show.extrapolation import known_models, plot_at_models
+from scaling_lib.show.grids import find_grids, plot_grid
 from scaling_lib.show.ladders import find_ladders
 from scaling_lib.show.panels import plot_fit
-from scaling_lib.show.published import known_models
 from scaling_lib.show.sliders.sources import published_source
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from scaling_lib.show.story import Story, one_panel
 
 MODELS = ("GPT-3 175B", "Chinchilla", "Llama 3 405B", "GPT-4 (rumour)")
 TOP = {"N": 13.5, "D": 14.5}  # log10: some ten times the largest that is spoken of
@@ -49,15 +45,6 @@ LIMITS = {
     "slack": verdict.SLACK,
 }  # fmt: skip
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Still:
-    """The picture for readers without scripts: what draws it, a caption, and a text for who cannot see it."""
-
-    draw: Callable[[Axes], object]
-    caption: str
-    alt: str
 
 
 def save_page(text: str, path: Path) -> Path:
@@ -81,11 +68,11 @@ def published_page() -> str:
         text = "Losses on The Pile, nats per token of the models' own tokenizer"
         laws.append(_fitted(name.lower(), title, text, fit, counting=counting, held=held))
         hands.append(_by_hand(name.lower(), f"{name}, {fit.n_points} runs", fit, f"parameters N, {counting}"))
-    still = Still(  # to where 20 tokens per parameter are too far from the runs
-        lambda axes: plot_at_models(published_source(names[0]), axes).set_xlim(right=2e12),
+    still = Story(  # to where 20 tokens per parameter are too far from the runs
+        "", "", one_panel(lambda axes: plot_at_models(published_source(names[0]), axes).set_xlim(right=2e12)),
         f"{laws[0]['title']}, at 20 tokens per parameter, with its 90% interval.",
         "Loss against parameters by a published law, solid within its runs and dashed beyond, with the known models.",
-    )
+    )  # fmt: skip
     about = "What published laws say about known models, how far those lie from the laws' runs, and what to believe."
     return _page("Published scaling laws", about, laws, hands, still)
 
@@ -93,10 +80,7 @@ def published_page() -> str:
 def runs_page(runs: Sequence[Run], title: str) -> str:
     """The page of a folder of records: its joint laws and its ladders.
 
-    Raises
-    ------
-    InputError
-        When the runs bear no law, or may not be pooled (see `find_ladders`).
+    Raises InputError when the runs bear no law, or may not be pooled (see `find_ladders`).
     """
     grids = find_grids(runs)
     ladders = [x for x in find_ladders(runs) if x.fit is not None]
@@ -117,19 +101,18 @@ def runs_page(runs: Sequence[Run], title: str) -> str:
         laws.append(_fitted(key, name, text, x.fit, counting=counting, held=x.held))
         axis = f"parameters N, {counting}" if x.variable == "N" else "training tokens D"
         hands.append(_by_hand(key, f"{name}, {x.held}", x.fit, axis))
-    still = _still_of_grid(grids[0]) if grids else Still(
-        lambda axes: plot_fit(ladders[0], axes), f"{laws[0]['title']}.", "Losses and the law fitted to them."
+    still = Story(
+        "", "", one_panel(lambda axes: plot_fit(ladders[0], axes)), f"{laws[0]['title']}.",
+        "Losses and the law fitted to them.",
     )  # fmt: skip
+    if grids:
+        still = Story(
+            "", "", one_panel(lambda axes: plot_grid(grids[0], "N", axes)),
+            f"{len(grids[0].runs)} runs and their joint law: {grids[0].fit.verdict().level}.",
+            "Loss against parameters, a line of the joint law for each number of tokens, over the runs.",
+        )  # fmt: skip
     about = f"{len(runs)} runs on {corpus}: the laws fitted to them, how far they reach, and where they say nothing."
     return _page(f"Scaling laws of {title}", about, laws, hands, still)
-
-
-def _still_of_grid(grid: Grid) -> Still:
-    return Still(
-        lambda axes: plot_grid(grid, "N", axes),
-        f"{len(grid.runs)} runs and their joint law.",
-        "Loss against parameters, a line of the joint law for each number of tokens, over the runs.",
-    )
 
 
 # ---- laws as JSON
@@ -243,7 +226,7 @@ def _by_hand(key: str, title: str, fit: FitResult, name: str) -> Json:
 # ---- the file
 
 
-def _page(title: str, about: str, laws: list[Json], hands: list[Json], still: Still) -> str:
+def _page(title: str, about: str, laws: list[Json], hands: list[Json], still: Story) -> str:
     truth = published.laws["chinchilla-epoch"]
     data = {
         "laws": laws, "hands": hands, "limits": LIMITS, "truth": {"title": truth.title, "form": _form(truth)},
@@ -255,7 +238,7 @@ def _page(title: str, about: str, laws: list[Json], hands: list[Json], still: St
         "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
     )
     filled = {
-        "policy": policy, "script": script, "style": style, "picture": _picture(still.draw),
+        "policy": policy, "script": script, "style": style, "picture": _picture(still),
         # As JSON knows it, and so that no text can end the element it stands in.
         "data": json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
     }  # fmt: skip
@@ -274,14 +257,15 @@ def _sha256(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _picture(draw: Callable[[Axes], object]) -> str:
+def _picture(story: Story) -> str:
     """A PNG as a data URL; no pyplot, so that nothing of the caller's changes."""
     import matplotlib.style
     from matplotlib.figure import Figure
 
+    assert callable(story.figure)
+    buffer = io.BytesIO()
     with matplotlib.style.context("scaling_lib.show.styles.blog"):
         figure = Figure(figsize=(6.4, 4.2), dpi=150, layout="constrained")
-        draw(figure.add_subplot())
-        buffer = io.BytesIO()
+        story.figure(figure)
         figure.savefig(buffer, format="png", metadata={"Software": None})
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -151,24 +151,12 @@ const handLoss = (hand, { E, h, a }, x) => E + h * (hand.middle / x) ** a;
 const handObjective = (hand, three) =>
   0.5 * sum(hand.loss.map((y, i) => Math.log(y / handLoss(hand, three, hand.x[i])) ** 2));
 
-/** Height and exponent that fit best with the floor held: Levenberg and Marquardt's steps in (ln h, a). */
-function fitRest(hand, three) {
-  let now = { ...three, a: clamp(three.a, 0.05, 2.5) }, score = handObjective(hand, now), damping = 1e-3;
-  for (let i = 0; i < 200; i++) {
-    let [p, q, r, u, v] = [0, 0, 0, 0, 0]; // J'J = [[p, q], [q, r]], J'residual = [u, v]
-    hand.x.forEach((x, k) => {
-      const above = now.h * (hand.middle / x) ** now.a, loss = now.E + above;
-      const byH = above / loss, byA = byH * Math.log(hand.middle / x), rest = Math.log(hand.loss[k] / loss);
-      p += byH * byH; q += byH * byA; r += byA * byA; u += byH * rest; v += byA * rest;
-    });
-    const [pp, rr] = [p * (1 + damping), r * (1 + damping)], det = pp * rr - q * q;
-    const next = { E: now.E, h: now.h * Math.exp(clamp((rr * u - q * v) / det, -2, 2)),
-                   a: clamp(now.a + clamp((pp * v - q * u) / det, -0.5, 0.5), hand.ends.a[0], hand.ends.a[1]) };
-    const after = handObjective(hand, next);
-    if (after < score) [now, score, damping] = [next, after, damping / 5];
-    else if ((damping *= 5) > 1e9) break;
-  }
-  return now;
+/** Height and exponent that fit best with the floor held: of every exponent the best height, by golden sections. */
+function fitRest(hand, { E }) {
+  const score = (lnH, a) => handObjective(hand, { E, h: Math.exp(lnH), a });
+  const best = (a) => least((lnH) => score(lnH, a), -30, Math.log(10 * Math.max(...hand.loss)));
+  const a = least((tried) => score(best(tried), tried), ...hand.ends.a);
+  return { E, h: Math.exp(best(a)), a };
 }
 
 // ---- the IsoFLOP lab
@@ -186,38 +174,20 @@ function normals(seed, count) {
     Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform()));
 }
 
-/** Solve a small system of linear equations, for several right-hand sides (columns), by elimination. */
-function solve(matrix, right) {
-  const rows = matrix.map((row, i) => [...row, ...right[i]]), n = rows.length;
-  for (let i = 0; i < n; i++) {
-    const pivot = rows.slice(i).reduce((best, row, k) => (Math.abs(row[i]) > Math.abs(rows[best][i]) ? i + k : best), i);
-    [rows[i], rows[pivot]] = [rows[pivot], rows[i]];
-    for (let j = 0; j < n; j++) {
-      if (j === i) continue;
-      const factor = rows[j][i] / rows[i][i];
-      rows[j] = rows[j].map((value, k) => value - factor * rows[i][k]);
-    }
-  }
-  return rows.map((row, i) => row.slice(n).map((value) => value / row[i]));
-}
-
 /**
  * A parabola in ln N through one budget's losses, and whether its minimum counts: what scaling_lib.fit.isoflops does with
- * all sizes (window=inf), whose bias is what the lab shows.
+ * all sizes (window=inf), whose bias is what the lab shows. The sizes are even in ln N, so 1, u and u^2 less its mean are
+ * at right angles, and every coefficient is a projection.
  */
 function parabola(sizes, losses) {
   const logs = sizes.map(Math.log), centre = mean(logs), u = logs.map((x) => x - centre);
-  const powers = u.map((x) => [1, x, x * x]);
-  const gram = [0, 1, 2].map((i) => [0, 1, 2].map((j) => sum(powers.map((p) => p[i] * p[j]))));
-  const right = [0, 1, 2].map((i) => [sum(powers.map((p, k) => p[i] * losses[k])), i === 2 ? 1 : 0]);
-  const solved = solve(gram, right), c = solved.map((row) => row[0]);
-  const at = (x) => c[0] + c[1] * x + c[2] * x * x;
+  const middle = mean(u.map((x) => x * x)), bend = u.map((x) => x * x - middle), power = sum(bend.map((x) => x * x));
+  const c1 = sum(u.map((x, k) => x * losses[k])) / (u.length * middle);
+  const c2 = sum(bend.map((x, k) => x * losses[k])) / power, c0 = mean(losses) - c2 * middle;
+  const at = (x) => c0 + c1 * x + c2 * x * x, curve = (n) => at(Math.log(n) - centre);
   const variance = sum(losses.map((y, k) => (y - at(u[k])) ** 2)) / (losses.length - 3);
-  const curve = (n) => at(Math.log(n) - centre);
-  if (c[2] <= Math.max(2 * Math.sqrt(variance * solved[2][1]), 1e-12 * Math.max(...losses))) {
-    return { curve, flag: "flat" };
-  }
-  const vertex = -c[1] / (2 * c[2]), lowest = losses.indexOf(Math.min(...losses));
+  if (c2 <= Math.max(2 * Math.sqrt(variance / power), 1e-12 * Math.max(...losses))) return { curve, flag: "flat" };
+  const vertex = -c1 / (2 * c2), lowest = losses.indexOf(Math.min(...losses));
   let flag = lowest === 0 || lowest === losses.length - 1 ? "edge" : "ok";
   if (vertex < Math.min(...u) || vertex > Math.max(...u)) flag = "outside";
   return { curve, flag, n: Math.exp(centre + vertex), loss: at(vertex) };

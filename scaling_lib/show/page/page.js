@@ -101,19 +101,18 @@ class Chart {
 
   /** A band between two lines, in pieces where one is null. */
   area(key, xs, lows, highs, kind) {
-    let d = "", piece = [];
-    const close = () => {
-      if (piece.length > 1) {
-        const up = piece.map((i) => `${this.px(xs[i])} ${this.py(highs[i])}`);
-        const down = piece.reverse().map((i) => `${this.px(xs[i])} ${this.py(lows[i])}`);
-        d += `M${up.join("L")}L${down.join("L")}Z`;
-      }
-      piece = [];
-    };
-    xs.forEach((_, i) => (lows[i] === null ? close() : piece.push(i)));
-    close();
-    this.put(key, "path", { d, class: kind });
+    const pieces = [];
+    xs.forEach((x, i) => {
+      if (lows[i] === null) return;
+      if (i === 0 || lows[i - 1] === null) pieces.push([[], []]);
+      const [up, down] = pieces.at(-1);
+      up.push(`${this.px(x)} ${this.py(highs[i])}`);
+      down.unshift(`${this.px(x)} ${this.py(lows[i])}`);
+    });
+    this.put(key, "path", { d: pieces.map((p) => `M${p.flat().join("L")}Z`).join(""), class: kind });
   }
+
+  zero() { this.put("zero", "path", { d: `M${this.left} ${this.py(0)}H${this.right}`, class: "zero" }); }
 
   dots(key, xs, ys, kind) {
     const d = xs.map((x, i) => `M${this.px(x)} ${this.py(ys[i])}h0`).join("");
@@ -415,7 +414,7 @@ const hand = {
     right.frame({ scale: "log", low: low / 1.6, high: high * 1.6, name: data.name, say: short },
       { ...perCent, low: -MOST.residuals, high: MOST.residuals, name: "residual (% of the loss)" });
     left.span("range", low, high, "range");
-    right.put("zero", "path", { d: `M${right.left} ${right.py(0)}H${right.right}`, class: "zero" });
+    right.zero();
     hand.move();
   },
 
@@ -472,7 +471,7 @@ const lab = {
       lab.sliders[id] = slider(id, { ...how, moved: (v) => { state[id] = v; lab.move(); } });
       lab.sliders[id].limit(...ends);
     }
-    $("lab-legend").prepend(...BUDGETS.map((c, i) => make("li", {}, make("i", { class: `c${i}` }), `${power(c)} FLOPs`)));
+    $("lab-legend").prepend(...BUDGETS.map((c, i) => make("li", {}, make("i", { class: `budget b${i}` }), `${power(c)} FLOPs`)));
     press("draw", () => { state.draw += 1; if (!state.s) state.s = 0.3; lab.move(); });
     press("lab-reset", () => { lab.home(); lab.still(); });
   },
@@ -492,7 +491,7 @@ const lab = {
     right.frame({ scale: "log", low: 1e16, high: 1e25, name: "compute C (FLOPs)", say: power },
       { ...perCent, low: -MOST.errors, high: MOST.errors, name: "error of the optimal tokens D* (%)" });
     right.span("range", BUDGETS[0], BUDGETS[4], "range");
-    right.put("zero", "path", { d: `M${right.left} ${right.py(0)}H${right.right}`, class: "zero" });
+    right.zero();
     lab.move();
   },
 

@@ -8,18 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 import numpy as np
-from matplotlib.ticker import FuncFormatter
 
 from scaling_lib.errors import InputError
 from scaling_lib.show.ladders import short
 from scaling_lib.show.plot import count_axis
-from scaling_lib.show.sliders.canvas import Canvas
-from scaling_lib.show.sliders.panel import Panel, button, dropdown, indented, paragraph, scientific, sentence, stack
+from scaling_lib.show.sliders.canvas import BLUE, GREY, ORANGE, Canvas
+from scaling_lib.show.sliders.panel import (
+    NAME_WIDTH,
+    WIDTH,
+    Panel,
+    button,
+    dropdown,
+    indented,
+    judged,
+    scientific,
+    sentence,
+)
 
 if TYPE_CHECKING:
     from scaling_lib.lab import Lab
 
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#888888"
 LEVEL = 0.9
 
 
@@ -39,13 +47,14 @@ class BudgetLab(Panel):
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
         self._path: list[tuple[float, float, float]] = []  # spent, and the interval at the hero
+        self._refusal = ""  # of the last wish
         alt = "Runs by parameters and tokens: for sale, bought, the hero; the interval at the hero by what was spent"
         self.canvas = Canvas(alt=alt, shares=(1, 1))
         self.target = dropdown("hero", "the run to predict", [self._label(i) for i in lab.shop.heroes])
         self.target.observe(lambda _: self._target_chosen(), names="value")
         self.shelf = ipywidgets.SelectMultiple(
-            description="for sale", rows=8, style={"description_width": "230px"},
-            layout=ipywidgets.Layout(width="640px", max_width="85%"),
+            description="for sale", rows=8, style={"description_width": NAME_WIDTH},
+            layout=ipywidgets.Layout(width=WIDTH, max_width="85%"),
         )  # fmt: skip
         self.shelf.observe(lambda _: self._say_price(), names="value")
         self.price = ipywidgets.HTML()
@@ -58,15 +67,11 @@ class BudgetLab(Panel):
             ipywidgets.FloatText(description=name, layout=ipywidgets.Layout(width="180px"))
             for name in ("loss", "low", "high")
         )
-        self.text = ipywidgets.HTML()
-        self.widget = stack(
-            self.target, self.shelf, indented(self.price), indented(self.buy, self.ask), self.canvas.widget, self.text,
-            ipywidgets.HBox([self.loss, self.low, self.high], layout=ipywidgets.Layout(flex_flow="row wrap")),
-            indented(self.take, self.seal, self.reveal),
+        boxes = ipywidgets.HBox([self.loss, self.low, self.high], layout=ipywidgets.Layout(flex_flow="row wrap"))
+        self.assemble(
+            self.target, self.shelf, indented(self.price), indented(self.buy, self.ask),
+            below=(boxes, indented(self.take, self.seal, self.reveal)),
         )  # fmt: skip
-        with self.canvas.style():
-            self._draw()
-            self.canvas.freeze()
         self._target_chosen()
 
     # ---- what the buttons do
@@ -75,17 +80,17 @@ class BudgetLab(Panel):
         """The action, and what it changed or why it was refused."""
 
         def act() -> None:
+            self._refusal = ""
             try:
                 action()
             except InputError as error:
-                self.update(f'<span style="color: {ORANGE}">{sentence(escape(str(error)))}</span>')
-            else:
-                self.update()
+                self._refusal = f'<span style="color: {ORANGE}">{sentence(escape(str(error)))}</span>'
+            self.update()
 
         return act
 
     def _buy(self) -> None:
-        self._lab.buy([self._name(v) for v in self.shelf.value])
+        self._lab.buy(self._chosen())
         self._remember()
 
     def _ask(self) -> None:
@@ -113,12 +118,15 @@ class BudgetLab(Panel):
     def _name(label: str) -> str:
         return label.partition(": ")[0]
 
+    def _chosen(self) -> list[str]:
+        return [self._name(label) for label in self.shelf.value]
+
     def _hero(self) -> Any:
         return self._lab.shop.find(self._name(self.target.value), "heroes")
 
     def _fill_shelf(self, chosen: Sequence[str] | None = None) -> None:
         """What is not bought yet; chosen stays what was, unless it is named."""
-        chosen = [self._name(v) for v in self.shelf.value] if chosen is None else chosen
+        chosen = self._chosen() if chosen is None else chosen
         left = [i for i in self._lab.shop.items if i.name not in self._lab.losses]
         with self.quietly():
             self.shelf.options = [self._label(i) for i in left]
@@ -128,7 +136,7 @@ class BudgetLab(Panel):
     def _say_price(self) -> None:
         if self.busy:
             return
-        unit, cost = self._lab.shop.unit, self._lab.price([self._name(v) for v in self.shelf.value])
+        unit, cost = self._lab.shop.unit, self._lab.price(self._chosen())
         over = cost > self._lab.left
         said = f"{len(self.shelf.value)} chosen: {scientific(cost)} of {scientific(self._lab.left)} {unit} left"
         self.price.value = f"<b>{said}: too much</b>" if over else said
@@ -148,7 +156,7 @@ class BudgetLab(Panel):
         if not fit.verdict(hero.n, hero.d).refused:
             self._path.append((self._lab.spent, *fit.interval(hero.n, hero.d, level=LEVEL, kind="new_run")))
 
-    def _draw(self) -> None:
+    def draw(self) -> None:
         plane, path = (part.subplots() for part in self.canvas.parts)
         moving, shop = self.canvas.moving, self._lab.shop
         everything = [*shop.items, *shop.heroes]
@@ -156,7 +164,7 @@ class BudgetLab(Panel):
         plane.plot([i.n for i in shop.items], [i.d for i in shop.items], "o", color=GREY, alpha=0.4, label="for sale")
         count_axis(plane)
         plane.set(yscale="log", xlabel="parameters N", ylabel="training tokens D")
-        plane.yaxis.set_major_formatter(FuncFormatter(lambda v, _: short(v)))
+        plane.yaxis.set_major_formatter(lambda value, _: short(value))
         self._own = moving(plane.plot([], [], "o", color=BLUE)[0])
         self._star = moving(plane.plot([], [], "*", color=ORANGE, markersize=14)[0])
         for marker, colour, name in (("o", BLUE, "bought"), ("*", ORANGE, "the hero")):
@@ -168,7 +176,7 @@ class BudgetLab(Panel):
         self._truth = moving(path.axhline(-1.0, color=ORANGE, linestyle=":"))
         self._panel = path
 
-    def update(self, refusal: str = "") -> None:
+    def update(self) -> None:
         """Show the ledger as it stands, and why the last wish was refused."""
         lab, hero = self._lab, self._hero()
         bought = [lab.shop.find(name) for name in lab.losses]
@@ -193,7 +201,9 @@ class BudgetLab(Panel):
         unit = lab.shop.unit
         lines = [f"{len(bought)} runs bought, {scientific(lab.spent)} of {scientific(lab.budget)} {unit} spent."]
         if self._path:
-            lines.append(self._say_hero())
+            fit, (_, low, high) = lab.fit(), self._path[-1]
+            said = f"At the hero {fit.predict(hero.n, hero.d):.3f}, 90% interval of a new run {low:.3f} to {high:.3f}."
+            lines += judged(fit.verdict(hero.n, hero.d), said)
         if "seal" in kinds:
             s = kinds["seal"]
             lines.append(f"Sealed: {s['loss']:.3f}, from {s['low']:.3f} to {s['high']:.3f}; hash {s['sha256'][:12]}.")
@@ -202,14 +212,4 @@ class BudgetLab(Panel):
                 f"<b>The hero's loss is {kinds['hero']['loss']:.3f}.</b>",
                 f'<pre style="font-family: monospace; line-height: 1.3">{escape(lab.score().summary())}</pre>',
             ]
-        self.text.value = paragraph(*lines, refusal)
-
-    def _say_hero(self) -> str:
-        fit, hero = self._lab.fit(), self._hero()
-        verdict = fit.verdict(hero.n, hero.d)
-        why = sentence(escape("; ".join(verdict.reasons)))
-        if verdict.refused:
-            return f"<b>No prediction at the hero: {verdict.level}.</b> {why}"
-        _, low, high = self._path[-1]
-        said = f"{fit.predict(hero.n, hero.d):.3f}, 90% interval of a new run {low:.3f} to {high:.3f}"
-        return f"At the hero {said}. Verdict: <b>{verdict.level}</b>. {why}"
+        self.say(*lines, self._refusal)

@@ -25,6 +25,9 @@ from PIL import Image
 A = TypeVar("A", bound=Artist)
 DPI = 100  # a pixel drawn for a pixel shown: the browser has nothing to resample
 ROOM = 8  # pixels of a box round its parts
+HIDDEN = "position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%)"
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#888888"
+PERCENT = (-50, -20, -10, -5, -2, -1, 0, 1, 2, 5, 10, 20, 50)
 
 
 class Canvas:
@@ -58,7 +61,9 @@ class Canvas:
             for c in self._columns
         ]
         row = ipywidgets.Box(self.images, layout={"flex_flow": "row wrap", "max_width": f"{width + ROOM}px"})
-        self.widget = ipywidgets.VBox([_for_screen_readers(alt), row])
+        # Words that are read aloud and take no room. A tooltip on an Image would do, but breaks it in the browser.
+        aloud = ipywidgets.HTML(f'<span style="{HIDDEN}">{html.escape(alt)}</span>', layout={"height": "0"})
+        self.widget = ipywidgets.VBox([aloud, row])
         self._moving: list[Artist] = []
         self._background: Any = None
 
@@ -102,16 +107,13 @@ class Canvas:
 
     def still(self, words: str = "") -> Picture:
         """What is shown now, as a plain picture, with words (HTML or plain) below it."""
-        picture = Image.fromarray(self._pixels())
-        if not words:
-            return Picture(png(self._pixels()))
-        strip = _strip(plain(words), picture.width)
-        both = Image.new("RGB", (picture.width, picture.height + strip.height), "white")
-        both.paste(picture, (0, 0))
-        both.paste(strip, (0, picture.height))
-        buffer = io.BytesIO()
-        both.save(buffer, "png", optimize=True)
-        return Picture(buffer.getvalue())
+        lines = [part for line in plain(words).splitlines() for part in textwrap.wrap(line, 128)]
+        below = Figure(figsize=(self.figure.get_figwidth(), 0.19 * len(lines) + 0.1), dpi=DPI)
+        below.text(0.01, 1.0, "\n".join(lines), fontsize=9.5, va="top", linespacing=1.35)
+        strip = FigureCanvasAgg(below)
+        strip.draw()
+        both = [self._pixels(), np.asarray(strip.buffer_rgba())[:, :, :3]]
+        return Picture(np.vstack(both if words else both[:1]))
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -130,22 +132,16 @@ def png(pixels: np.ndarray) -> bytes:
     )
 
 
-def _for_screen_readers(text: str) -> ipywidgets.HTML:
-    """Words that are read aloud and take no room. A tooltip on an Image would do, but breaks it in the browser."""
-    hidden = "position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%)"
-    return ipywidgets.HTML(
-        f'<span style="{hidden}">{html.escape(text)}</span>', layout=ipywidgets.Layout(height="0", margin="0")
-    )
-
-
 class Picture:
     """A still of a canvas, for readers of a page where nothing moves."""
 
-    def __init__(self, png: bytes) -> None:
-        self._png = png
+    def __init__(self, pixels: np.ndarray) -> None:
+        self._pixels = pixels
 
     def _repr_png_(self) -> bytes:
-        return self._png
+        buffer = io.BytesIO()
+        Image.fromarray(self._pixels).save(buffer, "png", optimize=True)
+        return buffer.getvalue()
 
     def __repr__(self) -> str:
         return "<picture of the sliders as they stand>"
@@ -158,14 +154,13 @@ def plain(words: str) -> str:
     return html.unescape(re.sub(r"<[^>]+>", "", text))
 
 
-def _strip(text: str, width: int) -> Image.Image:
-    """Text on white, ``width`` pixels wide and as high as it needs."""
-    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, 128)]
-    figure = Figure(figsize=(width / DPI, 0.19 * len(lines) + 0.1), dpi=DPI)
-    agg = FigureCanvasAgg(figure)
-    figure.text(0.01, 1.0, "\n".join(lines), fontsize=9.5, va="top", linespacing=1.35)
-    agg.draw()
-    return Image.fromarray(np.asarray(agg.buffer_rgba())).convert("RGB")
+def percent_axis(axes: Axes, most: float) -> None:
+    """A y axis of errors in per cent, up to ``most`` either way: one per cent and tens of them in one picture."""
+    axes.set_yscale("asinh", linear_width=2.0)
+    axes.set_ylim(-most, most)
+    axes.set_yticks(PERCENT)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:+.0f}" if value else "0")
+    axes.minorticks_off()
 
 
 def band(axes: Axes, colour: str, alpha: float = 0.2) -> PolyCollection:

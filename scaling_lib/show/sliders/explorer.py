@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 import ipywidgets
 import numpy as np
 
 from scaling_lib.errors import InputError
-from scaling_lib.fit import published
 from scaling_lib.fit.allocate import compute_optimal
-from scaling_lib.fit.result import FitResult, Verdict
+from scaling_lib.fit.result import FitResult
+from scaling_lib.show.extrapolation import known_models
 from scaling_lib.show.ladders import short
 from scaling_lib.show.sliders.canvas import Canvas
-from scaling_lib.show.sliders.explorer_panels import Law1D, draw_panels
-from scaling_lib.show.sliders.panel import (
-    LogSlider,
-    Panel,
-    button,
-    dropdown,
-    indented,
-    paragraph,
-    row,
-    scientific,
-    sentence,
-    slider,
-    stack,
-)
+from scaling_lib.show.sliders.explorer_panels import Law1D
+from scaling_lib.show.sliders.panel import LogSlider, Panel, button, dropdown, indented, judged, scientific, slider
 from scaling_lib.show.sliders.sources import JointLaw
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
@@ -51,39 +38,34 @@ class Explorer(Panel):
         self._sources = {s.title: s for s in sources}
         if len(self._sources) < len(sources):
             raise InputError("two of the laws have one title; give one of them another")
-        self._models = {m.name: m for m in published.models() if m.name in KNOWN}
+        self._models = {m.name: m for m in known_models(KNOWN)}
         alt = "Loss against parameters and against tokens, with the law, its band and the data"
         self.canvas = Canvas(alt=alt, shares=(1, 1))
-        self._build_controls(list(self._sources))
-        with self.canvas.style():
-            self._axes = [part.subplots() for part in self.canvas.parts]
-        self._panels: list[Law1D] = []
-        self._budgets = (1.0, 1.0)
-        self.show_law()
+        self._build_controls()
+        self._draw_law()
 
     # ---- controls
 
-    def _build_controls(self, titles: list[str]) -> None:
-        self.law = dropdown("law", "whose law: each on its own text", titles)
-        self.law.observe(lambda _: self.show_law(), names="value")
+    def _build_controls(self) -> None:
+        self.law = dropdown("law", "whose law: each on its own text", list(self._sources))
+        self.law.observe(lambda _: self._draw_law(), names="value")
         self.by = ipywidgets.ToggleButtons(
             options=[("N and D", "nd"), ("a budget, spent best", "budget")],
             tooltips=["set parameters and tokens", "set compute; N and D follow from the law"],
             style={"button_width": "auto"},
         )  # fmt: skip
-        self.by.observe(self._moved, names="value")
         self.n, self.d, self.c = (
-            slider(LogSlider, name, tip, self._moved, step=0.02)
-            for name, tip in (
-                ("parameters N", "number of parameters"),
-                ("training tokens D", "number of training tokens"),
-                ("compute C = 6ND (FLOPs)", "training compute in floating-point operations"),
+            slider(LogSlider, name, tip, self.moved, say, step=0.02)
+            for name, tip, say in (
+                ("parameters N", "number of parameters", short),
+                ("training tokens D", "number of training tokens", short),
+                ("compute C = 6ND (FLOPs)", "training compute in floating-point operations", scientific),
             )
         )
-        self.level = dropdown(
-            "interval", "how often the interval should hold", [(f"{v:.0%}", v) for v in LEVELS], "330px", value=0.9
-        )
-        self.level.observe(self._moved, names="value")
+        levels = [(f"{v:.0%}", v) for v in LEVELS]
+        self.level = dropdown("interval", "how often the interval should hold", levels, "330px", value=0.9)
+        for one in (self.by, self.level):
+            one.observe(self.moved, names="value")
         self.jump = ipywidgets.Dropdown(
             options=[("go to a known model ...", "")] + [(name, name) for name in self._models],
             tooltip="sets N and D to those of the model",
@@ -91,11 +73,9 @@ class Explorer(Panel):
         )
         self.jump.observe(self._jumped, names="value")
         self.reset = button("reset", "back to the largest run", self.home, icon="undo")
-        self.text = ipywidgets.HTML()
-        self.widget = stack(
-            *([self.law] if len(titles) > 1 else []), indented(self.by),
-            row(self.n, short), row(self.d, short), row(self.c, scientific),
-            ipywidgets.HBox([self.level, self.jump, self.reset]), self.canvas.widget, self.text,
+        self.assemble(
+            *([self.law] if len(self._sources) > 1 else []), indented(self.by), self.n, self.d, self.c,
+            ipywidgets.HBox([self.level, self.jump, self.reset]),
         )  # fmt: skip
 
     @property
@@ -105,29 +85,19 @@ class Explorer(Panel):
 
     def home(self) -> None:
         """Back to the largest run of the law."""
-        self._set_home()
-        self._moved(None)
-
-    def _set_home(self) -> None:
         s = self.source
-        with self.quietly():
-            self.jump.value, self.level.value, self.by.value = "", 0.9, "nd"
-            if len(s.loss):
-                last = int(np.argmax(s.n_params * s.n_tokens))
-                self.n.value, self.d.value = float(s.n_params[last]), float(s.n_tokens[last])
-            else:
-                self.n.value, self.d.value = s.n_range[1], s.d_range[1]
-            self.c.value = 6 * self.n.value * self.d.value
+        n, d = s.n_range[1], s.d_range[1]
+        if len(s.loss):
+            last = int(np.argmax(s.n_params * s.n_tokens))
+            n, d = float(s.n_params[last]), float(s.n_tokens[last])
+        self.set(jump="", level=0.9, by="nd", n=n, d=d, c=6 * n * d)
 
     def _jumped(self, change: Any) -> None:
         if change["new"] and not self.busy:
             model = self._models[change["new"]]
-            with self.quietly():
-                self.by.value = "nd"
-                self.n.value, self.d.value = model.n_params, model.n_tokens
-            self._moved(None)
+            self.set(by="nd", n=model.n_params, d=model.n_tokens)
 
-    def _moved(self, _: Any) -> None:
+    def moved(self, _: Any = None) -> None:
         if self.busy:
             return
         with self.quietly():
@@ -162,48 +132,50 @@ class Explorer(Panel):
 
     # ---- drawing
 
-    def show_law(self) -> None:
+    def draw(self) -> None:
+        self._axes = [part.subplots() for part in self.canvas.parts]
+
+    def _draw_law(self) -> None:
         """Draw the panels of the chosen law anew, and go to its largest run."""
-        # Ends and values in one message for each slider: between the two a browser would report the old value, moved to
-        # the nearest end. What is disabled must not be in it: the browser passes over that where a value comes along.
-        with self.n.hold_sync(), self.d.hold_sync(), self.c.hold_sync():
-            self._set_ends()
-            self._set_home()
         with self.canvas.style():  # ticks and grid lines take their looks when they are first drawn
+            self._panels: list[Law1D] = []
+            # Ends and values in one message for each slider: between the two a browser would report the old value,
+            # moved to the nearest end. What is disabled must not be in it: the browser passes over that where a value
+            # comes along.
+            with self.n.hold_sync(), self.d.hold_sync(), self.c.hold_sync():
+                self._set_ends()
+                self.home()
+            ends, models = ((self.n.min, TOP_N), (self.d.min, TOP_D)), list(self._models.values())
             self.canvas.clear()
-            ends = ((self.n.min, TOP_N), (self.d.min, TOP_D))
-            self._panels = draw_panels(self.canvas, self._axes, self.source, ends, list(self._models.values()))
+            self._panels = [
+                Law1D(self.canvas, axes, self.source, ends, models, along_n=axes is self._axes[0])
+                for axes in self._axes
+            ]
             self.canvas.freeze()
-        self._moved(None)
+        self.moved()
 
     def update(self) -> None:
         """Move the law, its band and the marker to the sliders, and say in words what they mean."""
+        if not self._panels:  # a law that is about to be drawn
+            return
         self.n.disabled = self.d.disabled = self.by.value == "budget"
         self.c.disabled = self.by.value != "budget"
-        n, d, level = self.n.value, self.d.value, self.level.value
-        verdict = self.source.verdict(n, d)
+        n, d, level, s = self.n.value, self.d.value, self.level.value, self.source
+        verdict = s.verdict(n, d)
         for panel in self._panels:
             panel.move(n, d, level, refused=verdict.refused)
         self.canvas.redraw()
-        self.text.value = paragraph(
-            f"<b>N = {short(n)}</b> parameters, <b>D = {short(d)}</b> tokens, {d / n:.3g} tokens per parameter, "
-            f"C = {scientific(6 * n * d)} FLOPs.",
-            *self._say(n, d, level, verdict),
-            "This law's best split of a budget lies beyond the sliders." if self.by.disabled else "",
-        )
-
-    def _say(self, n: float, d: float, level: float, verdict: Verdict) -> tuple[str, ...]:
-        s = self.source
-        why = sentence(escape("; ".join(verdict.reasons)))
-        if verdict.refused:
-            return (f"<b>No prediction: {verdict.level}.</b> {why}",)
         said = f"<b>{float(s.law.predict(n, d)):.3f} nats per token</b>"
         if not s.has_interval:
             said += "; this law was published without a covariance: no interval can be given"
-        elif isinstance(s.law, FitResult):
-            low, high = s.law.interval(n, d, level=level, kind="new_run")
-            said += f", {level:.0%} interval of a new run {low:.3f} to {high:.3f}"
         else:
-            low, high = s.law.interval(n, d, level=level)
-            said += f", {level:.0%} interval of the law's mean {low:.3f} to {high:.3f}"
-        return f"{said}.", f"Verdict: <b>{verdict.level}</b>. {why}"
+            whose, (low, high) = "the law's mean", s.law.interval(n, d, level=level)
+            if isinstance(s.law, FitResult):
+                whose, (low, high) = "a new run", s.law.interval(n, d, level=level, kind="new_run")
+            said += f", {level:.0%} interval of {whose} {low:.3f} to {high:.3f}"
+        self.say(
+            f"<b>N = {short(n)}</b> parameters, <b>D = {short(d)}</b> tokens, {d / n:.3g} tokens per parameter, "
+            f"C = {scientific(6 * n * d)} FLOPs.",
+            *judged(verdict, f"{said}."),
+            "This law's best split of a budget lies beyond the sliders." if self.by.disabled else "",
+        )

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import ipywidgets
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullLocator
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit.allocate import compute_optimal
@@ -16,24 +11,13 @@ from scaling_lib.fit.published import PublishedLaw
 from scaling_lib.fit.result import FitResult
 from scaling_lib.show.ladders import short
 from scaling_lib.show.plot import count_axis
-from scaling_lib.show.sliders.canvas import Canvas
-from scaling_lib.show.sliders.panel import (
-    LogSlider,
-    Panel,
-    Slider,
-    button,
-    indented,
-    paragraph,
-    row,
-    scientific,
-    slider,
-    stack,
-)
+from scaling_lib.show.sliders.canvas import BLUE, GREY, ORANGE, Canvas, percent_axis
+from scaling_lib.show.sliders.panel import LogSlider, Panel, Slider, button, indented, scientific, slider
 
 BUDGETS = np.logspace(17, 21, 5)
 TARGET = 1e24
 POINTS = 15
-COLOURS = ("#56B4E9", "#009E73", "#0072B2", "#CC79A7", "#D55E00")
+COLOURS = ("#56B4E9", "#009E73", BLUE, "#CC79A7", ORANGE)
 WORDS = {  # what `isoflop` flags
     "edge": "the lowest loss is that of the smallest or the largest size tried",
     "outside": "the parabola's minimum lies beyond the sizes tried",
@@ -61,95 +45,68 @@ class IsoFlopLab(Panel):
         self.found: IsoFlopResult | None = None
         self._seed = 0
         self.error = float("nan")
-        true = compute_optimal(law, np.append(BUDGETS, TARGET))
-        self._true_n = np.asarray(true.n_params)
+        self._true_n = np.asarray(compute_optimal(law, np.append(BUDGETS, TARGET)).n_params)
         self._true_a = float(np.polyfit(np.log(BUDGETS), np.log(self._true_n[:5]), 1)[0])
         alt = "Parabolas of loss against size for five budgets; the error of the optimum they find"
         self.canvas = Canvas(alt=alt, shares=(1, 1))
         self.width = slider(
-            LogSlider, "width of the grid (a factor)",
-            "sizes from the centre over this factor to the centre times it", self._moved,
-            base=2, min=0.5, max=5.0, step=0.1, value=4.0,
+            LogSlider, "width of the grid (a factor)", "sizes from the centre over this factor to the centre times it",
+            self.moved, "{:.1f}".format, base=2, min=0.5, max=5.0, step=0.1, value=4.0,
         )  # fmt: skip
-        self.offset = slider(
-            Slider, "offset of its centre (doublings)", "0: on the true optimum", self._moved,
-            min=-3.0, max=3.0, step=0.05, value=0.0,
-        )  # fmt: skip
-        self.drift = slider(
-            Slider, "drift (doublings per decade of C)", "an offset that grows with the budget",
-            self._moved, min=-1.0, max=1.0, step=0.02, value=0.0,
-        )  # fmt: skip
-        self.noise = slider(
-            Slider, "noise of a loss (%)", "standard deviation of a run's loss", self._moved,
-            min=0.0, max=1.0, step=0.02, value=0.0,
-        )  # fmt: skip
+        self.offset, self.drift, self.noise = (
+            slider(Slider, name, tip, self.moved, say.format, min=low, max=high, step=step, value=0.0)
+            for name, tip, say, low, high, step in (
+                ("offset of its centre (doublings)", "0: on the true optimum", "{:+.2f}", -3.0, 3.0, 0.05),
+                (
+                    "drift (doublings per decade of C)",
+                    "an offset that grows with the budget",
+                    "{:+.2f}",
+                    -1.0,
+                    1.0,
+                    0.02,
+                ),
+                ("noise of a loss (%)", "standard deviation of a run's loss", "{:.2f}%", 0.0, 1.0, 0.02),
+            )
+        )
         self.redraw = button("new draw", "other noise of the same size", self._draw_again, icon="refresh")
         self.reset = button("reset", "a centred grid of 4x without noise", self.home, icon="undo")
-        self.text = ipywidgets.HTML()
-        self.widget = stack(
-            row(self.width, "{:.1f}".format), row(self.offset, "{:+.2f}".format), row(self.drift, "{:+.2f}".format),
-            row(self.noise, "{:.2f}%".format), indented(self.redraw, self.reset), self.canvas.widget, self.text,
-        )  # fmt: skip
-        with self.canvas.style():
-            left, right = (part.subplots() for part in self.canvas.parts)
-            self._draw_parabolas(left)
-            self._draw_errors(right)
-            self.canvas.freeze()
+        self.assemble(self.width, self.offset, self.drift, self.noise, indented(self.redraw, self.reset))
         self.update()
 
-    # ---- drawing
-
-    def _draw_parabolas(self, axes: Axes) -> None:
+    def draw(self) -> None:
+        left, right = (part.subplots() for part in self.canvas.parts)
         losses = np.asarray(self._law.predict(self._true_n[:5], BUDGETS / (6 * self._true_n[:5])))
-        axes.set_xscale("log")
-        axes.set_xlim(self._true_n[0] / 60, self._true_n[4] * 60)
-        count_axis(axes)
-        axes.set_ylim(losses.min() * 0.93, losses.max() * 1.35)
-        axes.set_xlabel("parameters N")
-        axes.set_ylabel("loss (nats per token)")
+        left.set_xscale("log")
+        left.set_xlim(self._true_n[0] / 60, self._true_n[4] * 60)
+        count_axis(left)
+        left.set(ylim=(losses.min() * 0.93, losses.max() * 1.35), xlabel="parameters N", ylabel="loss (nats per token)")
         moving = self.canvas.moving
-        self._points = [moving(axes.plot([], [], "o", color=c, markersize=3.5)[0]) for c in COLOURS]
-        self._curves = [moving(axes.plot([], [], color=c, linewidth=1.2)[0]) for c in COLOURS]
-        self._minima = moving(axes.plot([], [], "k*", markersize=9)[0])
-        names = [f"{c:.0e} FLOPs".replace("e+", "e") for c in BUDGETS]
-        handles = [
-            axes.plot([], [], "o-", color=c, markersize=3.5, label=n)[0] for c, n in zip(COLOURS, names, strict=True)
-        ]
-        handles.append(axes.plot([], [], "k*", markersize=9, label="minimum")[0])
-        axes.legend(handles=handles, loc="upper right", fontsize=8)
+        self._points = [moving(left.plot([], [], "o", color=c, markersize=3.5)[0]) for c in COLOURS]
+        self._curves = [moving(left.plot([], [], color=c, linewidth=1.2)[0]) for c in COLOURS]
+        self._minima = moving(left.plot([], [], "k*", markersize=9)[0])
+        for colour, c in zip(COLOURS, BUDGETS, strict=True):
+            left.plot([], [], "o-", color=colour, markersize=3.5, label=f"{c:.0e} FLOPs".replace("e+", "e"))
+        left.plot([], [], "k*", markersize=9, label="minimum")
+        left.legend(loc="upper right", fontsize=8)
 
-    def _draw_errors(self, axes: Axes) -> None:
-        axes.set_xscale("log")
-        axes.set_xlim(1e16, 1e25)
-        axes.set_xlabel("compute C (FLOPs)")
-        axes.set_yscale("asinh", linear_width=2.0)  # a per cent and tens of per cent in one picture
-        axes.set_ylim(-MOST, MOST)
-        axes.set_yticks((-50, -20, -10, -5, -2, -1, 0, 1, 2, 5, 10, 20, 50))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:+.0f}" if v else "0"))
-        axes.yaxis.set_minor_locator(NullLocator())
-        axes.set_ylabel("error of the optimal tokens D* (%)")
-        axes.axhline(0, color="#888888", linewidth=1.5, label="the truth")
-        axes.axvspan(BUDGETS[0], BUDGETS[-1], color="#000000", alpha=0.06, linewidth=0, label="budgets tried")
-        axes.plot([], [], "k*", markersize=8, label="minima of the parabolas")
-        axes.plot([], [], color="#0072B2", linestyle="--", label="the line through them")
-        axes.legend(loc="upper left", fontsize=8)
-        moving = self.canvas.moving
-        self._line = moving(axes.plot([], [], color="#0072B2", linestyle="--", linewidth=1.5)[0])
-        self._optima = moving(axes.plot([], [], "k*", markersize=8)[0])
-        self._far = moving(axes.plot([], [], "D", color="#D55E00", markersize=8)[0])
+        right.set(xscale="log", xlim=(1e16, 1e25), xlabel="compute C (FLOPs)")
+        percent_axis(right, MOST)
+        right.set_ylabel("error of the optimal tokens D* (%)")
+        right.axhline(0, color=GREY, linewidth=1.5, label="the truth")
+        right.axvspan(BUDGETS[0], BUDGETS[-1], color="#000000", alpha=0.06, linewidth=0, label="budgets tried")
+        right.plot([], [], "k*", markersize=8, label="minima of the parabolas")
+        right.plot([], [], color=BLUE, linestyle="--", label="the line through them")
+        right.legend(loc="upper left", fontsize=8)
+        self._line = moving(right.plot([], [], color=BLUE, linestyle="--", linewidth=1.5)[0])
+        self._optima = moving(right.plot([], [], "k*", markersize=8)[0])
+        self._far = moving(right.plot([], [], "D", color=ORANGE, markersize=8)[0])
 
     # ---- moving
 
     def home(self) -> None:
         """A centred grid, four times each way, without noise."""
         self._seed = 0
-        with self.quietly():
-            self.width.value, self.offset.value, self.drift.value, self.noise.value = 4.0, 0.0, 0.0, 0.0
-        self.update()
-
-    def _moved(self, _: Any) -> None:
-        if not self.busy:
-            self.update()
+        self.set(width=4.0, offset=0.0, drift=0.0, noise=0.0)
 
     def _draw_again(self) -> None:
         self._seed += 1
@@ -171,18 +128,17 @@ class IsoFlopLab(Panel):
             points.set_data(n[i], loss[i])
         for line in (*self._curves, self._minima, self._optima, self._line, self._far):
             line.set_data([], [])
+        self.found, self.error = None, float("nan")
         try:
             self.found = isoflop(n.ravel(), c.ravel(), loss.ravel(), window=np.inf)
         except InputError as error:
-            self.found, self.error = None, float("nan")
-            words = paragraph(f"<b>No exponent:</b> {error}")
+            self.say(f"<b>No exponent:</b> {error}")
         else:
-            words = self._draw_found(self.found, n)
+            self._draw_found(self.found, n)
         self.canvas.redraw()
-        self.text.value = words
 
-    def _draw_found(self, found: IsoFlopResult, n: np.ndarray) -> str:
-        """Move what the parabolas found, and return it in words."""
+    def _draw_found(self, found: IsoFlopResult, n: np.ndarray) -> None:
+        """Move what the parabolas found, and say it in words."""
         for i, curve in enumerate(self._curves):
             at = np.geomspace(n[i, 0], n[i, -1], 40)
             u = np.log(at) - found.centre[i]
@@ -194,19 +150,17 @@ class IsoFlopLab(Panel):
         true = np.interp(np.log(along), np.log(np.append(BUDGETS, TARGET)), np.log(self._true_n))
         self._line.set_data(along, _per_cent(np.exp(true) / found.optimal(along)[0]))
         n_far, d_far = found.optimal(TARGET)
-        true_d = TARGET / (6 * self._true_n[5])
-        self.error = float(100 * (d_far / true_d - 1))
-        self._far.set_data([TARGET], _per_cent(np.array([d_far / true_d])))
-        doubtful = [
+        ratio = d_far / (TARGET / (6 * self._true_n[5]))
+        self.error = float(100 * (ratio - 1))
+        self._far.set_data([TARGET], _per_cent(np.array([ratio])))
+        doubtful = "; ".join(
             f"{scientific(c)} FLOPs: {WORDS[f]}" for c, f in zip(BUDGETS, found.flags, strict=True) if f != "ok"
-        ]
-        return paragraph(
+        )
+        self.say(
             f"The parabolas find N* ~ C<sup>{found.a:.3f}</sup>; the truth is C<sup>{self._true_a:.3f}</sup>.",
             f"At 1e24 FLOPs they say N* = {short(n_far)} ({100 * (n_far / self._true_n[5] - 1):+.1f}%) and "
             f"D* = {short(d_far)} (<b>{self.error:+.1f}%</b>).",
-            f"Minima left out or doubtful. {'; '.join(doubtful)}."
-            if doubtful
-            else "All five minima lie inside their grids.",
+            f"Minima left out or doubtful. {doubtful}." if doubtful else "All five minima lie inside their grids.",
         )
 
 

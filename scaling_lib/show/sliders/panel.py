@@ -1,4 +1,4 @@
-"""What the four panels of sliders share: how they are shown, stills of them, sliders that keep what is set."""
+"""What the panels of sliders share: how they are shown, stills of them, sliders that keep what is set."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import contextlib
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
+from html import escape
 from typing import Any
 
 import ipywidgets
 
+from scaling_lib.fit.result import Verdict
 from scaling_lib.show.sliders.canvas import Canvas, Picture
 
 NAME_WIDTH = "230px"
@@ -30,13 +32,33 @@ STYLE = """<style>
 class Panel:
     """Controls, a picture and words; as the last line of a notebook cell it shows itself.
 
-    widget : all of it. canvas : the picture. text : the words, as HTML.
+    widget : all of it. canvas : the picture. text : the words, as HTML. A panel makes its controls and hands them to
+    ``assemble``, draws in ``draw`` what stands still, and moves the rest in ``update``.
     """
 
     widget: ipywidgets.VBox
     canvas: Canvas
     text: ipywidgets.HTML
     busy = False
+
+    def assemble(self, *above: ipywidgets.Widget, below: tuple[ipywidgets.Widget, ...] = ()) -> None:
+        """Put the controls, in a form that a phone can show, above (or below) the picture and its words; draw it."""
+        self.text = ipywidgets.HTML()
+        style = ipywidgets.HTML(STYLE, layout=ipywidgets.Layout(display="none"))
+        rows = [getattr(part, "row", part) for part in (*above, self.canvas.widget, self.text, *below)]
+        self.widget = ipywidgets.VBox([style, *rows])
+        self.widget.add_class("scaling-lib-panel")
+        with self.canvas.style():
+            self.draw()
+            self.canvas.freeze()
+
+    def draw(self) -> None:
+        """Draw what stands still."""
+        raise NotImplementedError
+
+    def update(self) -> None:
+        """Move the rest to the sliders, and say what it means."""
+        raise NotImplementedError
 
     @contextlib.contextmanager
     def quietly(self) -> Iterator[None]:
@@ -46,6 +68,23 @@ class Panel:
             yield
         finally:
             self.busy = False
+
+    def set(self, **values: Any) -> None:
+        """Give controls their values, by their names, and then update once."""
+        with self.quietly():
+            for name, value in values.items():
+                getattr(self, name).value = value
+        self.moved()
+
+    def moved(self, _: Any = None) -> None:
+        """What a control calls when it was moved."""
+        if not self.busy:
+            self.update()
+
+    def say(self, *lines: str) -> None:
+        """Show lines of HTML, set as a text that can be read."""
+        shown = "<br>".join(line for line in lines if line)
+        self.text.value = f'<div style="line-height: 1.5; max-width: 900px">{shown}</div>'
 
     def still(self) -> Picture | None:
         """The picture and its words as they stand now, for a page where nothing moves.
@@ -68,10 +107,13 @@ class _Keeps:
 
     A browser can show only whole steps, and reports the step next to a value that it was given as if somebody had
     moved the slider there. Such a report is dropped: whoever moves it moves it by half a step or more.
+
+    row : the slider and its value in words: all its digits, where the slider's own readout knows only whole steps.
     """
 
     value: float
     step: float
+    row: ipywidgets.HBox
 
     def position(self, value: float) -> float:
         """Where the handle stands for a value, in the unit of ``step``."""
@@ -99,31 +141,22 @@ class LogSlider(_Keeps, ipywidgets.FloatLogSlider):
         return math.log(value) / math.log(self.base)
 
 
-def slider(kind: type, name: str, tip: str, moved: Callable[[Any], None], **options: Any) -> Any:
-    """A ``Slider`` or ``LogSlider`` with a name, a tooltip and what is called when it moves."""
+def slider(
+    kind: type, name: str, tip: str, moved: Callable[[Any], None], say: Callable[[float], str], **options: Any
+) -> Any:
+    """A ``Slider`` or ``LogSlider`` with a name, a tooltip, what is called when it moves, and its value in words.
+
+    The words are of the value that is set, which need not be the one asked for: ``moved`` may have moved it since.
+    """
     made = kind(
         description=name, tooltip=tip, readout=False, style={"description_width": NAME_WIDTH},
         layout=ipywidgets.Layout(width=WIDTH, max_width="85%"), **options,
     )  # fmt: skip
     made.observe(moved, names="value")
+    said = ipywidgets.Label(say(made.value))
+    made.observe(lambda _: setattr(said, "value", say(made.value)), names="value")
+    made.row = ipywidgets.HBox([made, said])
     return made
-
-
-def row(of: Any, say: Callable[[float], str]) -> ipywidgets.HBox:
-    """A slider and its value in words: all its digits, where the slider's own readout knows only whole steps.
-
-    The words are of the value that is set, which need not be the one asked for: a callback may have moved it since.
-    """
-    said = ipywidgets.Label(say(of.value))
-    of.observe(lambda _: setattr(said, "value", say(of.value)), names="value")
-    return ipywidgets.HBox([of, said])
-
-
-def stack(*parts: ipywidgets.Widget) -> ipywidgets.VBox:
-    """The parts of a panel below each other, in a form that a phone can show."""
-    box = ipywidgets.VBox([ipywidgets.HTML(STYLE, layout=ipywidgets.Layout(display="none")), *parts])
-    box.add_class("scaling-lib-panel")
-    return box
 
 
 def indented(*parts: ipywidgets.Widget) -> ipywidgets.HBox:
@@ -148,9 +181,12 @@ def button(name: str, tip: str, pressed: Callable[[], None], icon: str = "") -> 
     return made
 
 
-def paragraph(*lines: str) -> str:
-    """Lines of HTML, set as a text that can be read."""
-    return f'<div style="line-height: 1.5; max-width: 900px">{"<br>".join(line for line in lines if line)}</div>'
+def judged(verdict: Verdict, *lines: str) -> tuple[str, ...]:
+    """Lines of a prediction with its verdict, or the refusal in their place."""
+    why = sentence(escape("; ".join(verdict.reasons)))
+    if verdict.refused:
+        return (f"<b>No prediction: {verdict.level}.</b> {why}",)
+    return (*lines, f"Verdict: <b>{verdict.level}</b>. {why}")
 
 
 def scientific(value: float) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import ipywidgets
 import numpy as np
 
 from scaling_lib.fit.allocate import compute_optimal
+from scaling_lib.show.extrapolation import plot_parts
 from scaling_lib.show.ladders import short
-from scaling_lib.show.sliders.canvas import Canvas, band, set_band
+from scaling_lib.show.sliders.canvas import BLUE, ORANGE, Canvas
 from scaling_lib.show.sliders.panel import (
     LogSlider,
     Panel,
@@ -18,21 +17,16 @@ from scaling_lib.show.sliders.panel import (
     button,
     dropdown,
     indented,
-    paragraph,
-    row,
+    judged,
     scientific,
-    sentence,
     slider,
-    stack,
 )
 from scaling_lib.show.sliders.sources import JointLaw
 
-BLUE, ORANGE = "#0072B2", "#D55E00"
 HOURS = (-2.0, 5.0)  # log10: from half a minute to eleven years
 
 
-@dataclass(frozen=True)
-class Machine:
+class Machine(NamedTuple):
     """Sustained training FLOPs per second, and an assumed price in dollars per hour; both may be changed."""
 
     name: str
@@ -62,31 +56,18 @@ class BudgetPlanner(Panel):
         self.canvas = Canvas(alt="The loss of the best spent budget against compute, with the chosen budget")
         self.machine = dropdown("machine", "what does the training", [(m.name, m) for m in MACHINES], value=MACHINES[1])
         self.machine.observe(self._machine_chosen, names="value")
-        self.price = slider(
-            LogSlider, "price (dollars per hour)", "of the whole machine; an assumption to change", self._moved,
-            min=-2, max=4, step=0.01,
-        )  # fmt: skip
-        self.hours = slider(
-            LogSlider, "time (hours)", "hours of training", self._moved,
-            min=HOURS[0], max=HOURS[1], step=0.01,
-        )  # fmt: skip
-        self.money = slider(
-            LogSlider, "money (dollars)", "time x price: moving it moves the time", self._money_moved,
-            min=-4, max=9, step=0.01,
-        )  # fmt: skip
-        self.compute = slider(
-            LogSlider, "compute C = 6ND (FLOPs)", "time x speed: moving it moves the time", self._compute_moved,
-            min=9, max=28, step=0.01,
+        self.price, self.hours, self.money, self.compute = (
+            slider(LogSlider, name, tip, moved, say, min=low, max=high, step=0.01)
+            for name, tip, moved, say, low, high in (
+                ("price (dollars per hour)", "of the machine; an assumption to change", self.moved, amount, -2, 4),
+                ("time (hours)", "hours of training", self.moved, amount, *HOURS),
+                ("money (dollars)", "time x price: moving it moves the time", self._money_moved, amount, -4, 9),
+                ("compute C = 6ND (FLOPs)", "time x speed: moving it moves the time", self._compute_moved, scientific,
+                 9, 28),
+            )
         )  # fmt: skip
         self.reset = button("reset", "back to the beginning", self.home, icon="undo")
-        self.text = ipywidgets.HTML()
-        self.widget = stack(
-            self.machine, row(self.price, amount), row(self.hours, amount), row(self.money, amount),
-            row(self.compute, scientific), indented(self.reset), self.canvas.widget, self.text,
-        )  # fmt: skip
-        with self.canvas.style():
-            self._draw()
-            self.canvas.freeze()
+        self.assemble(self.machine, self.price, self.hours, self.money, self.compute, indented(self.reset))
         self.home()
 
     @property
@@ -104,66 +85,44 @@ class BudgetPlanner(Panel):
     def home(self) -> None:
         """A day on one H100; for a law of our own an hour on the laptop."""
         machine, hours = (MACHINES[0], 1.0) if self._source.is_ours else (MACHINES[1], 24.0)
-        with self.quietly():
-            self.machine.value, self.hours.value, self.price.value = machine, hours, machine.dollars_per_hour
-        self._moved(None)
+        self.set(machine=machine, hours=hours, price=machine.dollars_per_hour)
 
     def _machine_chosen(self, change: Any) -> None:
         if not self.busy:
-            with self.quietly():
-                self.price.value = change["new"].dollars_per_hour
-            self._moved(None)
+            self.set(price=change["new"].dollars_per_hour)
 
     def _money_moved(self, _: Any) -> None:
-        if not self.busy:
-            self._take(self.money.value / self.price.value)
+        self._take(self.money.value / self.price.value)
 
     def _compute_moved(self, _: Any) -> None:
-        if not self.busy:
-            self._take(self.compute.value / (3600 * self.machine.value.flops_per_second))
+        self._take(self.compute.value / (3600 * self.machine.value.flops_per_second))
 
     def _take(self, hours: float) -> None:
-        with self.quietly():
-            self.hours.value = float(np.clip(hours, 10.0 ** HOURS[0], 10.0 ** HOURS[1]))
-        self._moved(None)
+        if not self.busy:
+            self.set(hours=float(np.clip(hours, 10.0 ** HOURS[0], 10.0 ** HOURS[1])))
 
-    def _moved(self, _: Any) -> None:
-        if self.busy:
-            return
-        with self.quietly():
-            self.money.value, self.compute.value = self.dollars, self.flops
-        self.update()
+    def moved(self, _: Any = None) -> None:
+        if not self.busy:
+            with self.quietly():
+                self.money.value, self.compute.value = self.dollars, self.flops
+            self.update()
 
     # ---- drawing
 
-    def _draw(self) -> None:
+    def draw(self) -> None:
         axes, source = self.canvas.figure.subplots(), self._source
         least, most = (6 * n * d for n, d in zip(source.n_range, source.d_range, strict=True))
-        ends = (min(1e13, least / 10), 1e28)
-        c = np.geomspace(*ends, 80)
-        c = np.unique(np.append(c, (least, most)))  # the solid part and the dashed ones share their ends
+        c = np.unique(np.append(np.geomspace(min(1e13, least / 10), 1e28, 80), (least, most)))
         best = compute_optimal(source.law, c, judge=False)
-        everywhere = np.asarray(best.loss)
         refused = [source.verdict(n, d).refused for n, d in zip(best.n_params, best.n_tokens, strict=True)]
-        loss = np.where(refused, np.nan, everywhere)
-        axes.set_xscale("log")
-        axes.set_xlabel("compute C = 6ND (FLOPs)")
+        loss, *ends = (np.where(refused, np.nan, np.asarray(y)) for y in (best.loss, *(best.loss_interval or ())))
+        axes.set(xscale="log", xlim=(c[0], c[-1]), xlabel="compute C = 6ND (FLOPs)")
         axes.set_ylabel("loss of the budget spent best (nats per token)")
         axes.set_title(f"Losses on {source.text}")
-        axes.set_xlim(*ends)
-        shown = everywhere if np.all(np.isnan(loss)) else loss  # a law that is refused everywhere leaves empty axes
+        shown = np.asarray(best.loss) if all(refused) else loss  # a law that is refused everywhere leaves empty axes
         self._bottom = 0.9 * float(np.nanmin(shown))
         axes.set_ylim(self._bottom, min(float(np.nanmax(shown)), 8.0))
-        axes.axvspan(least, most, color="#000000", alpha=0.06, linewidth=0, label="range of the runs")
-        inside = np.where((c >= least) & (c <= most), loss, np.nan)
-        axes.plot(c, inside, color=BLUE, linewidth=2, label="law within it")
-        axes.plot(c, np.where(c <= least, loss, np.nan), color=BLUE, linewidth=2, linestyle="--")
-        axes.plot(c, np.where(c >= most, loss, np.nan), color=BLUE, linewidth=2, linestyle="--", label="and beyond")
-        if best.loss_interval is not None:
-            found = band(axes, BLUE)
-            low, high = (np.where(np.isnan(loss), np.nan, v) for v in best.loss_interval)
-            set_band(found, c, low, high)
-            found.set_label("90% interval of its mean")
+        plot_parts(axes, c, loss, (least, most), ends, BLUE)
         axes.plot([], [], "D", color=ORANGE, markersize=9, label="your budget")
         axes.legend(loc="upper right")
         self._drop = self.canvas.moving(axes.plot([], [], color=ORANGE, linewidth=1, linestyle=":")[0])
@@ -176,20 +135,17 @@ class BudgetPlanner(Panel):
         self._here.set_data([] if verdict.refused else [self.flops], [] if verdict.refused else [best.loss])
         self._drop.set_data([self.flops] * 2, [self._bottom, 99.0 if verdict.refused else best.loss])
         self.canvas.redraw()
-        why = sentence("; ".join(verdict.reasons))
-        lines = [f"{amount(self.hours.value)} hours, {amount(self.dollars)} dollars at that price, "
-                 f"{scientific(self.flops)} FLOPs."]  # fmt: skip
-        if verdict.refused:
-            lines.append(f"<b>No prediction: {verdict.level}.</b> {why}")
-        else:
-            spread = ""
-            if best.loss_interval is not None:
-                low, high = best.loss_interval
-                spread = f", {best.level:.0%} interval of the law's mean {low:.3f} to {high:.3f}"
-            lines += [
+        spread = ""
+        if best.loss_interval is not None:
+            low, high = best.loss_interval
+            spread = f", {best.level:.0%} interval of the law's mean {low:.3f} to {high:.3f}"
+        self.say(
+            f"{amount(self.hours.value)} hours, {amount(self.dollars)} dollars at that price, "
+            f"{scientific(self.flops)} FLOPs.",
+            *judged(
+                verdict,
                 f"Spent best by this law: <b>N* = {short(best.n_params)}</b> parameters, "
                 f"<b>D* = {short(best.n_tokens)}</b> tokens ({best.tokens_per_param:.3g} tokens per parameter).",
                 f"<b>{best.loss:.3f} nats per token</b>{spread}.",
-                f"Verdict: <b>{verdict.level}</b>. {why}",
-            ]
-        self.text.value = paragraph(*lines)
+            ),
+        )

@@ -12,7 +12,6 @@ from scaling_lib.fit import published
 from scaling_lib.fit.estimate import fit_joint
 from scaling_lib.fit.published import PublishedLaw
 from scaling_lib.fit.result import FitResult, Verdict
-from scaling_lib.fit.table import RunTable
 from scaling_lib.runs import Run
 from scaling_lib.show.grids import the_grid
 
@@ -74,13 +73,10 @@ class JointLaw:
         return np.asarray(low), np.asarray(high)
 
 
-def our_source(runs: Sequence[Run], title: str = "") -> JointLaw:
+def our_source(runs: Sequence[Run]) -> JointLaw:
     """The joint law of a grid of runs such as ``shipped("laptop")``, with bootstrap draws for quick intervals.
 
-    Raises
-    ------
-    InputError
-        When the runs hold no grid, or two.
+    Raises InputError when the runs hold no grid, or two.
     """
     grid = the_grid(runs)
     t = grid.table
@@ -88,34 +84,16 @@ def our_source(runs: Sequence[Run], title: str = "") -> JointLaw:
     corpus = grid.runs[0].corpus
     text = f"{corpus['name']}, vocabulary {grid.runs[0].config.model.vocab_size:,}"
     n, d = np.asarray(t.n_params), np.asarray(t.n_tokens)
-    return JointLaw(
-        title or f"ours: {len(grid.runs)} runs",
-        text,
-        fit,
-        (float(n.min()), float(n.max())),
-        (float(d.min()), float(d.max())),
-        "without embeddings",
-        n,
-        d,
-        t.loss,
-    )
+    title = f"ours: {len(grid.runs)} runs"
+    return JointLaw(title, text, fit, fit.fit_range["N"], fit.fit_range["D"], "without embeddings", n, d, t.loss)
 
 
-def published_source(name: str = "chinchilla-epoch", runs: RunTable | None = None) -> JointLaw:
-    """A published joint law; ``runs``, such as ``published.epoch_runs()``, are drawn beside it.
-
-    Raises
-    ------
-    InputError
-        For an unknown law, or one that is not a law of N and D.
-    """
+def published_source(name: str = "chinchilla-epoch") -> JointLaw:
+    """A published joint law; raises InputError for an unknown law, or one that is not a law of N and D."""
     laws = {key: law for key, law in published.laws.items() if law.law.variables == ("N", "D")}
     if name not in laws:
         raise InputError(f"no published law of N and D is called {name!r}; there are {', '.join(sorted(laws))}")
     law = laws[name]
-    n_range, d_range = law.fit_range["N"], law.fit_range["D"]
     counting = "without embeddings" if name.startswith("kaplan") else "with embeddings"
-    data = () if runs is None else (runs.get("N"), runs.get("D"), runs.loss)
-    if runs is not None:
-        n_range, d_range = ((float(x.min()), float(x.max())) for x in data[:2])
-    return JointLaw(law.title, f"{law.corpus}, {law.tokenizer}", law, n_range, d_range, counting, *data)
+    text = f"{law.corpus}, {law.tokenizer}"
+    return JointLaw(law.title, text, law, law.fit_range["N"], law.fit_range["D"], counting)
