@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,15 +77,19 @@ def _is_published(folder: Path) -> bool:
 def _claim(out: Path, kind: str, folders: list[Path]) -> Path:
     """The folder for pictures, a page or a talk, unless it holds those of another folder of records.
 
-    ``records.json`` there says whose they are, by a path that holds when both are moved together.
+    ``.drawn.json`` there says whose they are, by a path that holds when both are moved together. It is hidden from the
+    reader of records, for figures may be drawn into the folder of their own records.
     """
-    note = out / "records.json"
-    claims = json.loads(note.read_text()) if note.is_file() else {}
+    note, claims = out / ".drawn.json", {}
+    with suppress(OSError, ValueError, AttributeError):  # none yet, or one that nobody can read
+        found = json.loads(note.read_text(encoding="utf-8")).items()
+        claims = {what: owners for what, owners in found if isinstance(owners, list)}
     own = ["published" if _is_published(f) else os.path.relpath(f.resolve(), out.resolve()) for f in folders]
     if claims.get(kind, own) != own:
+        theirs = printable(" ".join(map(str, claims[kind])))
         raise InputError(
-            f"{printable(str(out))} holds the {kind} of {printable(' '.join(claims[kind]))} (as seen from there), "
-            "which these would replace: choose another folder with --out, or remove that one"
+            f"{printable(str(out))} holds the {kind} of {theirs} (as seen from there), which these would replace: "
+            "choose another folder with --out, or remove that one"
         )
     write_atomically(note, json.dumps(claims | {kind: own}, indent=1).encode())
     return out

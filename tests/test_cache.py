@@ -45,6 +45,19 @@ def test_a_damaged_folder_is_noticed_and_replaced(tmp_path, name, change):
     assert os.listdir(tmp_path) == ["f"]
 
 
+def test_a_whole_folder_that_another_process_put_there_meanwhile_stays(tmp_path, monkeypatch):
+    rename, rivals = os.rename, ["rival"]
+
+    def slow(source, target):
+        if source == tmp_path / "f" and rivals:  # about to move a damaged folder aside
+            make(tmp_path / "f", rivals.pop())
+        rename(source, target)
+
+    monkeypatch.setattr(cache.os, "rename", slow)
+    assert make(tmp_path / "f", "mine") == {"said": "rival"} == cache.read_folder(tmp_path / "f")
+    assert os.listdir(tmp_path) == ["f"]
+
+
 def test_no_flipped_bit_of_the_notes_is_believed(tmp_path):
     make(tmp_path / "f")
     path = tmp_path / "f" / "meta.json"

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -125,18 +126,30 @@ def test_a_process_of_another_table_is_not_looked_for_in_this_one(what, tmp_path
     assert locks.try_lock(path) is None
 
 
-def test_a_lock_that_was_taken_over_meanwhile_is_given_back(tmp_path, monkeypatch):
+def test_a_lock_that_was_taken_over_meanwhile_stays(tmp_path, monkeypatch):
     path = tmp_path / "run.lock"
     write(path, 1, locks.here(), 2**22 + 1)  # dead: no process has such a number
-    rename = os.rename
+    touch = Path.touch
 
-    def slow(source, target):
-        write(path, 5, token="u")  # between reading and moving it away
-        rename(source, target)
+    def slow(self, **options):
+        touch(self, **options)
+        write(path, 5, token="u")  # between reading and removing it
 
-    monkeypatch.setattr(locks.os, "rename", slow)
+    monkeypatch.setattr(Path, "touch", slow)
     assert locks.try_lock(path) is None
     assert locks.holder(path)["host"] == "another-machine"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_one_process_at_a_time_removes_a_stale_lock(tmp_path, monkeypatch):
+    path = tmp_path / "run.lock"
+    write(path, 1, locks.here(), 2**22 + 1)
+    Path(f"{path}.clearing").touch()  # of one who is at it, or was killed at it
+    assert locks.try_lock(path) is None
+    monkeypatch.setattr(locks, "STALE_SECONDS", 0.0)
+    assert locks.try_lock(path) is None  # the mark is removed, the lock the next time
+    locks.try_lock(path).release()
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_holder_beats_and_tells_its_progress(tmp_path, monkeypatch):

@@ -43,7 +43,10 @@ def publish(build: Path, folder: Path, content: dict[str, Any]) -> dict[str, Any
         if present is not None:
             return present
         with suppress(OSError), building(folder) as aside:
-            os.rename(folder, aside / "damaged")
+            os.rename(folder, aside / "found")
+            if read_folder(aside / "found") is not None:  # another process has put a whole one there meanwhile
+                os.rename(aside / "found", folder)
+                continue
         with suppress(OSError):
             os.rename(build, folder)
     raise OSError(f"{folder} cannot be put in place")

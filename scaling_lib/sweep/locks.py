@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling_lib.errors import InputError
-from scaling_lib.files import MAKE_ROOM, plainly, temporary_beside, write_atomically
+from scaling_lib.files import MAKE_ROOM, plainly, write_atomically
 from scaling_lib.machine import here, is_dead
 
 BEAT_SECONDS = 2.0
@@ -107,28 +107,35 @@ def holder(path: Path) -> dict[str, Any]:
 
 
 def _clear_if_stale(path: Path) -> bool:
-    """Move a stale lock aside. True when the caller should try to take the lock again."""
+    """Remove a stale lock. True when the caller should try to take the lock again."""
     content = holder(path)
     if not path.exists():
         return True
-    token, beat = str(content.get("token")), int(content.get("beat", 0))
-    if not _owner_is_dead(content):
-        key = (str(path), token, beat)
-        now = time.monotonic()
-        if now - _first_seen.setdefault(key, now) < STALE_SECONDS:
-            return False
-    aside = temporary_beside(path)
+    token = str(content.get("token"))
+    if not _owner_is_dead(content) and not _stands_still(path, token, int(content.get("beat", 0))):
+        return False
+    # One process at a time removes a lock, and looks again before: another may have taken it over meanwhile.
+    broom = path.with_name(f"{path.name}.clearing")
     try:
-        os.rename(path, aside)
-    except FileNotFoundError:
-        return True
-    # Between reading and renaming another process may have taken the lock over: then give it back.
-    taken = holder(aside)
-    ours = str(taken.get("token")) == token
-    if not ours:
-        _create(path, taken)
-    aside.unlink(missing_ok=True)
-    return ours
+        broom.touch(exist_ok=False)
+    except FileExistsError:
+        with contextlib.suppress(FileNotFoundError):
+            found = broom.stat()
+            if _stands_still(broom, str(found.st_ino), found.st_mtime_ns):  # left by one who was killed
+                broom.unlink()
+        return False
+    try:
+        if str(holder(path).get("token")) == token:
+            path.unlink(missing_ok=True)
+        return not path.exists()
+    finally:
+        broom.unlink(missing_ok=True)
+
+
+def _stands_still(path: Path, token: str, beat: int) -> bool:
+    """Whether this process has seen that counter for so long that nobody moves it."""
+    now = time.monotonic()
+    return now - _first_seen.setdefault((str(path), token, beat), now) >= STALE_SECONDS
 
 
 def _owner_is_dead(content: dict[str, Any]) -> bool:
