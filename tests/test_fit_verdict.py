@@ -81,9 +81,18 @@ def test_losses_that_are_noise_have_no_trend() -> None:
         assert says(verdict, "do not fall with N beyond their noise")
 
 
+def few_trunks() -> Verdict:
+    """Eleven small models on five trunks: at every length the larger one is lower."""
+    n = np.repeat([6240.0, 14_000.0, 24_800.0, 55_600.0, 98_700.0], [4, 1, 3, 1, 2])
+    d = 1.91e5 * 2.0 ** np.array([0, 1, 2, 3, 2, 0, 1, 2, 2, 0, 1])
+    loss = [4.2559, 3.9831, 3.8049, 3.6919, 3.5602, 4.0265, 3.6427, 3.3852, 3.2324, 3.8458, 3.4615]
+    return fit_joint(n, d, loss, groups=n).verdict()
+
+
 @pytest.mark.parametrize(
     ("ask", "level", "words"),
     [
+        (few_trunks, WEAK, "5 groups are too few to tell the fall of the losses with N"),
         # Do the losses fall? A ladder trained at a rate near zero falls a little: larger fresh models start lower.
         (lambda: fit_power_law(DEMO, [6.245, 6.244, 6.240, 6.238, 6.235]).verdict(), FLAT, "flat"),
         (lambda: fit_power_law(X, 2.0 + 0.1 * np.log(X)).verdict(1e10), FLAT, "do not fall with N"),

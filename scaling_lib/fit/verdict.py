@@ -108,7 +108,7 @@ def _trend(fit: Fitted) -> tuple[str, str]:
             columns.append(u)
     if not names:
         return f"every run has the same {' and '.join(fit.law.variables)}: there is nothing to see a trend along", ""
-    falls, scatter = _falls(columns, fit)
+    falls, down, scatter = _falls(columns, fit)
     loss, size = fit.data["loss"], np.sum(fit.work.log_x, axis=0)
     measured = any(falls) and replicates(fit.work.log_x, fit.work.y).many
     if fit.n_points > 2 and loss.max() < (1.0 + FLAT) * loss.min() and not measured:
@@ -130,15 +130,21 @@ def _trend(fit: Fitted) -> tuple[str, str]:
             f"from {loss[np.argmin(size)]:.4g} to {loss[np.argmax(size)]:.4g}, lie between {loss.min():.4g} and "
             f"{loss.max():.4g}, and scatter by {100 * scatter:.2g}% round a straight line"
         ), ""
+    if still and fit.groups is not None and all(down):
+        count = len(np.unique(fit.groups))
+        return "", f"{count} groups are too few to tell the fall of the losses with {still} from what each group shares"
     return "", f"the losses do not fall with {still} beyond their noise" if still else ""
 
 
-def _falls(columns: list[Array], fit: Fitted) -> tuple[list[bool], float]:
-    """Whether the loss falls along each column after the first (n,) beyond its noise, and the noise round the plane."""
+def _falls(columns: list[Array], fit: Fitted) -> tuple[list[bool], list[bool], float]:
+    """Of each column (n,) after the first: whether the loss falls along it beyond its noise, and whether it falls at all.
+
+    And the noise round the plane.
+    """
     design, y, k = np.column_stack(columns), fit.work.y, len(columns)
     dof = len(y) - k
     if dof < 1 or k < 2:
-        return [], 0.0
+        return [], [], 0.0
     plane = np.linalg.lstsq(design, y, rcond=None)[0]
     rest = y - design @ plane
     noise = measure(design, rest, np.ones(k, dtype=bool), dof, np.inf, fit.groups)
@@ -148,7 +154,7 @@ def _falls(columns: list[Array], fit: Fitted) -> tuple[list[bool], float]:
     falls = np.where(exact, plane[1:] < -1e-9, chance < TREND_P).tolist()
     if k == 2 and not falls[0] and fit.groups is None:
         falls[0] = _ranks_fall(columns[1], y)
-    return falls, float(np.sqrt(np.sum(rest**2) / dof))
+    return falls, (plane[1:] < 0).tolist(), float(np.sqrt(np.sum(rest**2) / dof))
 
 
 def _ranks_fall(u: Array, y: Array) -> bool:
