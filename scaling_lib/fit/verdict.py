@@ -137,7 +137,7 @@ def _trend(fit: Fitted) -> tuple[str, str]:
 
 
 def _falls(columns: list[Array], fit: Fitted) -> tuple[list[bool], list[bool], float]:
-    """Of each column (n,) after the first: whether the loss falls along it beyond its noise, and whether it falls at all.
+    """Of each column (n,) after the first: does the loss fall along it beyond its noise, and does it fall at all?
 
     And the noise round the plane.
     """
