@@ -42,7 +42,7 @@ UNITS = {"Params (M)": 1e6, "Tokens [B]": 1e9}
 NAMES = ("t.csv", "a table.csv", "[x]*.csv", "表格.csv", "t'q\".csv", "n\udcefve.csv", "no-suffix", "t.tsv")
 LAWS = ("auto", "power_n", "power_d", "power_c", "chinchilla", "kaplan", "power_mean", "line", "nope", "none")
 KINDS = ("fit", "isoflop", "backtest", "next", "noise", "plan", "run", "folder", "pack", "lab", "figures")
-FOLDERS = ("v1-to-v2", "laptop-short", "quick", "lr-study", "nowhere")
+FOLDERS = ("v1-to-v2", "laptop-seeds", "quick", "lr-study", "nowhere")
 
 
 def number(r: random.Random) -> str:

@@ -121,7 +121,8 @@ def strike(r: random.Random, name: str, victim: str, place: Place, out: str) -> 
             faults.append("did not end")
             os.killpg(launcher.pid, signal.SIGKILL)
     allowed = {0, 130} | ({-SIGNALS[name]} if name == "KILL" else set())
-    if hit.returncode not in allowed | ({1} if going_on else set()):
+    # A worker that dies while the speed is measured ends the launcher in one line; later its run is begun again.
+    if hit.returncode not in allowed | ({1, 2} if going_on else set()):
         faults.append(f"exit code {hit.returncode}")
     if len(launchers) > 1 and launchers[1].returncode not in (0, 1):
         faults.append(f"the other launcher's exit code {launchers[1].returncode}")
@@ -262,7 +263,7 @@ def main() -> None:
     parser.add_argument("--flips", type=int, default=120)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    for title, play, number, steps in (("kills", kills, args.kills, 600), ("flips", flips, args.flips, 150)):
+    for title, play, number, steps in (("kills", kills, args.kills, 240), ("flips", flips, args.flips, 120)):
         with tempfile.TemporaryDirectory() as folder:
             counted = play(random.Random(args.seed), number, Path(folder), steps) if number else Counter()
         print(f"{number} {title}, {counted.pop('faults', 0)} faults")

@@ -127,7 +127,7 @@ def test_the_published_have_figures_too(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     assert main(["figures", "published"]) == 0
     stems = {p.stem for p in Path("figures/published").iterdir()}
-    assert stems == {"law", "back-tests", "published-laws", "records"}
+    assert stems == {"law", "back-tests", "published-laws", ".drawn"}
 
 
 def test_an_unknown_target_is_one_line(stories: list[Story], tmp_path: Path) -> None:

@@ -129,13 +129,15 @@ def test_a_process_of_another_table_is_not_looked_for_in_this_one(what, tmp_path
 def test_a_lock_that_was_taken_over_meanwhile_stays(tmp_path, monkeypatch):
     path = tmp_path / "run.lock"
     write(path, 1, locks.here(), 2**22 + 1)  # dead: no process has such a number
-    touch = Path.touch
+    create = locks._create
 
-    def slow(self, **options):
-        touch(self, **options)
-        write(path, 5, token="u")  # between reading and removing it
+    def slow(at, content):
+        made = create(at, content)
+        if at != path:
+            write(path, 5, token="u")  # between reading and removing it
+        return made
 
-    monkeypatch.setattr(Path, "touch", slow)
+    monkeypatch.setattr(locks, "_create", slow)
     assert locks.try_lock(path) is None
     assert locks.holder(path)["host"] == "another-machine"
     assert list(tmp_path.iterdir()) == [path]
@@ -144,12 +146,19 @@ def test_a_lock_that_was_taken_over_meanwhile_stays(tmp_path, monkeypatch):
 def test_one_process_at_a_time_removes_a_stale_lock(tmp_path, monkeypatch):
     path = tmp_path / "run.lock"
     write(path, 1, locks.here(), 2**22 + 1)
-    Path(f"{path}.clearing").touch()  # of one who is at it, or was killed at it
+    mark = Path(f"{path}.clearing")
+    mark.touch()  # of one who is at it, or was killed at it on another machine
     assert locks.try_lock(path) is None
     monkeypatch.setattr(locks, "STALE_SECONDS", 0.0)
-    assert locks.try_lock(path) is None  # the mark is removed, the lock the next time
     locks.try_lock(path).release()
-    assert not list(tmp_path.iterdir())
+    for pid in (2**22 + 1, os.getpid()):  # a dead one of this machine, and a live one
+        write(path, 1, locks.here(), 2**22 + 1)
+        write(mark, 0, locks.here(), pid)
+        monkeypatch.setattr(locks, "STALE_SECONDS", 30.0)
+        lock = locks.try_lock(path)
+        assert (lock is None) == (pid == os.getpid())
+        if lock:
+            lock.release()
 
 
 def test_the_holder_beats_and_tells_its_progress(tmp_path, monkeypatch):

@@ -2,7 +2,8 @@
 
 import json
 import math
-import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -195,33 +196,37 @@ def test_a_broken_line_is_named_with_its_file_and_number(tmp_path, three, change
         assert "\n" not in str(error.value)
 
 
-def test_a_packing_that_is_killed_at_any_step_loses_nothing(tmp_path, three, monkeypatch):
+PACK = """
+import os, sys
+from pathlib import Path
+from scaling_lib.sweep.pack import pack
+
+def counted(call):
+    def counting(*args, **options):
+        if next(left, None) is None:
+            os._exit(9)
+        return call(*args, **options)
+    return counting
+
+left = iter(range(int(sys.argv[2])))
+os.replace, os.unlink = counted(os.replace), counted(os.unlink)
+pack(Path(sys.argv[1]))
+"""
+
+
+def test_a_packing_that_is_killed_at_any_step_loses_nothing(tmp_path, three):
     pack(tmp_path)
     for i in (3, 4, 5):
         write_run(make(run_id=f"v1-2x32-s10-r{i}-abc"), tmp_path)
     before = read_runs(tmp_path)
-    real = {name: getattr(os, name) for name in ("replace", "unlink")}
-    done = False
     for steps in range(20):
-        left = iter(range(steps))
-        for name, call in real.items():
-
-            def counted(*args, call=call, left=left, **options):
-                if next(left, None) is None:
-                    os._exit(9)
-                return call(*args, **options)
-
-            monkeypatch.setattr(os, name, counted)
-        if (child := os.fork()) == 0:
-            pack(tmp_path)
-            os._exit(0)
-        monkeypatch.undo()
-        status = os.waitpid(child, 0)[1]
+        status = subprocess.run([sys.executable, "-c", PACK, str(tmp_path), str(steps)]).returncode
         assert read_runs(tmp_path) == before
-        if done := status == 0:
+        if status == 0:
             break
-        assert os.waitstatus_to_exitcode(status) == 9
-    assert done
+        assert status == 9
+    assert steps > 3
+    assert status == 0
     assert not list(tmp_path.glob("*.json"))
 
 

@@ -116,13 +116,13 @@ def _clear_if_stale(path: Path) -> bool:
         return False
     # One process at a time removes a lock, and looks again before: another may have taken it over meanwhile.
     broom = path.with_name(f"{path.name}.clearing")
-    try:
-        broom.touch(exist_ok=False)
-    except FileExistsError:
+    if not _create(broom, {"host": here(), "pid": os.getpid()}):
         with contextlib.suppress(FileNotFoundError):
             found = broom.stat()
-            if _stands_still(broom, str(found.st_ino), found.st_mtime_ns):  # left by one who was killed
+            # Left by one who was killed at it?
+            if _owner_is_dead(holder(broom)) or _stands_still(broom, str(found.st_ino), found.st_mtime_ns):
                 broom.unlink()
+                return _clear_if_stale(path)
         return False
     try:
         if str(holder(path).get("token")) == token:
