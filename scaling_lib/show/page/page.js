@@ -560,8 +560,7 @@ function open_() {
   state.far = (given.get("far") === "1" && explorer.law.canZoom) || explorer.isFar(state);
   state.theme = ["light", "dark"].includes(given.get("theme")) ? given.get("theme") : "";
   $("theme").value = document.documentElement.dataset.theme = state.theme;
-  explorer.still();
-  requestAnimationFrame(() => setTimeout(() => { hand.still(); lab.still(); })); // below the fold: after the first paint
+  for (const part of [explorer, hand, lab]) part.still();
   share();
 }
 
