@@ -168,7 +168,7 @@ def kills(r: random.Random, number: int, folder: Path, steps: int) -> Counter[st
         counted[f"{name} of {victim}"] += 1
         for fault in faults:
             counted["faults"] += 1
-            print(f"{done}. {name} of {victim}: {fault}\n{said[-800:]}", flush=True)
+            print(f"{done}. {name} of {victim}: {fault}\n{said[-300:]}", flush=True)
     return counted
 
 
@@ -263,6 +263,7 @@ def main() -> None:
     parser.add_argument("--flips", type=int, default=120)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and its children
     for title, play, number, steps in (("kills", kills, args.kills, 240), ("flips", flips, args.flips, 120)):
         with tempfile.TemporaryDirectory() as folder:
             counted = play(random.Random(args.seed), number, Path(folder), steps) if number else Counter()
