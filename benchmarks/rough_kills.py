@@ -95,7 +95,7 @@ def strike(r: random.Random, name: str, victim: str, place: Place, out: str) -> 
     """Let a sweep go on for a moment, kill, and say what was wrong about how it ended."""
     launchers = [place.start(out) for _ in range(2 if victim == "one of two" else 1)]
     hit, faults = launchers[0], []
-    began, patience = time.monotonic(), r.uniform(0, 12)
+    began, patience = time.monotonic(), r.uniform(0, 10)
     while hit.poll() is None and time.monotonic() < began + patience + 30:
         workers = [p for p in family(hit.pid) if is_worker(p)]
         if (time.monotonic() > began + patience) and (victim != "worker" or workers):
@@ -166,9 +166,10 @@ def kills(r: random.Random, number: int, folder: Path, steps: int) -> Counter[st
             faults.append("a traceback")
             (folder / f"{out}.err").rename(folder / f"{out}-{done}.err")
         counted[f"{name} of {victim}"] += 1
-        for fault in faults:
-            counted["faults"] += 1
-            print(f"{done}. {name} of {victim}: {fault}\n{said[-300:]}", flush=True)
+        print(f"{done}. {name} of {victim}: {'; '.join(faults) or 'as it should'}", flush=True)
+        if faults:
+            counted["faults"] += len(faults)
+            print(said[-300:], flush=True)
     return counted
 
 
@@ -242,9 +243,9 @@ def flips(r: random.Random, number: int, folder: Path, steps: int) -> Counter[st
         counted[
             f"{kind}: {'as undamaged' if same else 'refused in a line' if refused else 'named, the rest used'}"
         ] += 1
-        for fault in faults:
-            counted["faults"] += 1
-            print(f"{kind} {path.name}, bit {bit} of byte {at}: {fault}\n{err[-500:]}", flush=True)
+        if faults:
+            counted["faults"] += len(faults)
+            print(f"{path.name}, bit {bit} of byte {at}\n{err[-300:]}", flush=True)
         shutil.rmtree(copy)
     return counted
 
