@@ -243,6 +243,7 @@ def flips(r: random.Random, number: int, folder: Path, steps: int) -> Counter[st
         counted[
             f"{kind}: {'as undamaged' if same else 'refused in a line' if refused else 'named, the rest used'}"
         ] += 1
+        print(f"{i + 1}. {kind}: {'; '.join(faults) or ending}", flush=True)
         if faults:
             counted["faults"] += len(faults)
             print(f"{path.name}, bit {bit} of byte {at}\n{err[-300:]}", flush=True)
@@ -264,7 +265,8 @@ def main() -> None:
     parser.add_argument("--flips", type=int, default=120)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and its children
+    for ignored in (signal.SIGINT, signal.SIGHUP):  # by jobs in the background and under nohup, and by their children
+        signal.signal(ignored, signal.default_int_handler)
     for title, play, number, steps in (("kills", kills, args.kills, 240), ("flips", flips, args.flips, 120)):
         with tempfile.TemporaryDirectory() as folder:
             counted = play(random.Random(args.seed), number, Path(folder), steps) if number else Counter()
