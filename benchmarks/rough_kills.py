@@ -243,7 +243,7 @@ def flips(r: random.Random, number: int, folder: Path, steps: int) -> Counter[st
         counted[
             f"{kind}: {'as undamaged' if same else 'refused in a line' if refused else 'named, the rest used'}"
         ] += 1
-        print(f"{i + 1}. {kind}: {'; '.join(faults) or ending}", flush=True)
+        print(f"{i + 1}. {kind}: {'; '.join(faults) or 'as it should'}", flush=True)
         if faults:
             counted["faults"] += len(faults)
             print(f"{path.name}, bit {bit} of byte {at}\n{err[-300:]}", flush=True)

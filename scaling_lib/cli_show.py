@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,6 +60,10 @@ def figures_command(args: argparse.Namespace) -> int:
         raise InputError(f"unknown figure format {unknown[0]!r}; choose from png, svg, pdf")
     if args.target in ("html", "pptx") and formats != ["png"]:
         raise InputError(f"--format is for pictures, and --target {args.target} makes none: leave --format out")
+    from scaling_lib.show.export import TARGETS
+
+    if args.target not in (*TARGETS, "html", "pptx"):
+        raise InputError(f"unknown target {args.target!r}; choose from {', '.join(TARGETS)}, html, pptx")
     own = [folder.resolve().name for folder in args.folder]
     for name in own:
         if own.count(name) > 1 and args.target != "pptx":
@@ -74,25 +78,31 @@ def _is_published(folder: Path) -> bool:
     return folder == Path("published") and not folder.is_dir()
 
 
-def _claim(out: Path, kind: str, folders: list[Path]) -> Path:
-    """The folder for pictures, a page or a talk, unless it holds those of another folder of records.
+def _seen_from(place: Path, folder: Path) -> str:
+    try:
+        return Path(os.path.relpath(folder, place)).as_posix()
+    except ValueError:  # on another drive of Windows
+        return folder.as_posix()
+
+
+def _claim(out: Path, kind: str, folders: list[Path]) -> Callable[[], None]:
+    """What notes that the folder holds these pictures, page or talk; refused where it holds those of others.
 
     ``.drawn.json`` there says whose they are, by a path that holds when both are moved together. It is hidden from the
     reader of records, for figures may be drawn into the folder of their own records.
     """
     note, claims = out / ".drawn.json", {}
-    with suppress(OSError, ValueError, AttributeError):  # none yet, or one that nobody can read
+    with suppress(OSError, ValueError, AttributeError, RecursionError):  # none yet, or one that nobody can read
         found = json.loads(note.read_text(encoding="utf-8")).items()
-        claims = {what: owners for what, owners in found if isinstance(owners, list)}
-    own = ["published" if _is_published(f) else os.path.relpath(f.resolve(), out.resolve()) for f in folders]
+        claims = {what: list(map(str, owners)) for what, owners in found if isinstance(owners, list) and owners}
+    own = sorted("published" if _is_published(f) else _seen_from(out.resolve(), f.resolve()) for f in folders)
     if claims.get(kind, own) != own:
-        theirs = printable(" ".join(map(str, claims[kind])))
+        theirs = printable(" ".join(claims[kind]))
         raise InputError(
             f"{printable(str(out))} holds the {kind} of {theirs} (as seen from there), which these would replace: "
             "choose another folder with --out, or remove that one"
         )
-    write_atomically(note, json.dumps(claims | {kind: own}, indent=1).encode())
-    return out
+    return lambda: write_atomically(note, json.dumps(claims | {kind: own}, indent=1).encode())
 
 
 def _pages(args: argparse.Namespace, names: list[str], sweeps: list[list[Run] | None]) -> Iterator[Path]:
@@ -101,9 +111,11 @@ def _pages(args: argparse.Namespace, names: list[str], sweeps: list[list[Run] | 
     for folder, name, runs in zip(args.folder, names, sweeps, strict=True):
         text = page.published_page() if runs is None else page.runs_page(runs, printable(name))
         out = args.out or Path("figures") / name
-        if runs is not None:  # the published page is the same for all
-            _claim(out, f"page {name}", [folder])
-        yield page.save_page(text, out / f"{name}.html")
+        claim = None if runs is None else _claim(out, f"page {name}", [folder])  # the published page is all alike
+        path = page.save_page(text, out / f"{name}.html")
+        if claim:
+            claim()
+        yield path
 
 
 def _talk(args: argparse.Namespace, names: list[str], sweeps: list[list[Run] | None]) -> Iterator[Path]:
@@ -112,8 +124,11 @@ def _talk(args: argparse.Namespace, names: list[str], sweeps: list[list[Run] | N
 
     named = [printable(str(folder)) for folder in args.folder]
     told = [(name, runs) for name, runs in zip(named, sweeps, strict=True) if runs is not None]
-    out = args.out or Path("figures") / ("talk" if len(names) > 1 else names[0])
-    yield save_slides(talk(told, peak_lr), _claim(out, "talk", args.folder) / "talk.pptx")
+    out = args.out or Path("figures") / "-".join(["talk", *names] if len(names) > 1 else names)[:100]
+    claim = _claim(out, "talk", args.folder)
+    path = save_slides(talk(told, peak_lr), out / "talk.pptx")
+    claim()
+    yield path
 
 
 def _pictures(args: argparse.Namespace, names: list[str], sweeps: list[list[Run] | None]) -> Iterator[Path]:
@@ -123,9 +138,11 @@ def _pictures(args: argparse.Namespace, names: list[str], sweeps: list[list[Run]
 
     for folder, name, runs in zip(args.folder, names, sweeps, strict=True):
         out = args.out if args.out and len(names) == 1 else (args.out or Path("figures")) / name
-        _claim(out, "pictures", [folder])
+        claim = _claim(out, "pictures", [folder])
         stories = published_stories() if runs is None else [*sweep_stories(runs, peak_lr), back_tests()]
-        yield from save_pictures(stories, out, args.format.split(","), args.target)
+        for path in save_pictures(stories, out, args.format.split(","), args.target):
+            claim()
+            yield path
 
 
 # ---- compare

@@ -101,7 +101,7 @@ class TrainConfig:
     eval_tokens: int = 65_536
 
     def __post_init__(self) -> None:
-        word = str(self.recipe).replace("-", "").replace("_", "")
+        word = self.recipe.replace("-", "").replace("_", "") if isinstance(self.recipe, str) else ""
         counts = [_number(self, name, whole=True) for name in ("max_steps", "batch_size", "eval_tokens")]
         counts += [_number(self, name, whole=True, zero=True) for name in ("warmup_steps", "decay_steps", "seed")]
         sizes = [_number(self, name, whole=False) for name in ("lr", "grad_clip")]

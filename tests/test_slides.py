@@ -263,6 +263,8 @@ def test_the_figures_of_one_folder_do_not_replace_those_of_another_of_its_name(
     assert "figures/small holds the page small of ../../runs/small" in capsys.readouterr().err
     assert main(["figures", "others/small", "--target", "html", "--out", "o"]) == 0
     for kind in ("pictures", "talk"):  # of other files, so of whom one likes
-        assert _claim(Path("o"), kind, [Path("runs/small")]) == Path("o")
-        with pytest.raises(InputError, match=f"o holds the {kind} of ../runs/small"):
+        _claim(Path("o"), kind, [Path("runs/small")])
+        _claim(Path("o"), kind, [Path("others/small")])()  # noted once something is drawn
+        _claim(Path("o"), kind, [Path("others/small")])
+        with pytest.raises(InputError, match=f"o holds the {kind} of ../others/small"):
             _claim(Path("o"), kind, [Path("published")])

@@ -180,7 +180,7 @@ def backtest(
     known = table.select(~hidden)
     x = tuple(table.get(v) for v in form.variables)
     seen, target = tuple(v[~hidden] for v in x), tuple(v[hidden] for v in x)
-    options.setdefault("objective", "huber" if len(form.variables) > 1 else "log_mse")
+    options["objective"] = options.get("objective") or ("huber" if len(form.variables) > 1 else "log_mse")
     labels = None if known.labels is None else known.labels.tolist()
     fit = fit_law(form, seen, known.loss, pool=law == "auto", groups=known.groups, labels=labels, **options)
     observed = table.loss[hidden]

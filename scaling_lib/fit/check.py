@@ -49,7 +49,8 @@ def positive(
             i = int(np.argmax(bad))
             count = f" ({int(bad.sum())} such entries)" if bad.sum() > 1 else ""
             found = f"{places[i]} is {out[i]:g}, which" if places else f"{name}[{i}] = {out[i]:g}"
-            raise InputError(f"{found} {what}{count}: drop the run or mend the value")
+            cure = "mend the value" if len(out) == 1 else "drop the run or mend the value"
+            raise InputError(f"{found} {what}{count}: {cure}")
     return out
 
 

@@ -130,10 +130,17 @@ def _trend(fit: Fitted) -> tuple[str, str]:
             f"from {loss[np.argmin(size)]:.4g} to {loss[np.argmax(size)]:.4g}, lie between {loss.min():.4g} and "
             f"{loss.max():.4g}, and scatter by {100 * scatter:.2g}% round a straight line"
         ), ""
-    if still and fit.groups is not None and all(down):
+    if still and fit.groups is not None and all(down) and _apart(fit.groups, columns[1:], falls):
         count = len(np.unique(fit.groups))
         return "", f"{count} groups are too few to tell the fall of the losses with {still} from what each group shares"
     return "", f"the losses do not fall with {still} beyond their noise" if still else ""
+
+
+def _apart(groups: Array, columns: list[Array], falls: list[bool]) -> bool:
+    """Whether each group has one value (a size, say) of each column (n,) along which no fall is seen."""
+    quiet = [u for u, fall in zip(columns, falls, strict=False) if not fall]
+    pairs = (np.unique(np.column_stack([groups, np.round(u, 9)]), axis=0) for u in quiet)
+    return all(len(found) == len(np.unique(groups)) for found in pairs)
 
 
 def _falls(columns: list[Array], fit: Fitted) -> tuple[list[bool], list[bool], float]:

@@ -99,13 +99,14 @@ def _most_varied(runs: Sequence[Run], key, varies):  # type: ignore[no-untyped-d
     weight: dict[object, float] = {}
     for r in runs:
         weight[key(r)] = max(weight.get(key(r), 0.0), r.counts["n_tokens"] * r.counts["n_params"])
-    return max(counts, key=lambda k: (counts[k], weight[k]))
+    return max(counts, key=lambda k: (counts[k], weight[k], str(k)))
 
 
 def at_shared_length(runs: Sequence[Run]) -> list[Run]:
     """The finished runs of the length that most of their models share (the longest of equals)."""
     done = [r for r in runs if r.finished]
-    steps = _most_varied(done, lambda r: r.config.train.max_steps, lambda r: r.config.model) if done else 0
+    models = Counter(steps for steps, _ in {(r.config.train.max_steps, r.config.model) for r in done})
+    steps = max(models, key=lambda n: (models[n], n), default=0)
     return [r for r in done if r.config.train.max_steps == steps]
 
 

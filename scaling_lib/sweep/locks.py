@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling_lib.errors import InputError
-from scaling_lib.files import MAKE_ROOM, plainly, write_atomically
+from scaling_lib.files import MAKE_ROOM, plainly, temporary_beside, write_atomically
 from scaling_lib.machine import here, is_dead
 
 BEAT_SECONDS = 2.0
@@ -116,20 +116,33 @@ def _clear_if_stale(path: Path) -> bool:
         return False
     # One process at a time removes a lock, and looks again before: another may have taken it over meanwhile.
     broom = path.with_name(f"{path.name}.clearing")
-    if not _create(broom, {"host": here(), "pid": os.getpid()}):
+    mine = uuid.uuid4().hex
+    if not _create(broom, {"token": mine, "host": here(), "pid": os.getpid()}):
         with contextlib.suppress(FileNotFoundError):
-            found = broom.stat()
+            found, left = broom.stat(), holder(broom)
             # Left by one who was killed at it?
-            if _owner_is_dead(holder(broom)) or _stands_still(broom, str(found.st_ino), found.st_mtime_ns):
-                broom.unlink()
-                return _clear_if_stale(path)
+            if _owner_is_dead(left) or _stands_still(broom, str(found.st_ino), found.st_mtime_ns):
+                return _take_away(broom, str(left.get("token"))) and _clear_if_stale(path)
         return False
     try:
-        if str(holder(path).get("token")) == token:
-            path.unlink(missing_ok=True)
-        return not path.exists()
+        return _take_away(path, token)
     finally:
-        broom.unlink(missing_ok=True)
+        _take_away(broom, mine)
+
+
+def _take_away(path: Path, token: str) -> bool:
+    """Remove the lock of that token, in one step, which one process wins; another's is put back."""
+    aside = temporary_beside(path)
+    try:
+        os.rename(path, aside)
+    except FileNotFoundError:
+        return False
+    taken = holder(aside)
+    judged = str(taken.get("token")) == token
+    if not judged:
+        _create(path, taken)
+    aside.unlink(missing_ok=True)
+    return judged
 
 
 def _stands_still(path: Path, token: str, beat: int) -> bool:

@@ -90,11 +90,14 @@ class Law1D:
 
     def _believed(self, held: float) -> Ends:
         """Where the law's verdict allows a prediction; (1, 0), which is nowhere, where the held value is refused."""
+
+        def refused(u: float) -> bool:
+            return self._source.verdict(*self._pair(10.0**u, held)).refused
+
         least, most = np.log10(self._range)
-        low, high = (
-            last_believed(lambda u: self._source.verdict(*self._pair(10.0**u, held)).refused, run, end, HALVINGS)
-            for run, end in ((least, self._ends[0]), (most, self._ends[1]))
-        )
+        # Downwards from the smallest run, or from the largest where the smallest is refused.
+        low = last_believed(refused, most if refused(least) else least, self._ends[0], HALVINGS)
+        high = last_believed(refused, most, self._ends[1], HALVINGS)
         return (1.0, 0.0) if low is None or high is None else (10.0**low, 10.0**high)
 
 
