@@ -71,7 +71,7 @@ BAD = {
     **dict.fromkeys(("lr", "grad_clip"), (0, -1e-3, float("nan"), float("inf"), "1e-3")),
     "weight_decay": (-0.1, float("nan")),
     **dict.fromkeys(("beta1", "beta2"), (1.0, -0.1, float("nan"))),
-    "recipe": ("", "a b", "../x", "a/b"),
+    "recipe": ("", "a b", "../x", "a/b", None, 12),
     "schedule": ("linear",),
 }
 

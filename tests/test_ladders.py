@@ -11,7 +11,7 @@ import pytest
 from scaling_lib.counting import count_parameters
 from scaling_lib.errors import InputError
 from scaling_lib.runs import Run
-from scaling_lib.show.ladders import Ladder, find_ladders, short
+from scaling_lib.show.ladders import Ladder, at_shared_length, find_ladders, short
 
 Make = Callable[..., Run]
 WIDTHS = (16, 32, 48, 64, 96, 128)
@@ -115,3 +115,12 @@ def test_runs_that_differ_in_more_than_one_thing_are_refused(make_run: Make) -> 
 )
 def test_counts_in_short(value: float, text: str) -> None:
     assert short(value) == text
+
+
+def test_the_length_that_most_models_share_is_taken_and_the_longest_of_equals(make_run: Make) -> None:
+    runs = [
+        make_run("v2", d_model=d, steps=s) for s, widths in ((100, (32, 48, 128)), (200, (16, 32, 48))) for d in widths
+    ]
+    assert {r.config.train.max_steps for r in at_shared_length(runs)} == {200}
+    assert {r.config.train.max_steps for r in at_shared_length(runs[:-1])} == {100}
+    assert at_shared_length([]) == []
