@@ -14,7 +14,7 @@ from benchmarks import coverage as study
 from benchmarks import truths
 from scaling_lib.fit import FitResult, fit_joint, fit_power_law
 from scaling_lib.fit.misfit import STRAIGHT
-from scaling_lib.fit.noise import measure
+from scaling_lib.fit.noise import measure, pseudo_residuals
 from scaling_lib.fit.summary import leave_one_out
 from scaling_lib.runs import counts_of, shipped
 
@@ -307,3 +307,11 @@ def test_coverage_and_refusals(name: str) -> None:
     assert tally.refused.max() <= 0.1
     for share in (tally.mean, tally.new_run):
         assert stats.binom.ppf(0.001, 40, 0.88) / 40 <= share.min()
+
+
+def test_the_share_inside_hubers_threshold_is_one_of_the_runs_not_of_the_spare_ones():
+    """With ten runs and three parameters the other divisor gives 8 / 7, cut to 1: noise a tenth too small."""
+    residuals = np.array([-2.0, -1.0, -0.7, -0.4, -0.1, 0.1, 0.4, 0.7, 1.0, 2.0])
+    pseudo, slope, _ = pseudo_residuals(residuals, dof=7, delta=1.345)
+    assert slope == pytest.approx(0.8)
+    assert pseudo == pytest.approx(np.clip(residuals, -1.345, 1.345) / 0.8)

@@ -50,7 +50,7 @@ FIRST_STEPS = 12  # from every start, before all but the lowest are dropped
 REWEIGHTINGS = 4
 FEWEST = 4  # spare runs from which a large residual can be called an outlier
 PRECISION = 1e-6  # log losses of a table are taken to be no more exact than this: it is where its digits end
-PRIOR_WORTH = 16.0  # observations that speak for k = 1: with it intervals hold 90 to 96% where a form is right
+PRIOR_WORTH = 16.0  # observations that speak for k = 1: with it 88 to 97% hold where a form is right
 CUT_WORTH = 0.5  # of a cut's evidence on k: the cuts share runs
 SCORE_WORTH = 4.0  # observations that the hold-out counts for in the weights
 INFLATIONS = np.geomspace(0.1, 1e6, 90)  # grid of k^2; from 1 on, its mean would be above 1 for a true form too
