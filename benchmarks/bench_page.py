@@ -22,6 +22,13 @@ PAINT = """() => new Promise((done) => {
   const find = (list) => list.getEntriesByName("first-contentful-paint").forEach((entry) => done(entry.startTime));
   new PerformanceObserver(find).observe({ type: "paint", buffered: true });
 })"""
+# When the charts, which are made after the first paint, have been painted too.
+DRAWN = """async () => {
+  const main = document.querySelector("main"), frame = () => new Promise(requestAnimationFrame);
+  while (main?.hidden) await frame();
+  await frame();
+  return performance.now();
+}"""
 # From the event of a slider to the new page laid out: what a frame must hold before it can be painted.
 MOVE = """([id, moves]) => {
   const input = document.getElementById(id), [low, high] = [Number(input.min), Number(input.max)], times = [];
@@ -42,35 +49,41 @@ def busy(session: Any) -> float:
     return 1e3 * float(next(m["value"] for m in metrics if m["name"] == "TaskDuration"))
 
 
-def opened(browser: Any, path: Path) -> tuple[Any, Any, float, float]:
-    """A page with its session, the time of its first paint and the processor time spent until then."""
+def opened(browser: Any, path: Path) -> tuple[Any, Any, float, float, float]:
+    """A page with its session; the times of its first paint and of its charts; the processor's time until then."""
     page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
     session = page.context.new_cdp_session(page)
     session.send("Performance.enable", {"timeDomain": "threadTicks"})
     page.goto(f"file://{path}")
-    return page, session, page.evaluate(PAINT), busy(session)
+    paint, drawn = page.evaluate(PAINT), page.evaluate(DRAWN)
+    return page, session, paint, drawn, busy(session)
 
 
 def main() -> None:
     texts = {"published": published_page()}
     texts |= {name: runs_page(shipped(name), name) for name in ("laptop", "v1-to-v2")} | {"(empty)": EMPTY}
-    print("| page | size | first paint | of the processor | explorer | by hand | lab |\n|---|---|---|---|---|---|---|")
+    print(
+        "| page | size | first paint | its charts | of the processor | explorer | by hand | lab |\n" + 8 * "|---" + "|"
+    )
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for name, text in texts.items():
             path = Path(folder) / f"{name}.html"
             path.write_text(text, encoding="utf-8", newline="\n")
-            pages = [opened(browser, path) for _ in range(OPENED)]
-            paint, spent = (statistics.median(p[i] for p in pages) for i in (2, 3))
-            row = [name, f"{path.stat().st_size / 1e3:.0f} kB", f"{paint:.0f} ms", f"{spent:.0f} ms"]
-            page, session = pages[-1][:2]
+            openings = []
+            for i in range(OPENED):
+                page, session, *times = opened(browser, path)
+                openings.append(times)
+                if i + 1 < OPENED:  # a reader opens one page: those before it would draw beside it
+                    page.context.close()
+            paint, drawn, spent = map(statistics.median, zip(*openings, strict=True))
+            row = [name, f"{path.stat().st_size / 1e3:.0f} kB", *(f"{time:.0f} ms" for time in (paint, drawn, spent))]
             for slider in ("N", "a", "o") if text is not EMPTY else ():
                 before = busy(session)
                 wall = statistics.median(page.evaluate(MOVE, [slider, MOVED]))
                 row.append(f"{wall:.1f} ms, {(busy(session) - before) / MOVED:.1f} of the processor")
             print(f"| {' | '.join(row)} |", flush=True)
-            for page, *_ in pages:
-                page.context.close()
+            page.context.close()
 
 
 if __name__ == "__main__":

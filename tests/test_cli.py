@@ -533,6 +533,50 @@ def test_any_signal_is_like_ctrl_c_a_second_ends_at_once_and_nohup_is_obeyed():
         process.kill()
 
 
+LEAVING = """
+import atexit, runpy, sys, time
+atexit.register(lambda: (print("leaving", flush=True), time.sleep(60)))
+sys.argv = ["scaling_lib", "--version"]
+runpy.run_module("scaling_lib", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them: they are not tried")
+def test_a_signal_while_python_shuts_down_ends_it_with_the_status_it_had():
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with subprocess.Popen(
+            [sys.executable, "-c", LEAVING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            while process.stdout.readline() != "leaving\n":
+                assert process.poll() is None
+            process.send_signal(number)
+            assert (process.wait(timeout=20), process.stderr.read()) == (0, "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them: Ctrl-C is not tried")
+def test_ctrl_c_while_workers_start_is_answered_by_their_launcher_alone(tmp_path):
+    command = [sys.executable, "-m", "scaling_lib", "run", "--recipe", "v2", "--sizes", "2", "--corpus", UNIFORM]
+    process = subprocess.Popen(
+        [*command, "--workers", "2", "--out", tmp_path / "out"],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not any("popen_loky" in w for p in psutil.Process(process.pid).children() for w in p.cmdline()):
+            assert process.poll() is None, "the sweep ended before a worker began"
+            assert time.monotonic() < deadline, "no worker began"
+            time.sleep(0.01)
+        time.sleep(0.1)  # it is importing
+        os.killpg(process.pid, signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, "Traceback" in said) == (130, False), said
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them: Ctrl-C is not tried")
 def test_signals_end_every_process_and_the_sweep_goes_on_to_the_same_losses(tmp_path, no_measuring):

@@ -191,6 +191,8 @@ def open_page(browser: Any, files: Path) -> Iterator[Callable[..., Any]]:
         page.on("pageerror", lambda error: noted.append(str(error)))
         page.on("console", lambda message: noted.append(message.text))
         page.goto(f"file://{files / name}.html#{fragment}")
+        if options.get("java_script_enabled", True):
+            page.locator("main").wait_for()  # its charts are made after the first paint
         opened.append((context, noted))
         return page
 
@@ -439,5 +441,6 @@ class TestInBrowser:
         (files / "post.html").write_text(f"<!doctype html><p>A post</p>{snippet}", encoding="utf-8")
         page.goto(f"file://{files / 'post.html'}")
         frame = page.frame_locator("iframe")
+        frame.locator("main").wait_for()
         assert "WebText2" in frame.locator("#text").inner_text()
         assert "nats per token" in frame.locator("#explorer-words").inner_text()

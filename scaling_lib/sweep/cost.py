@@ -11,7 +11,7 @@ from scaling_lib.config import ModelConfig, RunConfig
 from scaling_lib.counting import count_parameters, training_flops
 from scaling_lib.errors import InputError
 from scaling_lib.files import plainly
-from scaling_lib.sweep.engines import start_tracker
+from scaling_lib.sweep.engines import in_workers
 from scaling_lib.sweep.plan import Phase, Plan, make_plan
 
 COMPILING_SECONDS = 15.0  # of a run whose step is compiled; the first of a process takes longer
@@ -42,14 +42,13 @@ def _measure(phase: Phase, plan: Plan, cells: Sequence[RunConfig], budget: float
     """ln FLOPs per token and ln seconds per token of up to three models, cheapest first; float64 (n, 2)."""
     if plan.options.engine != "local" or phase.workers == 1:
         return time_models(cells, plan, phase.threads, budget)
-    from joblib import Parallel, delayed
+    from joblib import delayed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     # Side by side, as they will run: cores that share caches and memory are slower together than alone.
-    start_tracker()
     task = delayed(time_models)(cells, plan, phase.threads, budget)
     try:
-        results = Parallel(n_jobs=phase.workers, batch_size=1)([task] * phase.workers)
+        results = in_workers([task] * phase.workers, phase.workers)
     except TerminatedWorkerError as error:
         raise InputError(
             f"a process was killed while {phase.workers} measured the speed (out of memory?); try --workers 1"

@@ -9,8 +9,7 @@ import contextlib
 import importlib.util
 import logging
 import signal
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +29,13 @@ class Engine:
     killed: tuple[type[BaseException], ...]  # the errors that say that a worker process died with its job
     everything: bool = False  # take all workers there are, however many the plan has for this machine
 
-    def n_jobs(self, phase: Phase, todo: int) -> int:
-        return -1 if self.everything else min(phase.workers, todo)
+    def run(self, tasks: list[Any], phase: Phase) -> list[Any]:
+        """The results of joblib's tasks."""
+        from joblib import Parallel
+
+        if self.everything:
+            return list(Parallel(n_jobs=-1, batch_size=1)(tasks))
+        return in_workers(tasks, min(phase.workers, len(tasks)))
 
 
 def check_engine(options: Options) -> None:
@@ -50,20 +54,37 @@ def check_engine(options: Options) -> None:
         raise InputError(f"engine {name}: say where the cluster is, for example --address {form}")
 
 
-def start_tracker() -> None:
-    """Start the process in which joblib tracks its shared memory, deaf to a hang-up.
+def in_workers(tasks: Iterable[Any], n_jobs: int) -> list[Any]:
+    """The results of joblib's tasks from processes of this machine, which a terminal's signals do not reach.
 
-    A terminal that closes tells all its processes; a tracker that ends before those it serves makes them complain.
+    Ctrl-C and a terminal that closes tell all processes of a terminal; one that is just starting, or that serves
+    others, would answer with a traceback. It is their launcher that ends them.
     """
-    from joblib.externals.loky.backend import resource_tracker
+    from multiprocessing import resource_tracker as tracker_of_python
 
-    if not hasattr(signal, "SIGHUP") or threading.current_thread() is not threading.main_thread():
+    from joblib import Parallel
+    from joblib.externals.loky.backend import resource_tracker as tracker_of_joblib
+
+    for tracker in (tracker_of_python, tracker_of_joblib):
+        with _deaf():
+            tracker.ensure_running()
+    with _deaf():  # once more, since Python's tracker listens again once it is started
+        results = Parallel(n_jobs=n_jobs, batch_size=1, return_as="generator")(tasks)  # starts them, and returns
+    return list(results)
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Signals of a terminal wait until the end of the block; a process that is started inside it never hears them."""
+    known = {getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)}
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
         return
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which a new process inherits
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, known)
     try:
-        resource_tracker.ensure_running()
+        yield
     finally:
-        signal.signal(signal.SIGHUP, before or signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def engine(options: Options) -> contextlib.AbstractContextManager[Engine]:
@@ -81,7 +102,6 @@ def engine(options: Options) -> contextlib.AbstractContextManager[Engine]:
         return {"dask": _dask, "ray": _ray}[options.engine](str(options.address))
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    start_tracker()
     return contextlib.nullcontext(Engine(killed=(TerminatedWorkerError,)))
 
 

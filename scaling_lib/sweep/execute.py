@@ -140,7 +140,7 @@ def _run_phase(phase: Phase, engine: engines.Engine, names: dict[RunConfig, str]
     is what is killed ``IDLE_KILLS`` times in a row without a new record or checkpoint, as a run too large for the
     memory is, or ``MAX_KILLS`` times in all, as one that fails only at its end.
     """
-    from joblib import Parallel, delayed
+    from joblib import delayed
 
     kills, idle_kills, before = 0, 0, _state(order.out)
     ours: set[str] = set()  # recorded before a kill, so that the job finds them there and thinks them another's
@@ -150,8 +150,7 @@ def _run_phase(phase: Phase, engine: engines.Engine, names: dict[RunConfig, str]
         if not todo:
             return []
         try:
-            parallel = Parallel(n_jobs=engine.n_jobs(phase, len(todo)), batch_size=1)
-            results = parallel(delayed(run_job)(job, order, phase.threads) for job in todo)
+            results = engine.run([delayed(run_job)(job, order, phase.threads) for job in todo], phase)
             return [o for result in results for o in result if o.run_id not in ours]
         except engine.killed:
             kills += 1

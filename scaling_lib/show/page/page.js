@@ -544,22 +544,29 @@ const HOME = { law: 0, ladder: 0, theme: "" }; // what a reset leads to; what di
 const settle = (...keys) => keys.forEach((key) => { HOME[key] = state[key]; });
 const KEYS = ["law", "N", "D", "far", "ladder", "E", "h", "a", "w", "o", "g", "s", "draw", "theme"];
 
+const given = () => new URLSearchParams(location.hash.slice(1));
+
+/** Colours that the address asks for, put on the page; "" leaves them to the reader's system. */
+function colours() {
+  const asked = given().get("theme");
+  return (document.documentElement.dataset.theme = ["light", "dark"].includes(asked) ? asked : "");
+}
+
 let waiting = 0; // for the address to be written
 function open_() {
   clearTimeout(waiting);
-  const given = new URLSearchParams(location.hash.slice(1));
+  const said = given();
   const number = (key, fallback) => {
-    const value = Number(given.get(key));
-    return given.get(key) && Number.isFinite(value) && (value > 0 || "ogsE".includes(key)) ? value : fallback;
+    const value = Number(said.get(key));
+    return said.get(key) && Number.isFinite(value) && (value > 0 || "ogsE".includes(key)) ? value : fallback;
   };
-  const index = (key, list) => Math.max(0, list.findIndex((x) => x.key === given.get(key)));
+  const index = (key, list) => Math.max(0, list.findIndex((x) => x.key === said.get(key)));
   explorer.home(index("law", DATA.laws));
   hand.home(index("ladder", DATA.hands));
   lab.home();
   for (const key of ["N", "D", "E", "h", "a", "w", "o", "g", "s", "draw"]) state[key] = number(key, state[key]);
-  state.far = (given.get("far") === "1" && explorer.law.canZoom) || explorer.isFar(state);
-  state.theme = ["light", "dark"].includes(given.get("theme")) ? given.get("theme") : "";
-  $("theme").value = document.documentElement.dataset.theme = state.theme;
+  state.far = (said.get("far") === "1" && explorer.law.canZoom) || explorer.isFar(state);
+  $("theme").value = state.theme = colours();
   for (const part of [explorer, hand, lab]) part.still();
   share();
 }
@@ -588,14 +595,20 @@ function save() {
   }, 250);
 }
 
-for (const part of [explorer, hand, lab]) part.build();
-document.querySelector("main").hidden = false;
-change("theme", () => { state.theme = document.documentElement.dataset.theme = $("theme").value; });
-$("frame").addEventListener("focus", () => $("frame").select());
-open_();
-addEventListener("hashchange", open_);
-let shown = innerWidth;
-addEventListener("resize", () => {
-  if (innerWidth !== shown) for (const part of [explorer, hand, lab]) part.still();
-  shown = innerWidth;
-});
+function start() {
+  for (const part of [explorer, hand, lab]) part.build();
+  document.querySelector("main").hidden = false;
+  change("theme", () => { state.theme = document.documentElement.dataset.theme = $("theme").value; });
+  $("frame").addEventListener("focus", () => $("frame").select());
+  open_();
+  addEventListener("hashchange", open_);
+  let shown = innerWidth;
+  addEventListener("resize", () => {
+    if (innerWidth !== shown) for (const part of [explorer, hand, lab]) part.still();
+    shown = innerWidth;
+  });
+}
+
+// The title and what the page is about are painted, in their colours, before the charts are made.
+colours();
+requestAnimationFrame(() => setTimeout(start));
