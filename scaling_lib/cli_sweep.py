@@ -138,7 +138,7 @@ def plan_command(args: argparse.Namespace) -> int:
     options = _options(args, cells)
     if args.corpus and args.corpus.partition(":")[0] not in ("python-stdlib", "python-env", "hub"):
         _open_corpus(cells, sys.stderr.isatty())  # refused where it is too small, or not text to its end
-    say("measuring the speed of this machine for about 10 s")
+    say("measuring the speed of this machine, for up to 10 s")
     done = [] if getattr(args, "force", False) else _recorded(_folder(args), cells)
     plan, seconds = _plan(args, cells, options, done, 10.0)
     cells = sorted(plan.cells, key=lambda c: (training_flops(c.model, c.n_tokens), c.train.recipe))

@@ -582,8 +582,8 @@ def test_ctrl_c_while_workers_start_is_answered_by_their_launcher_alone(tmp_path
 def test_signals_end_every_process_and_the_sweep_goes_on_to_the_same_losses(tmp_path, no_measuring):
     """Ctrl-C reaches the workers too, as from a terminal; a hang-up here the parent alone."""
     out, seen = tmp_path / "out", 0.0
-    command = ["run", "--recipe", "v2", "--sizes", "2", "--max-steps", "300", "--corpus", UNIFORM, "--workers", "2",
-               "--checkpoint-seconds", "0.2", "--out", str(out)]  # fmt: skip
+    command = ["run", "--recipe", "v2", "--sizes", "2", "--max-steps", "120", "--corpus", UNIFORM, "--workers", "2",
+               "--checkpoint-seconds", "0.05", "--out", str(out)]  # fmt: skip
     for number in (signal.SIGINT, signal.SIGHUP):
         process = subprocess.Popen(
             [sys.executable, "-m", "scaling_lib", *command, *(["--force"] if not seen else [])],
