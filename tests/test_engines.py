@@ -1,4 +1,4 @@
-"""Sweeps on a cluster: a real Dask cluster over TCP, one of its workers killed; Ray where it is installed."""
+"""Workers of this machine; sweeps on a real Dask cluster over TCP, one of its workers killed; Ray, if there."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from scaling_lib.config import ModelConfig, RunConfig, TrainConfig, run_id
@@ -63,6 +64,26 @@ def test_an_engine_that_is_not_installed_says_how_to_install_it(monkeypatch: pyt
     for name, extra in (("dask", "cluster"), ("ray", "ray")):
         with pytest.raises(InputError, match=rf"pip install -e '\.\[{extra}\]'"):
             check_engine(Options(engine=name, address="here:1"))
+
+
+WAITING = """
+import time
+from joblib import delayed
+from scaling_lib.sweep.engines import in_workers
+in_workers([delayed(time.sleep)(120)] * 2, 2)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them: they are not tried")
+def test_workers_end_soon_after_a_launcher_that_was_killed_whatever_they_do() -> None:
+    with subprocess.Popen([sys.executable, "-c", WAITING]) as launcher:
+        deadline = time.monotonic() + 60
+        while len(kin := psutil.Process(launcher.pid).children(recursive=True)) < 4:  # two workers, two trackers
+            assert launcher.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        launcher.kill()
+        assert not psutil.wait_procs(kin, timeout=30)[1]
 
 
 @needs_dask

@@ -17,6 +17,7 @@ from scaling_lib.errors import InputError
 from scaling_lib.runs import Run
 from scaling_lib.show.changes import cell_changes, recipe_effect
 from scaling_lib.show.studies import (
+    exact_share,
     known_floors,
     pooled_relative,
     retrained_coverage,
@@ -31,6 +32,12 @@ Make = Callable[..., Run]
 def test_a_plain_ladder_answers_nothing(make_run: Make) -> None:
     runs = [make_run(d_model=d, loss=3 + 20 / d) for d in (16, 32, 48, 64, 96)]
     assert (study_texts(runs), study_numbers(runs)) == ([], {})
+
+
+def test_a_share_has_the_interval_of_clopper_and_pearson() -> None:
+    for held, total in ((0, 7), (1, 7), (6, 7), (7, 7), (37, 40)):
+        expected = stats.binomtest(held, total).proportion_ci(0.9)
+        assert exact_share(held, total) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 # ---- noise between seeds ---------------------------------------------------------

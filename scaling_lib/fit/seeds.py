@@ -12,8 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
-from scipy.special import stdtr, stdtrit
-from scipy.stats import nct
+from scipy.special import nctdtr, stdtr, stdtrit
 
 from scaling_lib.errors import InputError
 from scaling_lib.fit.check import check_level, columns, positive
@@ -212,6 +211,7 @@ def seeds_needed(size: float, noise: float, *, paired: bool, level: float = 0.9)
     for count in range(2, MOST_SEEDS + 1):
         dof = count - 1 if paired else 2 * count - 2
         edge = stdtrit(dof, 0.5 + level / 2.0)
-        if 1.0 - nct.cdf(edge, dof, size * np.sqrt(count / 2.0) / max(noise, 1e-12)) >= POWER:
+        shift = min(size * np.sqrt(count / 2.0) / max(noise, 1e-12), 1e3)  # farther off SciPy has no number
+        if 1.0 - nctdtr(dof, shift, edge) >= POWER:
             return count
     return None

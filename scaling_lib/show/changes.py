@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 from scaling_lib.config import ModelConfig
 from scaling_lib.errors import InputError
@@ -165,7 +165,7 @@ def _shift(
     cov = np.linalg.pinv(found.jac.T @ found.jac) * max(1.0, (scatter / noise) ** 2)
     half = special.stdtrit(dof, 0.5 + LEVEL / 2) * np.sqrt(np.diag(cov)[5:])
     lack = max(float(left @ left) - pure, 0.0) / (cells - k) / (pure / pure_dof)
-    values, p = found.x[5:], float(stats.f.sf(lack, cells - k, pure_dof))
+    values, p = found.x[5:], float(special.fdtrc(cells - k, pure_dof, lack))
     return {"by": values.tolist(), "low": (values - half).tolist(), "high": (values + half).tolist(),
             "left_over": scatter, "p": p}  # fmt: skip
 

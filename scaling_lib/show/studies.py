@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from scaling_lib.config import ModelConfig, TrainConfig
 from scaling_lib.errors import InputError
@@ -242,6 +242,14 @@ def _retrained(runs: Sequence[Run]) -> list[Retrained]:
     return found
 
 
+def exact_share(held: int, total: int) -> tuple[float, float]:
+    """The 90% interval of a probability of which ``held`` of ``total`` trials are known, after Clopper and Pearson."""
+    tail = (1.0 - LEVEL) / 2.0
+    low = special.betaincinv(held, total - held + 1, tail) if held else 0.0
+    high = special.betaincinv(held + 1, total - held, 1.0 - tail) if held < total else 1.0
+    return float(low), float(high)
+
+
 def _coverage(trials: Sequence[Retrained]) -> tuple[dict[str, Any], str]:
     rows, told = [], []
     for t in trials:
@@ -249,8 +257,8 @@ def _coverage(trials: Sequence[Retrained]) -> tuple[dict[str, Any], str]:
         rows.append({"hidden": t.hidden, "span": t.span, "held": t.held, "trials": total, "refused": t.refused,
                      "half_width": t.half_width})  # fmt: skip
         if total:
-            ends = stats.binomtest(t.held, total).proportion_ci(LEVEL)  # Clopper and Pearson: exact
-            share = f"{t.held / total:.0%} (90% interval {ends.low:.0%} to {ends.high:.0%})"
+            low, high = exact_share(t.held, total)
+            share = f"{t.held / total:.0%} (90% interval {low:.0%} to {high:.0%})"
             said = {"told": f"{t.held} of {total}, {share}", "wide": f"{t.half_width:.2%}",
                     "error": f"{np.mean(t.predicted / t.observed - 1):+.2%}"}  # fmt: skip
         told.append(rows[-1] | said)

@@ -8,16 +8,21 @@ corpus in a cache of its own.
 import contextlib
 import importlib.util
 import logging
+import os
 import signal
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from scaling_lib.errors import InputError
+from scaling_lib.machine import is_dead
 from scaling_lib.sweep.plan import Options, Phase
 
 ENGINES = ("local", "dask", "ray")
 CONNECT_SECONDS = 15
+WATCH_SECONDS = 1.0  # between two looks of a worker at its launcher
 # What a person installs for an engine, and how an address looks.
 _EXTRAS = {"dask": ("distributed", "cluster", "tcp://HOST:8786"), "ray": ("ray", "ray", "HOST:6379 or auto")}
 
@@ -55,22 +60,35 @@ def check_engine(options: Options) -> None:
 
 
 def in_workers(tasks: Iterable[Any], n_jobs: int) -> list[Any]:
-    """The results of joblib's tasks from processes of this machine, which a terminal's signals do not reach.
+    """The results of joblib's tasks from processes of this machine, which their launcher alone ends.
 
     Ctrl-C and a terminal that closes tell all processes of a terminal; one that is just starting, or that serves
-    others, would answer with a traceback. It is their launcher that ends them.
+    others, would answer with a traceback. One whose launcher was killed without a chance to say so would train on.
     """
     from multiprocessing import resource_tracker as tracker_of_python
 
-    from joblib import Parallel
+    from joblib import Parallel, parallel_config
     from joblib.externals.loky.backend import resource_tracker as tracker_of_joblib
 
     for tracker in (tracker_of_python, tracker_of_joblib):
         with _deaf():
             tracker.ensure_running()
-    with _deaf():  # once more, since Python's tracker listens again once it is started
+    watch = parallel_config("loky", initializer=_end_with, initargs=(os.getpid(),))
+    with watch, _deaf():  # deaf once more, since Python's tracker listens again once it is started
         results = Parallel(n_jobs=n_jobs, batch_size=1, return_as="generator")(tasks)  # starts them, and returns
     return list(results)
+
+
+def _end_with(launcher: int) -> None:
+    """End this process soon after its launcher."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where signals cannot be held back: on Windows
+
+    def watch() -> None:
+        while not is_dead(launcher):
+            time.sleep(WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextlib.contextmanager

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
-import signal
 import socket
 import tempfile
 import threading
@@ -19,7 +17,6 @@ from typing import TYPE_CHECKING
 from scaling_lib.config import ModelConfig, RunConfig, run_id, trunk_id
 from scaling_lib.counting import training_flops
 from scaling_lib.files import plainly, remove_leftovers
-from scaling_lib.machine import is_dead
 from scaling_lib.runs import find_run, is_recorded, write_run
 from scaling_lib.sweep import engines
 from scaling_lib.sweep.locks import Lock, holder, locked, try_lock
@@ -63,7 +60,6 @@ class Order:
     options: Options
     checkpoint_seconds: float
     history_points: int
-    launcher: int = 0  # the process that workers of this machine end with; 0: a cluster's decides
 
 
 def run_sweep(
@@ -112,8 +108,7 @@ def run_sweep(
     # Read, not only looked for: a damaged record is said before hours of training, not after.
     found_done = {name for name in names.values() if find_run(out, name)}
     weights = _weights(plan, seconds_per_token, [cell for cell, name in names.items() if name in found_done])
-    launcher = os.getpid() if plan.options.engine == "local" else 0
-    order = Order(out.resolve(), corpus.fingerprint, plan.options, checkpoint_seconds, history_points, launcher)
+    order = Order(out.resolve(), corpus.fingerprint, plan.options, checkpoint_seconds, history_points)
     told: dict[str, Outcome] = {}
     with engines.engine(plan.options) as engine, _reporting(lambda: _snapshot(names, weights, out), on_snapshot):
         for phase in plan.phases:
@@ -193,8 +188,6 @@ def run_job(job: Job, order: Order, threads: int, group: Group | None = None) ->
     from scaling_lib.lm.group import ALONE
 
     group, out = group or ALONE, order.out
-    if order.launcher not in (0, os.getpid()):
-        _end_with(order.launcher)
     corpus = load_once(job.cells[0].corpus, job.cells[0].model.vocab_size)
     names = {cell: run_id(cell, order.fingerprint) for cell in job.cells}
     if corpus.fingerprint != order.fingerprint:  # python-env on a machine with other packages
@@ -209,20 +202,6 @@ def run_job(job: Job, order: Order, threads: int, group: Group | None = None) ->
     if group.leads and all(o.status != "failed" for o in outcomes):
         _remove_trunk(out, trunk)
     return outcomes
-
-
-@functools.cache  # one thread a process
-def _end_with(launcher: int) -> None:
-    """End this worker soon after its launcher, which was killed without a chance to say so: else it trains on alone."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches it too: the launcher ends it
-
-    def watch() -> None:
-        while not is_dead(launcher):
-            time.sleep(WAIT_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _run_cell(cell: RunConfig, name: str, corpus: Corpus, order: Order, runtime: Runtime, group: Group) -> Outcome:
