@@ -113,7 +113,7 @@ def _folder_table(folder: Path, recipe: str | None, law: str) -> RunTable:
     from scaling_lib.show.ladders import check_rates, find_ladders
 
     runs = finished(folder, recipe)
-    if law.endswith(("_n", "_d")):  # power_n, broken_n, power_d, broken_d
+    if law in ("power_n", "power_d"):
         variable = law[-1].upper()
         ladder = next((x for x in find_ladders(runs) if x.variable == variable), None)
         if ladder is None:

@@ -218,7 +218,7 @@ def test_fit_gives_json_of_one_recipe(demo, capsys):
     found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert found["law"] == "power_d"
     assert found["runs"] == 5  # the ladder in D alone, not the other sizes
-    assert call("fit", out, "--json", "--law", "broken_n", "--recipe", "v2") == 2  # six parameters, three runs
+    assert call("fit", out, "--json", "--law", "power_n", "--recipe", "v2") == 0
     assert capsys.readouterr().err.splitlines()[0].startswith("the ladder in N: 3 runs")
     assert call("fit", out, "--law", "power_d", "--recipe", "v1") == 2
     assert "needs three or more runs that differ in D alone" in capsys.readouterr().err

@@ -94,8 +94,6 @@ def test_huber_optimum_against_scipy_from_many_starts(seed: int) -> None:
         ("kaplan", [6.4e13, 1.8e13, 0.076, 0.103]),
         ("power_mean", [1.7, 400, 500, 0.34, 0.3, 1.7]),
         ("over_training", [1.7, 140, 190, 0.15]),
-        ("broken_n", [1.2, 60, 0.25, 0.2, 2e7, 0.6]),
-        ("broken_d", [1.2, 60, 0.25, 0.2, 2e7, 0.6]),
         ("power_d", [1.7, 400, 0.34]),
         ("data_constrained", [1.8, 520.0, 1488.0, 0.35, 0.36, 5.3, 15.4]),
     ],

@@ -159,32 +159,6 @@ def data_constrained_seed(cube: Array, low: float) -> Array:
     return np.concatenate([additive_seed(cube[..., :5], low), np.log(50.0) * cube[..., 5:]], axis=-1)
 
 
-def broken(p: Array, x: tuple[Array, ...]) -> tuple[Array, Array]:
-    """E + exp(a - slope u - change w ln(1 + exp((u - u_break)/w))), w = exp(last parameter)."""
-    floor, a, slope, change, u_break, log_w = _columns(p)
-    (u,) = x
-    w = np.exp(log_w)
-    z = (u - u_break) / w
-    soft = np.logaddexp(0.0, z)
-    step = np.exp(z - soft)  # the logistic function of z
-    term = _exp(a - slope * u - change * w * soft)
-    by_break, by_w = change * step * term, -change * w * (soft - step * z) * term
-    return floor + term, _rows(1.0, term, -u * term, -w * soft * term, by_break, by_w)
-
-
-def broken_units(p: Array, log_x0: tuple[float, ...], log_l0: float) -> Array:
-    """See `Law.to_units`; x/x_break has no unit."""
-    out = additive_units(p, log_x0, log_l0)
-    out[..., 4] += log_x0[0]
-    return out
-
-
-def broken_seed(cube: Array, low: float) -> Array:
-    """As `additive_seed`, with a break within e^2 of the centre and a change of slope from -.3 to .3."""
-    change, u_break, log_w = 0.6 * cube[..., 3] - 0.3, 4.0 * cube[..., 4] - 2.0, np.log(0.2) + np.log(10) * cube[..., 5]
-    return np.concatenate([additive_seed(cube[..., :3], low), np.stack([change, u_break, log_w], axis=-1)], axis=-1)
-
-
 def line(p: Array, x: tuple[Array, ...]) -> tuple[Array, Array]:
     """exp(a - alpha u - beta v): a straight line (with D a plane) in the logarithms, for the loss's own logarithm."""
     a, *slopes = _columns(p)

@@ -107,10 +107,8 @@ class Law:
 # the certificate's grid. What is not here is an amplitude or a scale.
 _KINDS = {
     "E": (POSITIVE, False, False),
-    **dict.fromkeys(("alpha", "beta", "eta", "slope", "alpha_N", "alpha_D"), (EXPONENT, False, True)),
-    "change": ((-3.0, 3.0), False, True),
+    **dict.fromkeys(("alpha", "beta", "eta", "alpha_N", "alpha_D"), (EXPONENT, False, True)),
     "q": ((0.1, 10.0), True, True),
-    "width": ((0.05, 5.0), True, False),
     **dict.fromkeys(("R_N", "R_D"), ((1e-2, 1e4), True, False)),
 }
 
@@ -134,25 +132,9 @@ def _power(x: str, amplitude: str, exponent: str, unit: str) -> Law:
     return _law(f"power_{x.lower()}", formula, source, x, f"E {amplitude} {exponent}", units)
 
 
-def _broken(x: str, amplitude: str, unit: str) -> Law:
-    return _law(
-        f"broken_{x.lower()}",
-        f"L = E + {amplitude} {x}^-slope (1 + ({x}/x_break)^(1/width))^(-change width)",
-        "Caballero et al. 2023, equation 1 with one break",
-        x,
-        f"E {amplitude} slope change x_break width",
-        {amplitude: f"loss x {unit}^slope", "x_break": unit},
-        core=forms.broken,
-        to_units=forms.broken_units,
-        seed_point=forms.broken_seed,
-    )
-
-
 POWER_N = _power("N", "A", "alpha", "parameters")
 POWER_D = _power("D", "B", "beta", "tokens")
 POWER_C = _power("C", "A", "alpha", "FLOP")
-BROKEN_N = _broken("N", "A", "parameters")
-BROKEN_D = _broken("D", "B", "tokens")
 _OF_SUM = {"A": "loss x parameters^alpha", "B": "loss x tokens^beta"}
 CHINCHILLA = _law(
     "chinchilla",
@@ -218,7 +200,7 @@ KAPLAN = _law(
     seed_point=forms.kaplan_seed,
 )
 _JOINT = (CHINCHILLA, LINE, KAPLAN, POWER_MEAN, DATA_CONSTRAINED, OVER_TRAINING)
-LAWS: dict[str, Law] = {law.name: law for law in (POWER_N, POWER_D, POWER_C, *_JOINT, BROKEN_N, BROKEN_D)}
+LAWS: dict[str, Law] = {law.name: law for law in (POWER_N, POWER_D, POWER_C, *_JOINT)}
 ALIASES = {"muennighoff": "data_constrained", "gadre": "over_training"}
 
 
