@@ -4,22 +4,20 @@ import os
 import signal
 import sys
 
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+from scaling_lib.interrupts import interrupt, usual
 
 if __name__ == "__main__":
     try:
-        for number in SIGNALS:  # like Ctrl-C from the first moment on, unless nohup has them ignored
-            if signal.getsignal(number) is signal.SIG_DFL:
-                signal.signal(number, signal.default_int_handler)
+        for number in usual():  # from the first moment on
+            signal.signal(number, interrupt)
         from scaling_lib.cli import main
 
         try:
             status = main()
         except SystemExit as end:  # argparse's, after a help or a wrong option
             status = int(end.code or 0)
-        for number in SIGNALS:  # all is done: what comes while Python shuts down ends it at once
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, lambda *_: os._exit(status))
+        for number in usual():  # all is done: what comes while Python shuts down ends it at once
+            signal.signal(number, lambda *_: os._exit(status))
         sys.exit(status)
     except KeyboardInterrupt:  # while the command was still being read
         sys.stderr and sys.stderr.write("scaling_lib: interrupted before it began\n")

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from scaling_lib import __version__, cli_doctor, cli_fit, cli_next, cli_show, cli_sweep  # noqa: F401 (each fills COMMANDS)
-from scaling_lib.cli_shared import COMMANDS, ended_like_ctrl_c, independent_of_its_start, say
+from scaling_lib.cli_shared import COMMANDS, independent_of_its_start, say
 from scaling_lib.errors import InputError
+from scaling_lib.interrupts import ended_like_ctrl_c
 from scaling_lib.machine import address_space
 
 LEAST_SPACE = 4e8  # bytes to address: with fewer SciPy cannot be loaded, or waits for memory for ever

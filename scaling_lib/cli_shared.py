@@ -9,11 +9,9 @@ import json
 import math
 import os
 import re
-import signal
 import sys
-import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -173,40 +171,3 @@ def save_figure(name: str, draw: Callable[[Figure], object], out: Path, tall: bo
     from scaling_lib.show.story import Story
 
     return export.save_picture(Story(name, "", draw, tall=tall), out, ["png"], "blog")[0]
-
-
-@contextlib.contextmanager
-def ended_like_ctrl_c() -> Iterator[None]:
-    """What asks a process to end (kill, a time limit, a closed terminal) ends it as Ctrl-C does, its workers too.
-
-    A second signal ends it at once, also while Python shuts down. One that is ignored stays so, as nohup and a shell's
-    background want it.
-    """
-    if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
-        yield
-        return
-    known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    numbers = [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]
-
-    def interrupt(signum: int, frame: object) -> None:
-        before.clear()  # there is no way back
-        for number in numbers:
-            signal.signal(number, end_at_once)
-        raise KeyboardInterrupt
-
-    def end_at_once(signum: int, frame: object) -> None:
-        import psutil
-
-        for child in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                child.kill()
-        os._exit(130)
-
-    before = {number: signal.getsignal(number) for number in numbers}
-    for number in numbers:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

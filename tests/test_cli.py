@@ -504,7 +504,7 @@ def test_an_interrupted_sweep_says_how_to_go_on_and_goes_on(place, no_measuring,
 
 ENDING = """
 import sys, time
-from scaling_lib.cli_shared import ended_like_ctrl_c
+from scaling_lib.interrupts import ended_like_ctrl_c
 with ended_like_ctrl_c():
     try:
         print("ready", flush=True)

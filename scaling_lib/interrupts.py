@@ -1,0 +1,79 @@
+"""Ctrl-C, kill, a time limit and a closed terminal become a KeyboardInterrupt, in an import once that has ended."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+AGAIN_SECONDS, MOST_SECONDS = 0.1, 20.0
+_held_back: dict[int, float] = {}  # since when, by signal
+
+
+def interrupt(signum: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, as the handler of a signal; while a package is being imported, once that has ended.
+
+    NumPy and torch cannot be loaded again after an import that was cut off, and may end Python on the spot.
+    """
+    began = _held_back.setdefault(signum, time.monotonic())
+    if _importing(frame) and time.monotonic() - began < MOST_SECONDS:
+        timer = threading.Timer(AGAIN_SECONDS, signal.raise_signal, [signum])
+        timer.daemon = True
+        timer.start()
+        return
+    _held_back.clear()
+    raise KeyboardInterrupt
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def usual() -> list[int]:
+    """The signals that nobody has chosen to ignore, as nohup and a shell's background do."""
+    return [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+@contextlib.contextmanager
+def ended_like_ctrl_c() -> Iterator[None]:
+    """Every signal of ``usual`` raises KeyboardInterrupt in the block; a second one ends the process and its workers.
+
+    The second also while Python shuts down.
+    """
+    if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
+        yield
+        return
+    numbers = usual()
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def first(signum: int, frame: FrameType | None) -> None:
+        try:
+            interrupt(signum, frame)
+        except KeyboardInterrupt:
+            before.clear()  # there is no way back
+            for number in numbers:
+                signal.signal(number, end_at_once)
+            raise
+
+    def end_at_once(signum: int, frame: FrameType | None) -> None:
+        import psutil
+
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+        os._exit(130)
+
+    for number in numbers:
+        signal.signal(number, first)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
