@@ -1,12 +1,13 @@
 """Where in a window does a model do well, and since when? The loss by position in the window, along the training.
 
-    python benchmarks/study_context.py     # half an hour on one core; writes benchmarks/context.csv
+    python benchmarks/study_context.py                  # an hour on two cores; writes benchmarks/context.csv
+    python benchmarks/study_context.py --sweep laptop --out rotary.csv
 
-Three models of the laptop sweep on their own trunks (seed 0, the same batches, a constant rate after the warm-up,
-without the decays that end a run). A model that only counts what follows what does as well at the start of a window as
+Three models of a sweep on their own trunks (seed 0, the same batches, a constant rate after the warm-up, without the
+decays that end a run). A model that only counts what follows what does as well at the start of a window as
 at its end. One that looks for an earlier occurrence of the last token and copies what came after it ("induction heads",
-Olsson et al. 2022, arXiv:2209.11895) needs a past to copy from. Random tokens said twice show that alone: nothing but
-copying helps there.
+Olsson et al. 2022, arXiv:2209.11895) needs a past to copy from. Random tokens said twice show that a
+model uses its past; said the second time in another order they show how much of that needs no order, as counting does.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from scaling_lib.lm.model import GPT
 from scaling_lib.lm.runtime import Runtime
 from scaling_lib.lm.schedule import learning_rate
 from scaling_lib.lm.train import make_optimizer, update
-from scaling_lib.sweep.recipes import cells
+from scaling_lib.runs import shipped
 
 OUT = Path(__file__).parent / "context.csv"
 SIZES = ("2x32", "3x80", "4x112")
@@ -41,23 +42,26 @@ def curve(config: RunConfig) -> Iterator[tuple[str, int, str, float]]:
     """Rows (model, tokens, what, loss in nats) along one trunk."""
     runtime = Runtime("cpu", "float32", False, 1)
     torch.set_num_threads(1)
-    corpus = load_corpus("python-env", config.model.vocab_size)
+    corpus = load_corpus(config.corpus, config.model.vocab_size)
     model = GPT(config.model, seed=config.train.seed)
     optimizer = make_optimizer(model, config.train)
     x, y, _ = val_windows(corpus, config.model.seq_len, EVAL_TOKENS)
     rng = np.random.default_rng(0)
     half = rng.integers(256, config.model.vocab_size, (256, config.model.seq_len // 2))
-    twice = np.concatenate([half, half], axis=1)
+    second = {"random again": half, "random, in another order": rng.permuted(half, axis=1)}
     for step in range(config.train.decay_start + 1):
         if step % EVERY == 0:
             tokens = step * config.train.batch_size * config.model.seq_len
             by_position = token_losses(model, x, y, runtime).mean(axis=0)
             for first, end in BANDS:
                 yield config.model.name, tokens, f"{first}-{end - 1}", by_position[first:end].mean()
-            copied = token_losses(model, twice[:, :-1], twice[:, 1:], runtime).mean(axis=0)
             middle = config.model.seq_len // 2
-            yield config.model.name, tokens, "random", copied[: middle - 1].mean()
-            yield config.model.name, tokens, "random again", copied[middle:].mean()
+            for where, part in second.items():
+                both = np.concatenate([half, part], axis=1)
+                each = token_losses(model, both[:, :-1], both[:, 1:], runtime).mean(axis=0)
+                if where == "random again":
+                    yield config.model.name, tokens, "random", each[: middle - 1].mean()
+                yield config.model.name, tokens, where, each[middle:].mean()
         train = config.train
         rows = batch(corpus.train, train.seed, step, train.batch_size, config.model.seq_len, corpus.unit)
         inputs, targets = (torch.from_numpy(part) for part in rows)
@@ -68,9 +72,11 @@ def curve(config: RunConfig) -> Iterator[tuple[str, int, str, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sweep", default="laptop-learned", help="whose models, as shipped (default: laptop-learned)")
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
-    longest = {c.model.name: c for c in cells("laptop")}  # cheapest first: the last of each size is the longest
+    runs = sorted(shipped(args.sweep), key=lambda r: r.config.n_tokens)
+    longest = {r.config.model.name: r.config for r in runs if r.config.train.seed == 0}  # the last of each size
     chosen = [longest[name] for name in reversed(SIZES)]
     rows = Parallel(n_jobs=2, batch_size=1)(delayed(lambda c: list(curve(c)))(config) for config in chosen)
     with args.out.open("w", newline="") as file:

@@ -1,4 +1,4 @@
-"""What copying does to a law: the figure of the blog post and the lecture notes, drawn from the records.
+"""What positions do to a law: the figure of the blog post and the lecture notes, drawn from the records.
 
 python -m tools.copying_figure     # docs/figures/copying.png
 """
@@ -21,7 +21,7 @@ MODEL = "4x96"
 
 
 def main(out: Path) -> None:
-    """Draw it to ``out``: on the left what copying gains along three trainings, on the right the loss of one size."""
+    """Draw it to ``out``: on the left what three trainings gain by their past, on the right the loss of one size."""
     with plt.style.context("scaling_lib.show.styles.blog"):
         figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4))
         rows = list(csv.DictReader(STUDY.read_text(encoding="utf-8").splitlines()))
@@ -30,8 +30,8 @@ def main(out: Path) -> None:
             first, again = ([float(r["loss"]) for r in own if r["where"] == w] for w in ("random", "random again"))
             tokens = [float(r["n_tokens"]) / 1e6 for r in own if r["where"] == "random"]
             left.plot(tokens, np.subtract(first, again), label=model)
-        left.set(xlabel="training tokens (millions)", ylabel="gain from copying (nats per token)")
-        left.set_title("Learned positions: copying comes late")
+        left.set(xlabel="training tokens (millions)", ylabel="gain the second time (nats per token)")
+        left.set_title("Random tokens, said twice: learned positions")
         left.legend(title="layers x width")
         grids = [p for name in GRIDS if has_records(p := ROOT / "results" / name)]
         runs = [r for grid in grids for r in read_runs(grid) if r.config.model.name == MODEL]
