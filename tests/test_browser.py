@@ -64,7 +64,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(NOTEBOOK, made / "whole.ipynb")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     first = next(i for i, cell in enumerate(notebook.cells) if cell.source.startswith("explorer ="))
-    notebook.cells = notebook.cells[: first + 1]
+    notebook.cells = notebook.cells[: first + 2]  # and its still
     nbformat.write(notebook, made / "lab.ipynb")
     cell = nbformat.v4.new_code_cell(
         "from scaling_lib.lab import open_lab\nfrom scaling_lib.show.sliders import BudgetLab\n"
@@ -387,7 +387,11 @@ def test_notebook_6_runs_in_jupyterlab_and_its_panel_takes_keys(served, browser,
     page.locator("img.widget-image").first.wait_for()
     shown = Shown(page, 0)
     before = shown.pixels()
+    still = "jupyterapp.shell.currentWidget.content.widgets.at(-1).model.sharedModel.toJSON().outputs"
+    still += ".some((output) => 'image/png' in output.data)"
+    assert page.evaluate(still)
     text = shown.press("parameters N", "ArrowRight")
+    page.wait_for_function(f"!{still}")  # it would no longer say what the panel says
     law = published.laws["chinchilla-epoch"]
     assert loss(text) == pytest.approx(law.predict(count(text, "N"), count(text, "D")), abs=1e-3)
     assert differing(before, shown.pixels()) > 5e-4

@@ -76,7 +76,7 @@ in_workers([delayed(time.sleep)(120)] * 2, 2)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them: they are not tried")
 def test_workers_end_soon_after_a_launcher_that_was_killed_whatever_they_do() -> None:
-    with subprocess.Popen([sys.executable, "-c", WAITING]) as launcher:
+    with subprocess.Popen([sys.executable, "-c", WAITING], stderr=subprocess.PIPE, text=True) as launcher:
         deadline = time.monotonic() + 60
         while len(kin := psutil.Process(launcher.pid).children(recursive=True)) < 4:  # two workers, two trackers
             assert launcher.poll() is None
@@ -84,6 +84,7 @@ def test_workers_end_soon_after_a_launcher_that_was_killed_whatever_they_do() ->
             time.sleep(0.05)
         launcher.kill()
         assert not psutil.wait_procs(kin, timeout=30)[1]
+        assert launcher.stderr.read() == ""
 
 
 @needs_dask

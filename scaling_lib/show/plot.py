@@ -25,7 +25,6 @@ LOSS = "validation loss (nats per token)"
 GREEK = {"alpha": "α", "beta": "β"}
 BEYOND = 30.0  # how far beyond the largest run a law is drawn, where its verdict lets it
 LEVEL = 0.9
-Z = 1.645  # 90% of a normal distribution lie within so many standard deviations
 NO_PREDICTION = "no prediction"
 MARKERS = "osD^vPX*"
 STYLES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (4, 1.5, 1, 1.5)), (0, (2, 2)))
@@ -167,17 +166,12 @@ def plot_intervals(
     return axes
 
 
-def plot_residuals(
-    fits: Mapping[str, FitResult], axes: Axes | None = None, *, noise: float | None = None, looks: Sequence[Look] = ()
-) -> Axes:
+def plot_residuals(fits: Mapping[str, FitResult], axes: Axes | None = None, *, looks: Sequence[Look] = ()) -> Axes:
     """Draw what fits of one variable leave over, in percent of the loss.
 
-    ``noise`` : relative standard deviation of runs that differ in their seed alone; a grey band holds 90% of it.
-    looks : colour and marker of each; by default those of the style sheet.
+    ``looks`` : colour and marker of each; by default those of the style sheet.
     """
     axes = axes or new_axes()
-    if noise is not None:
-        axes.axhspan(-100 * Z * noise, 100 * Z * noise, color="black", alpha=0.10, linewidth=0, label="90% of seeds")
     axes.axhline(0, color=FAINT, linewidth=1)
     for i, (name, fit) in enumerate(fits.items()):
         colour, marker = looks[i] if looks else look(i)
@@ -186,7 +180,7 @@ def plot_residuals(
         axes.set_xlabel(PLAIN[fit.law.variables[0]])
     count_axis(axes)
     axes.set_ylabel("observed over predicted, minus 1 (%)")
-    if len(fits) > 1 or noise is not None:
+    if len(fits) > 1:
         axes.legend()
     return axes
 

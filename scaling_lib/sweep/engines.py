@@ -10,6 +10,7 @@ import importlib.util
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -70,9 +71,12 @@ def in_workers(tasks: Iterable[Any], n_jobs: int) -> list[Any]:
     from joblib import Parallel, parallel_config
     from joblib.externals.loky.backend import resource_tracker as tracker_of_joblib
 
+    quietly = "ignore:resource_tracker:UserWarning"  # they clear up what a killed process left, and need not say so
+    sys.warnoptions.append(quietly)
     for tracker in (tracker_of_python, tracker_of_joblib):
         with _deaf():
             tracker.ensure_running()
+    sys.warnoptions.remove(quietly)
     watch = parallel_config("loky", initializer=_end_with, initargs=(os.getpid(),))
     with watch, _deaf():  # deaf once more, since Python's tracker listens again once it is started
         results = Parallel(n_jobs=n_jobs, batch_size=1, return_as="generator")(tasks)  # starts them, and returns

@@ -137,6 +137,18 @@ class Picture:
 
     def __init__(self, pixels: np.ndarray) -> None:
         self._pixels = pixels
+        self._shown: Any = None
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        self._shown = display({"image/png": self._repr_png_(), "text/plain": repr(self)}, raw=True, display_id=True)
+
+    def vanish(self) -> None:
+        """Take it off the page where it was shown."""
+        if self._shown is not None:
+            self._shown.update({"text/plain": ""}, raw=True)
+            self._shown = None
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()

@@ -40,6 +40,7 @@ class Panel:
     canvas: Canvas
     text: ipywidgets.HTML
     busy = False
+    last_still: Picture | None = None
 
     def assemble(self, *above: ipywidgets.Widget, below: tuple[ipywidgets.Widget, ...] = ()) -> None:
         """Put the controls, in a form that a phone can show, above (or below) the picture and its words; draw it."""
@@ -82,18 +83,22 @@ class Panel:
             self.update()
 
     def say(self, *lines: str) -> None:
-        """Show lines of HTML, set as a text that can be read."""
+        """Show lines of HTML, set as a text that can be read; a still that says something else goes."""
         shown = "<br>".join(line for line in lines if line)
-        self.text.value = f'<div style="line-height: 1.5; max-width: 900px">{shown}</div>'
+        value = f'<div style="line-height: 1.5; max-width: 900px">{shown}</div>'
+        if self.last_still is not None and value != self.text.value:
+            self.last_still.vanish()
+        self.text.value = value
 
     def still(self) -> Picture | None:
-        """The picture and its words as they stand now, for a page where nothing moves.
+        """The picture and its words as they stand now, for a page where nothing moves; it goes with the first move.
 
         None on a page that Voila serves (it names itself in the environment): there the sliders move.
         """
         if os.environ.get("VOILA_REQUEST_URL"):
             return None
-        return self.canvas.still(self.text.value)
+        self.last_still = self.canvas.still(self.text.value)
+        return self.last_still
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any] | None:
         bundle: dict[str, Any] | None = self.widget._repr_mimebundle_(**options)
