@@ -34,6 +34,7 @@ from scaling_lib.fit.rows import ORDER, RunTable, check_variables, condition
 from scaling_lib.fit.table import read_table
 from scaling_lib.words import aligned
 
+MADE = "cs336_isoflop"  # a table of losses that a form made without noise
 CUTS = (2.0, 4.0, 10.0, 30.0)
 LEVEL = 0.9
 POOL = "pool"
@@ -294,13 +295,16 @@ class Score:
 
 
 def tables() -> dict[str, RunTable]:
-    """The shipped tables of runs, and those of the folder that the variable SCALING_LIB_DATA names, by name."""
-    folder = Path(__file__).parent / "tables" / "runs"
-    out = {"cerebras": published.cerebras_gpt(), "pythia": published.pythia()}
-    out |= {name: read_table(folder / f"{name}.csv") for name in ("gemstones", "cs336_isoflop")}
+    """The shipped tables of runs, and those of the folder that the variable SCALING_LIB_DATA names, by name.
+
+    Without `MADE`, which says nothing about how well forms predict runs.
+    """
+    gemstones = Path(__file__).parent / "tables" / "runs" / "gemstones.csv"
+    out = {"cerebras": published.cerebras_gpt(), "pythia": published.pythia(), "gemstones": read_table(gemstones)}
     data = os.environ.get("SCALING_LIB_DATA")
     for path in sorted((Path(data) / "zoo").glob("*.csv")) if data else ():
-        out.setdefault(path.stem, read_table(path))
+        if path.stem not in {MADE, *out}:
+            out[path.stem] = read_table(path)
     if data and (Path(data) / published.EPOCH_FILE).exists():
         out["epoch"] = published.epoch_runs()
     return out
