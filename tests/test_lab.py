@@ -142,7 +142,7 @@ def test_a_game_survives_a_restart(lab, tmp_path):
     assert score.best == (hero.name, truth)
     assert [r.who for r in score.rows] == [
         "your sealed prediction", "pooled fit of your runs", "straight line", "nearest run",
-        "fit: 9 cheapest, then adviser's",
+        "fit: cheapest 3 x 3, adviser's",
     ]  # fmt: skip
     assert score.rows[0].error == pytest.approx(loss / truth - 1)
     assert score.rows[-1].score < score.rows[3].score

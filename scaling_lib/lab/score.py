@@ -104,7 +104,7 @@ def adviser(shop: Shop, budget: float, target: Item, observed: float) -> list[Ro
         fit = _fit(shop, [*opening, *(rest[i] for i in advice.chosen)])
     except InputError:
         return []
-    return [_of_fit("fit: 9 cheapest, then adviser's", fit, target, observed)]
+    return [_of_fit("fit: cheapest 3 x 3, adviser's", fit, target, observed)]
 
 
 def cheapest_square(shop: Shop) -> list[Item]:
