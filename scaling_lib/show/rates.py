@@ -135,10 +135,10 @@ def rate_numbers(runs: Sequence[Run], rule: Callable[[int], float]) -> dict[str,
 def rate_report(runs: Sequence[Run], rule: Callable[[int], float]) -> str:
     """The study in words: loss by rate, where the optimum lies, and what the width rule loses. Plain text."""
     scans, found = rate_scans(runs, rule), rate_numbers(runs, rule)
-    factors = sorted({round(float(rate / s.rule), 3) for s in scans for rate in s.rates})
+    factors = sorted({float(f"{rate / s.rule:.2g}") for s in scans for rate in s.rates})
     rows = [("recipe", "model", "tokens", "rule", *(f"x {f:g}" for f in factors), "optimum", "rule loses")]
     for s in scans:
-        losses = {round(float(r / s.rule), 3): loss for r, loss in zip(s.rates, s.losses, strict=True)}
+        losses = {float(f"{r / s.rule:.2g}"): loss for r, loss in zip(s.rates, s.losses, strict=True)}
         cells = [f"{losses[f]:.3f}".replace("inf", "diverged") if f in losses else "-" for f in factors]
         optimum = f"{s.optimum:.2g}" if s.interior else "at edge"
         about = (s.recipe, s.model.name, short(s.n_tokens), f"{s.rule:.3g}")
