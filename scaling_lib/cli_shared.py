@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import io
 import json
-import math
 import os
 import re
 import sys
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from scaling_lib.errors import InputError
 from scaling_lib.runs import Run, check_poolable, read_runs
 from scaling_lib.sweep.recipes import peak_lr
+from scaling_lib.words import plain_data
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,15 +77,7 @@ def say(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """Print data as JSON knows it: a number without an end becomes null."""
-    print(json.dumps(_plain(value), indent=1, allow_nan=False))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    print(json.dumps(plain_data(value), indent=1, allow_nan=False))
 
 
 def positive(kind: type) -> Any:

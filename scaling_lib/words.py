@@ -1,5 +1,6 @@
 """Numbers as people say them, and names on one line."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,3 +46,13 @@ def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> str:
 def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], left: int = 1) -> str:
     """Plain data as `aligned` text: of each column the heading, and a row's format such as ``"{loss:.3f}"``."""
     return aligned([tuple(columns), *(tuple(form.format(**row) for form in columns.values()) for row in rows)], left)
+
+
+def plain_data(value: Any) -> Any:
+    """Data as JSON knows it: lists for tuples and arrays, and None for numbers that are not finite."""
+    if isinstance(value, Mapping):
+        return {str(k): plain_data(v) for k, v in value.items()}
+    value = value.tolist() if hasattr(value, "tolist") else value  # NumPy's
+    if isinstance(value, list | tuple):
+        return [plain_data(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -17,7 +17,7 @@ from scaling_lib.fit.isoflops import IsoFlopResult, isoflop
 from scaling_lib.fit.laws import Law
 from scaling_lib.fit.result import FitResult
 from scaling_lib.fit.rows import RunTable, completed, contradiction
-from scaling_lib.words import short
+from scaling_lib.words import plain_data, short
 
 SAME = 0.05  # a share: counts that differ by less are one count
 VAGUE = 10.0  # an optimum whose interval spans this factor hardly says how to spend a budget
@@ -215,7 +215,7 @@ class Report:
             ],
         }  # fmt: skip
         found |= {k: getattr(fit, k) for k in ("params", "stderr", "fixed", "dof", "fit_range", "success", "message")}
-        return _plain(found | {k: fit.diagnostics.get(k) for k in ("certificate", "at_bound", "condition")})
+        return plain_data(found | {k: fit.diagnostics.get(k) for k in ("certificate", "at_bound", "condition")})
 
     def to_text(self) -> str:
         """Return the fit's checklist and a paragraph per prediction, for a person."""
@@ -238,16 +238,6 @@ class Report:
 def about_reading(table: RunTable) -> list[str]:
     """Return, as lines, what was left aside or decided while the table was read."""
     return ([table.unread] if table.ignored else []) + [f"note: {note}" for note in table.notes]
-
-
-def _plain(value: Any) -> Any:
-    """Return ``value`` as JSON knows it: numbers that are not finite become None."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def fit_table(
@@ -346,7 +336,7 @@ class Comparison:
         names = ("level", "a", "a_interval", "b", "b_interval", "lack_of_fit", "window", "budgets", "n_opt", "loss_opt")
         found = {name: getattr(self.isoflop, name) for name in names}
         more = {"minima": self.isoflop.flags, "joint_params": self.joint.params, "predictions": self._answers()}
-        return _plain({"approach": "isoflop", **found, **more})
+        return plain_data({"approach": "isoflop", **found, **more})
 
 
 def compare_with_joint(table: RunTable, flops: Sequence[float] = (), **options: Any) -> Comparison:
