@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -77,6 +78,8 @@ def in_workers(tasks: Iterable[Any], n_jobs: int) -> list[Any]:
         with _deaf():
             tracker.ensure_running()
     sys.warnoptions.remove(quietly)
+    # What a compiler leaves in memory makes joblib start a worker anew: it loses nothing, and sounds like a fault.
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
     watch = parallel_config("loky", initializer=_end_with, initargs=(os.getpid(),))
     with watch, _deaf():  # deaf once more, since Python's tracker listens again once it is started
         results = Parallel(n_jobs=n_jobs, batch_size=1, return_as="generator")(tasks)  # starts them, and returns
