@@ -4,10 +4,10 @@ import os
 import signal
 import sys
 
-from scaling_lib.interrupts import interrupt, usual
-
 if __name__ == "__main__":
     try:
+        from scaling_lib.interrupts import interrupt, usual
+
         for number in usual():  # from the first moment on
             signal.signal(number, interrupt)
         from scaling_lib.cli import main
@@ -16,6 +16,7 @@ if __name__ == "__main__":
             status = main()
         except SystemExit as end:  # argparse's, after a help or a wrong option
             status = int(end.code or 0)
+            sys.stdout and sys.stdout.flush()
         for number in usual():  # all is done: what comes while Python shuts down ends it at once
             signal.signal(number, lambda *_: os._exit(status))
         sys.exit(status)

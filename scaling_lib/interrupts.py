@@ -20,12 +20,20 @@ def interrupt(signum: int, frame: FrameType | None) -> None:
     """
     began = _held_back.setdefault(signum, time.monotonic())
     if _importing(frame) and time.monotonic() - began < MOST_SECONDS:
-        timer = threading.Timer(AGAIN_SECONDS, signal.raise_signal, [signum])
+        timer = threading.Timer(AGAIN_SECONDS, _again, [signum])
         timer.daemon = True
         timer.start()
         return
     _held_back.clear()
     raise KeyboardInterrupt
+
+
+def _again(signum: int) -> None:
+    """Send the signal to the main thread, which may be in a call that only a signal of its own ends."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signum)
+    else:
+        signal.raise_signal(signum)
 
 
 def _importing(frame: FrameType | None) -> bool:
@@ -45,7 +53,7 @@ def usual() -> list[int]:
 def ended_like_ctrl_c() -> Iterator[None]:
     """Every signal of ``usual`` raises KeyboardInterrupt in the block; a second one ends the process and its workers.
 
-    The second also while Python shuts down.
+    The second also after the block.
     """
     if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
         yield

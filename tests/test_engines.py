@@ -67,23 +67,31 @@ def test_an_engine_that_is_not_installed_says_how_to_install_it(monkeypatch: pyt
 
 
 WAITING = """
-import time
+import sys, time
+from pathlib import Path
 from joblib import delayed
 from scaling_lib.sweep.engines import in_workers
-in_workers([delayed(time.sleep)(120)] * 2, 2)
+def task(i):
+    Path(sys.argv[1], str(i)).touch()
+    time.sleep(120)
+in_workers([delayed(task)(i) for i in range(2)], 2)
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them: they are not tried")
-def test_workers_end_soon_after_a_launcher_that_was_killed_whatever_they_do() -> None:
-    with subprocess.Popen([sys.executable, "-c", WAITING], stderr=subprocess.PIPE, text=True) as launcher:
+def test_workers_end_soon_after_a_launcher_that_was_killed_whatever_they_do(tmp_path: Path) -> None:
+    script = WAITING.replace("sys.argv[1]", repr(str(tmp_path)))
+    with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True) as launcher:
         deadline = time.monotonic() + 60
-        while len(kin := psutil.Process(launcher.pid).children(recursive=True)) < 4:  # two workers, two trackers
+        while len(list(tmp_path.iterdir())) < 2:  # both work
             assert launcher.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
+        kin = psutil.Process(launcher.pid).children(recursive=True)
+        assert len(kin) == 4  # two workers, two trackers
         launcher.kill()
         assert not psutil.wait_procs(kin, timeout=30)[1]
+        assert launcher.stderr is not None
         assert launcher.stderr.read() == ""
 
 

@@ -10,6 +10,7 @@ import pytest
 from scaling_lib.errors import InputError
 from scaling_lib.fit import published
 from scaling_lib.fit.backtests import (
+    MADE,
     as_markdown,
     backtest,
     cerebras,
@@ -18,6 +19,7 @@ from scaling_lib.fit.backtests import (
     pooled_scores,
     pythia,
     scoreboard,
+    tables,
 )
 from scaling_lib.fit.table import table_from_arrays
 
@@ -143,3 +145,8 @@ def test_the_scoreboard_counts_what_back_tests_say():
 
 def test_the_interval_score_pays_for_width_and_twenty_times_the_miss():
     assert interval_score(2.0, np.array([1.9, 2.1]), np.array([2.1, 2.2]), 0.9) == pytest.approx([0.1, 1.05])
+
+
+def test_losses_that_a_form_made_are_no_table_to_score() -> None:
+    assert {"cerebras", "pythia", "gemstones"} <= set(tables())
+    assert MADE not in tables()

@@ -135,10 +135,12 @@ def rate_numbers(runs: Sequence[Run], rule: Callable[[int], float]) -> dict[str,
 def rate_report(runs: Sequence[Run], rule: Callable[[int], float]) -> str:
     """The study in words: loss by rate, where the optimum lies, and what the width rule loses. Plain text."""
     scans, found = rate_scans(runs, rule), rate_numbers(runs, rule)
-    factors = sorted({float(f"{rate / s.rule:.2g}") for s in scans for rate in s.rates})
+    # Rates were rounded when they were set: x 3.986 is x 4, unless two of a scan would then be one.
+    digits = 2 if all(len({f"{r / s.rule:.2g}" for r in s.rates}) == len(s.rates) for s in scans) else 6
+    factors = sorted({float(f"{rate / s.rule:.{digits}g}") for s in scans for rate in s.rates})
     rows = [("recipe", "model", "tokens", "rule", *(f"x {f:g}" for f in factors), "optimum", "rule loses")]
     for s in scans:
-        losses = {float(f"{r / s.rule:.2g}"): loss for r, loss in zip(s.rates, s.losses, strict=True)}
+        losses = {float(f"{r / s.rule:.{digits}g}"): loss for r, loss in zip(s.rates, s.losses, strict=True)}
         cells = [f"{losses[f]:.3f}".replace("inf", "diverged") if f in losses else "-" for f in factors]
         optimum = f"{s.optimum:.2g}" if s.interior else "at edge"
         about = (s.recipe, s.model.name, short(s.n_tokens), f"{s.rule:.3g}")

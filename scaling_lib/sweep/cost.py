@@ -24,13 +24,13 @@ def calibrate(plan: Plan, budget_seconds: float = 10.0) -> dict[ModelConfig, flo
 
     Measures the smallest, the middle and the largest model of each phase that can be measured in the time, in as
     many processes at once as the phase will have, and interpolates the rest in log-log. Costs about
-    ``budget_seconds``, less where the whole plan takes no minute, and the start of the processes, which the sweep
+    ``budget_seconds``, less for a small plan, and the start of the processes, which the sweep
     then uses again.
     """
     from scaling_lib.lm.runtime import ROUGH_FLOPS_PER_SECOND
 
     rough = sum(training_flops(c.model, c.n_tokens) for c in plan.cells) / ROUGH_FLOPS_PER_SECOND["cpu"]
-    budget_seconds = min(budget_seconds, max(0.3, rough / 10))
+    budget_seconds = min(budget_seconds, max(1.0, rough / 10))
     found: dict[ModelConfig, float] = {}
     for phase in plan.phases:
         models = {c.model: c for job in phase.jobs for c in job.cells}

@@ -62,28 +62,48 @@ def check_engine(options: Options) -> None:
 
 
 def in_workers(tasks: Iterable[Any], n_jobs: int) -> list[Any]:
-    """The results of joblib's tasks from processes of this machine, which their launcher alone ends.
+    """The results of joblib's tasks from processes of this machine, which their launcher alone ends; one runs here.
 
     Ctrl-C and a terminal that closes tell all processes of a terminal; one that is just starting, or that serves
     others, would answer with a traceback. One whose launcher was killed without a chance to say so would train on.
     """
-    from multiprocessing import resource_tracker as tracker_of_python
-
     from joblib import Parallel, parallel_config
+
+    if n_jobs == 1:
+        return list(Parallel(n_jobs=1, batch_size=1)(tasks))
+    _start_trackers()
+    watch = parallel_config("loky", initializer=_end_with, initargs=(os.getpid(),))
+    with warnings.catch_warnings():
+        # What a compiler leaves in memory makes joblib start a worker anew: it loses nothing, and sounds like a fault.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
+        warnings.filterwarnings("ignore", r"\d+ tasks ")  # that an interrupt cancelled
+        results: Any = None
+        try:
+            with watch, _deaf():
+                results = Parallel(n_jobs=n_jobs, batch_size=1, return_as="generator")(tasks)  # starts them, returns
+            return list(results)
+        finally:
+            if results is not None:
+                results.close()  # where it was interrupted: here, and not where its warning would be shown
+
+
+def _start_trackers() -> None:
+    """Start the processes that clear up shared memory: deaf, and without a word of what a killed process left."""
     from joblib.externals.loky.backend import resource_tracker as tracker_of_joblib
 
-    quietly = "ignore:resource_tracker:UserWarning"  # they clear up what a killed process left, and need not say so
-    sys.warnoptions.append(quietly)
-    for tracker in (tracker_of_python, tracker_of_joblib):
-        with _deaf():
-            tracker.ensure_running()
-    sys.warnoptions.remove(quietly)
-    # What a compiler leaves in memory makes joblib start a worker anew: it loses nothing, and sounds like a fault.
-    warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
-    watch = parallel_config("loky", initializer=_end_with, initargs=(os.getpid(),))
-    with watch, _deaf():  # deaf once more, since Python's tracker listens again once it is started
-        results = Parallel(n_jobs=n_jobs, batch_size=1, return_as="generator")(tasks)  # starts them, and returns
-    return list(results)
+    trackers: list[Any] = [tracker_of_joblib]
+    if os.name == "posix":  # elsewhere Python has none
+        from multiprocessing import resource_tracker as tracker_of_python
+
+        trackers.append(tracker_of_python)
+    quietly = "ignore:resource_tracker:UserWarning"
+    sys.warnoptions.append(quietly)  # which a new process inherits
+    try:
+        for tracker in trackers:
+            with _deaf():  # anew for each: once Python's is started, this process listens again
+                tracker.ensure_running()
+    finally:
+        sys.warnoptions.remove(quietly)
 
 
 def _end_with(launcher: int) -> None:
@@ -100,7 +120,7 @@ def _end_with(launcher: int) -> None:
 
 @contextlib.contextmanager
 def _deaf() -> Iterator[None]:
-    """Signals of a terminal wait until the end of the block; a process that is started inside it never hears them."""
+    """A process that is started in the block never hears a terminal's signals. (This one may: by its other threads.)"""
     known = {getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)}
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield

@@ -40,7 +40,7 @@ class Panel:
     canvas: Canvas
     text: ipywidgets.HTML
     busy = False
-    last_still: Picture | None = None
+    stills: tuple[Picture, ...] = ()  # that were shown
 
     def assemble(self, *above: ipywidgets.Widget, below: tuple[ipywidgets.Widget, ...] = ()) -> None:
         """Put the controls, in a form that a phone can show, above (or below) the picture and its words; draw it."""
@@ -86,19 +86,23 @@ class Panel:
         """Show lines of HTML, set as a text that can be read; a still that says something else goes."""
         shown = "<br>".join(line for line in lines if line)
         value = f'<div style="line-height: 1.5; max-width: 900px">{shown}</div>'
-        if self.last_still is not None and value != self.text.value:
-            self.last_still.vanish()
+        if value != self.text.value:
+            for still in self.stills:
+                still.vanish()
         self.text.value = value
 
     def still(self) -> Picture | None:
-        """The picture and its words as they stand now, for a page where nothing moves; it goes with the first move.
+        """The picture and its words as they stand now, for a page where nothing moves.
+
+        It goes with the first move; run its cell again before you save the notebook.
 
         None on a page that Voila serves (it names itself in the environment): there the sliders move.
         """
         if os.environ.get("VOILA_REQUEST_URL"):
             return None
-        self.last_still = self.canvas.still(self.text.value)
-        return self.last_still
+        still = self.canvas.still(self.text.value)
+        self.stills += (still,)
+        return still
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any] | None:
         bundle: dict[str, Any] | None = self.widget._repr_mimebundle_(**options)
