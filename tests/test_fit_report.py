@@ -146,7 +146,7 @@ RUN = st.tuples(
 )
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     st.lists(RUN, min_size=1, max_size=12),
     st.sampled_from(["auto", "chinchilla", "power_n", "power_d", "power_c", "kaplan", "over_training"]),

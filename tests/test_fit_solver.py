@@ -128,9 +128,9 @@ def test_bent_valleys_that_are_hard_to_descend_are_certified(seed: int) -> None:
 
 
 def test_no_certificate_is_false_and_few_are_refused() -> None:
-    found = [slow.check(seed) for seed in range(200, 218)]
+    found = [slow.check(seed) for seed in range(200, 212)]
     assert not any(f.false for f in found)
-    assert sum(f.certified for f in found) >= 17
+    assert sum(f.certified for f in found) >= 11
 
 
 def test_routes_that_disagree_or_did_not_come_to_rest_certify_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
