@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-AGAIN_SECONDS, MOST_SECONDS = 0.1, 20.0
+AGAIN_SECONDS, MOST_SECONDS = 0.02, 20.0
 _held_back: dict[int, float] = {}  # since when, by signal
 
 
@@ -82,6 +82,9 @@ def ended_like_ctrl_c() -> Iterator[None]:
         signal.signal(number, first)
     try:
         yield
+        if _held_back:  # a signal that came in an import, after which all was done at once
+            _held_back.clear()
+            raise KeyboardInterrupt
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
