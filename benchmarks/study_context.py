@@ -1,6 +1,6 @@
 """Where in a window does a model do well, and since when? The loss by position in the window, along the training.
 
-    python benchmarks/study_context.py                  # an hour on two cores; writes benchmarks/context.csv
+    python benchmarks/study_context.py                  # writes benchmarks/context.csv
     python benchmarks/study_context.py --sweep laptop --out rotary.csv
 
 Three models of a sweep on their own trunks (seed 0, the same batches, a constant rate after the warm-up, without the

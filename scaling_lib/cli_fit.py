@@ -176,7 +176,9 @@ def backtest_command(args: argparse.Namespace) -> int:
         refuse(
             args, "goes with one table: --all takes every table, form and cut; leave it out", "source", "law", "hide"
         )
-        print(backtests.as_markdown(backtests.scoreboard()))
+        from scaling_lib.fit.scores import as_markdown, scoreboard
+
+        print(as_markdown(scoreboard()))
         return 0
     if args.source is None:
         raise InputError("name what to back-test: cerebras, pythia, epoch, a .csv file or a folder; or --all")

@@ -10,7 +10,7 @@ from types import FrameType
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 AGAIN_SECONDS, MOST_SECONDS = 0.02, 20.0
-_held_back: dict[int, float] = {}  # since when, by signal
+_held_back: dict[int, tuple[float, threading.Timer]] = {}  # by signal: since when, and what will send it again
 
 
 def interrupt(signum: int, frame: FrameType | None) -> None:
@@ -18,14 +18,21 @@ def interrupt(signum: int, frame: FrameType | None) -> None:
 
     NumPy and torch cannot be loaded again after an import that was cut off, and may end Python on the spot.
     """
-    began = _held_back.setdefault(signum, time.monotonic())
+    began = _held_back[signum][0] if signum in _held_back else time.monotonic()
     if _importing(frame) and time.monotonic() - began < MOST_SECONDS:
         timer = threading.Timer(AGAIN_SECONDS, _again, [signum])
         timer.daemon = True
+        _held_back[signum] = began, timer
         timer.start()
         return
-    _held_back.clear()
+    _forget()
     raise KeyboardInterrupt
+
+
+def _forget() -> None:
+    for _, timer in _held_back.values():
+        timer.cancel()
+    _held_back.clear()
 
 
 def _again(signum: int) -> None:
@@ -83,7 +90,7 @@ def ended_like_ctrl_c() -> Iterator[None]:
     try:
         yield
         if _held_back:  # a signal that came in an import, after which all was done at once
-            _held_back.clear()
+            _forget()
             raise KeyboardInterrupt
     finally:
         for number, handler in before.items():

@@ -533,6 +533,35 @@ def test_any_signal_is_like_ctrl_c_a_second_ends_at_once_and_nohup_is_obeyed():
         process.kill()
 
 
+LOADING = """
+import sys, time
+from scaling_lib.interrupts import ended_like_ctrl_c
+with ended_like_ctrl_c():
+    try:
+        import slow
+        print("after it", flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them: they are not tried")
+def test_a_signal_in_an_import_waits_for_its_end_and_then_reaches_what_blocks(tmp_path):
+    (tmp_path / "slow.py").write_text(
+        "import time\nprint('begun', flush=True)\ntime.sleep(1)\nprint('ended', flush=True)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{Path(cli.__file__).parents[1]}{os.pathsep}{tmp_path}"}
+    with subprocess.Popen(
+        [sys.executable, "-c", LOADING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGINT)
+        said, complaints = process.communicate(timeout=30)
+    lines = [line for line in said.splitlines() if line != "after it"]  # which may still be said
+    assert (lines, complaints, process.returncode) == (["ended", "interrupted"], "", 0)
+
+
 LEAVING = """
 import atexit, runpy, sys, time
 atexit.register(lambda: (print("leaving", flush=True), time.sleep(60)))

@@ -10,17 +10,13 @@ import pytest
 from scaling_lib.errors import InputError
 from scaling_lib.fit import published
 from scaling_lib.fit.backtests import (
-    MADE,
-    as_markdown,
     backtest,
     cerebras,
     epoch,
     interval_score,
-    pooled_scores,
     pythia,
-    scoreboard,
-    tables,
 )
+from scaling_lib.fit.scores import MADE, as_markdown, pooled_scores, scoreboard, tables
 from scaling_lib.fit.table import table_from_arrays
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from scaling_lib.config import ModelConfig, RunConfig, TrainConfig
 from scaling_lib.counting import count_parameters, training_bytes, training_flops
 from scaling_lib.errors import InputError
-from scaling_lib.sweep import execute
+from scaling_lib.sweep import cost, execute
 from scaling_lib.sweep import plan as module
 from scaling_lib.sweep.cost import STARTING_SECONDS, calibrate, expected_seconds, log_timing, within_budget
 from scaling_lib.sweep.plan import IMPORTS_BYTES, Job, Options, make_plan
@@ -171,6 +172,16 @@ def test_models_between_those_measured_are_interpolated_in_log_log(monkeypatch):
     assert len(found) == 5
     for model, seconds in found.items():
         assert seconds == pytest.approx(1e-9 * training_flops(model, 1) ** 0.7, rel=1e-6)
+
+
+def test_a_small_plan_is_not_measured_for_long(monkeypatch):
+    budgets = []
+    monkeypatch.setattr(cost, "_measure", lambda phase, plan, cells, budget: budgets.append(budget) or np.zeros((1, 2)))
+    small, large = cells("demo", recipes=["v2"], max_steps=10), cells("full", recipes=["v2"])
+    for plan in (small, large):
+        calibrate(make_plan(plan, Options(device="cpu", workers=1)), 10.0)
+    assert budgets[0] <= 1.0
+    assert sum(budgets[1:]) == pytest.approx(10.0)
 
 
 def test_a_model_too_large_to_be_timed_is_reckoned_from_the_largest_that_is(monkeypatch):

@@ -39,7 +39,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "overtraining_cost": "allocate",
         "parse_table": "table",
         "read_table": "table",
-        "scoreboard": "backtests",
+        "scoreboard": "scores",
         "table_from_arrays": "table",
     },
     submodules=("backtests", "laws", "published"),
